@@ -1,0 +1,93 @@
+"""What a codec is: fitted on a sample of token vectors, it turns vectors into named arrays of codes, and scores them.
+
+A codec's config is fitted, `config.fit(sample, ...)`, or restored from saved state, `config.restore(arrays)`; the codec itself
+is immutable.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.artifacts import read_json, write_json
+from colbert_research.config import Config
+from colbert_research.ragged import Ragged
+
+Codes = Mapping[str, NDArray[Any]]
+"""Codes of `n` tokens: named arrays, each `(n, ...)`."""
+
+
+class Codec(Protocol):
+    """Token vectors <-> codes."""
+
+    @property
+    def config(self) -> Config:
+        """The config that made it; with `state` it makes it again."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a token vector."""
+
+    @property
+    def layout(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Name -> (dtype, shape of one token's entry) of the arrays that `encode` gives."""
+
+    @property
+    def centroids(self) -> NDArray[np.float32] | None:
+        """`(K, dim)` float32, where tokens belong to centroids (their ids are `codes["centroid_ids"]`); None otherwise."""
+
+    def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Codes of vectors `(n, dim)`."""
+
+    def decode(self, codes: Codes) -> NDArray[np.float32]:
+        """The vectors `(n, dim)` float32 that codes stand for."""
+
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+        """MaxSim of queries with documents given as codes: `(n_queries, n_documents)` float32."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Fitted arrays, for `config.restore`."""
+
+
+class CodecConfig(Protocol):
+    """What every codec config offers besides its fields."""
+
+    def sample_size(self, n_tokens: int) -> int:
+        """How many of a collection's tokens `fit` wants to see."""
+
+    def fit(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> Codec:
+        """A codec for a collection of `n_tokens` tokens, fitted on a sample `(n, dim)` of them."""
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Codec:
+        """The codec whose `state()` was `arrays`."""
+
+
+def bytes_per_token(codec: Codec) -> int:
+    """Bytes that one token takes on disk, by the layout."""
+    return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in codec.layout.values())
+
+
+def save_codec(codec: Codec, folder: Path) -> None:
+    """Write `codec.json` (its config) and `state.safetensors` (its arrays) into `folder`."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.ascontiguousarray(array) for name, array in codec.state().items()}, folder / "state.safetensors")
+    write_json(folder / "codec.json", codec.config.model_dump(mode="json"))
+
+
+def open_codec(folder: Path) -> Codec:
+    """Read what `save_codec` wrote."""
+    from safetensors.numpy import load_file
+
+    from colbert_research.codecs.registry import CODECS
+    from colbert_research.config import ConfigError, component_of
+
+    config = component_of("codec", CODECS, read_json(folder / "codec.json"))
+    arrays = load_file(folder / "state.safetensors")
+    if not hasattr(config, "restore"):
+        raise ConfigError(f"codec config {type(config).__name__} has no restore(arrays) and cannot be opened")
+    codec: Codec = config.restore(arrays)
+    return codec

@@ -1,0 +1,56 @@
+"""The exact codec: token vectors as they are, in single or half precision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research import kernels
+from colbert_research.config import Config
+from colbert_research.ragged import Ragged
+
+
+class ExactConfig(Config):
+    """Vectors stored as `dtype`."""
+
+    kind: Literal["exact"] = "exact"
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def sample_size(self, n_tokens: int) -> int:
+        """One token, for its width: nothing is fitted."""
+        return min(1, n_tokens)
+
+    def fit(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> "ExactCodec":
+        """A codec as wide as the sample `(n, dim)`."""
+        return ExactCodec(self, int(sample.shape[1]))
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> "ExactCodec":
+        """The codec with the saved width."""
+        return ExactCodec(self, int(arrays["dim"][0]))
+
+
+@dataclass(frozen=True, eq=False)
+class ExactCodec:
+    """See `ExactConfig`. Codes: `vectors` `(n, dim)`."""
+
+    config: ExactConfig
+    dim: int
+    centroids: None = None
+
+    @property
+    def layout(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        return {"vectors": (np.dtype(self.config.dtype), (self.dim,))}
+
+    def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        return {"vectors": np.asarray(vectors).astype(self.config.dtype)}
+
+    def decode(self, codes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        return np.asarray(codes["vectors"], np.float32)
+
+    def maxsim(self, queries: Ragged, codes: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+        return kernels.maxsim(queries, Ragged(codes["vectors"], offsets))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {"dim": np.array([self.dim], np.int64)}

@@ -1,0 +1,226 @@
+"""Configs: frozen pydantic models, read from YAML, changed by overrides, identified by a hash.
+
+Every component has one `Config` beside it, tagged by `kind`. A YAML file (which may `extends:` one parent) is merged with
+overrides, validated and frozen; whatever is not understood is an error that names the nearest valid name.
+"""
+
+import difflib
+import hashlib
+import importlib
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used: says what was given, what was expected and what to do."""
+
+
+class Config(BaseModel):
+    """Base of all configs: frozen, rejects unknown keys, accepts numbers written as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What `config_id` hashes: all fields, except where a subclass says that one only tells where a file lies."""
+        return {name: _identity(getattr(self, name)) for name in type(self).model_fields}
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Threshold(Config):
+    """A cut-off given as a `value` or as a `quantile` (0 to 1) of the scores it is applied to; exactly one of them."""
+
+    value: float | None = None
+    quantile: float | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.value is None) == (self.quantile is None):
+            raise ValueError(f"a threshold is either a value or a quantile; given {self.value=}, {self.quantile=}")
+        if self.quantile is not None and not 0 <= self.quantile <= 1:
+            raise ValueError(f"a quantile lies between 0 and 1; given {self.quantile}")
+        return self
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(k): _identity(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_identity(v) for v in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8 kept. Configs are replaced by their identity."""
+    return json.dumps(_identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_hash(*values: Any) -> str:
+    """First 12 hex digits of the SHA-256 of the canonical JSON of the values."""
+    return hashlib.sha256(canonical_json(list(values)).encode()).hexdigest()[:12]
+
+
+def config_id(config: Config) -> str:
+    """The id of a resolved config: `sha256(canonical JSON)[:12]`."""
+    return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:12]
+
+
+def nearest(name: str, valid: Any) -> str:
+    """A sentence that names the valid name closest to `name` and lists the rest."""
+    names = sorted(str(v) for v in valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Valid: {', '.join(names)}"
+
+
+def component(axis: str, registry: Mapping[str, type[Any]]) -> Any:
+    """The annotation of a config field that holds one member of an axis, chosen by its `kind`.
+
+    `registry` is the axis' table of contents and may be extended at run time; `kind: "module:Class"` names a config class
+    outside the package. Use as `codec: component("codec", CODECS)`.
+    """
+
+    return Annotated[SerializeAsAny[Config], BeforeValidator(lambda value: component_of(axis, registry, value))]
+
+
+def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any) -> Any:
+    """The config of one member of an axis from a mapping with a `kind`, or from the kind alone."""
+    if isinstance(value, Config):
+        return value
+    if isinstance(value, str):
+        value = {"kind": value}
+    if not isinstance(value, Mapping) or not value.get("kind"):
+        raise ValueError(f"expected a mapping with a `kind` ({', '.join(sorted(registry))}); given {value!r}")
+    cls = _config_class(axis, registry, str(value["kind"]))
+    try:
+        return cls.model_validate(dict(value))
+    except ValidationError as error:
+        raise ValueError(explain(error, cls)) from None
+
+
+def _config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> type[Config]:
+    if kind in registry:
+        return registry[kind]
+    if ":" not in kind:
+        raise ValueError(f"unknown {axis} kind {kind!r}: {nearest(kind, registry)}")
+    module, _, name = kind.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{axis} kind {kind!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Config)):
+        raise ValueError(f"{axis} kind {kind!r} is not a Config class")
+    return found
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a mapping, with the parent that its `extends:` names (relative to the file) merged below it."""
+    path = Path(path)
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path(".")
+        known = [p.name for p in folder.glob("*.yaml")]
+        raise ConfigError(f"no config file {str(path)!r}: " + nearest(path.name, known))
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings; it holds a {type(data).__name__}")
+    parent = data.pop("extends", None)
+    return merge(read_yaml(path.parent / str(parent)), data) if parent else data
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping; a changed `kind` drops the settings of the old kind."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            other_kind = "kind" in value and value["kind"] != old.get("kind")
+            merged[key] = dict(value) if other_kind else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def parse_overrides(overrides: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides as a nested mapping.
+
+    A string holds dotted assignments, `codec.nbits=4 search.k=100`; a value may be quoted, a list (`[a, b]`), a mapping
+    (`{a: 1}`) or `null`. A mapping may use dotted keys too.
+    """
+    if isinstance(overrides, Mapping):
+        pairs = list(overrides.items())
+    else:
+        pairs = []
+        for item in shlex.split(overrides.strip()):
+            key, equals, text = item.partition("=")
+            if not equals or not key:
+                raise ConfigError(f"override {item!r} is not of the form name=value, as in codec.nbits=4")
+            pairs.append((key, _parse_value(text)))
+    nested: dict[str, Any] = {}
+    for key, value in pairs:
+        *parents, last = str(key).split(".")
+        value = parse_overrides(value) if isinstance(value, Mapping) else value
+        for parent in reversed([*parents, last]):
+            value = {parent: value}
+        nested = merge(nested, value)
+    return nested
+
+
+def _parse_value(text: str) -> Any:
+    if text.lower() in ("null", "none"):
+        return None
+    if text[:1] in ("[", "{"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override value {text!r} is not a valid list or mapping: {error}") from error
+    return text
+
+
+def load_config(model: type[C], path: str | Path | None = None, overrides: str | Mapping[str, Any] = "") -> C:
+    """The validated, frozen config of a YAML file with overrides laid over it.
+
+    Raises `ConfigError` for a missing file, an unknown key (naming the nearest valid one) or a wrong value.
+    """
+    data = merge(read_yaml(path) if path else {}, parse_overrides(overrides))
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"the config is not valid: {explain(error, model)}") from None
+
+
+def explain(error: ValidationError, model: type[Config]) -> str:
+    """A validation error in sentences: which key, what was given, which keys or values are valid."""
+    return "; ".join(_explain_one(e, model) for e in error.errors())
+
+
+def _explain_one(error: ErrorDetails, model: type[Config]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where!r}, {nearest(str(error['loc'][-1]), _model_at(model, error['loc'][:-1]).model_fields)}"
+    given = "" if error["type"] in ("missing", "value_error") else f" (given {error.get('input')!r})"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}{given}" if where else message
+
+
+def _model_at(model: type[Config], loc: tuple[int | str, ...]) -> type[Config]:
+    """The config class at the place `loc` below `model`."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        candidates = [field.annotation, *get_args(field.annotation)] if field else []
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, Config)), model)
+    return model

@@ -1,0 +1,10 @@
+"""Collections and where they come from; `DATASETS` is the table of contents, and a notebook may add to it."""
+
+from colbert_research.config import Config
+from colbert_research.data.beir import BeirConfig
+from colbert_research.data.collection import Collection, TextFields
+from colbert_research.data.hub import HubConfig
+from colbert_research.data.irds import IrDatasetsConfig
+from colbert_research.data.records import DataError, DatasetConfig, Records, assemble
+
+DATASETS: dict[str, type[Config]] = {"beir": BeirConfig, "hub": HubConfig, "ir_datasets": IrDatasetsConfig}

@@ -1,0 +1,28 @@
+"""Encoders: text to token vectors. `ENCODERS` is the table of contents of the axis.
+
+Importing this package imports neither torch nor transformers; the weights are read by a config's `load`.
+"""
+
+from colbert_research.config import Config
+from colbert_research.encoders.base import Encoder, TokenVectors
+from colbert_research.encoders.hashing import HashingConfig
+from colbert_research.encoders.multivector import MultiVectorConfig
+from colbert_research.encoders.store import encode_to_folder, open_vectors
+from colbert_research.encoders.transformer import TransformerConfig
+
+ENCODERS: dict[str, type[Config]] = {
+    "multivector": MultiVectorConfig,
+    "transformer": TransformerConfig,
+    "hashing": HashingConfig,
+}
+
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "HashingConfig",
+    "MultiVectorConfig",
+    "TokenVectors",
+    "TransformerConfig",
+    "encode_to_folder",
+    "open_vectors",
+]

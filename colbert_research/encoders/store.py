@@ -1,0 +1,149 @@
+"""Token vectors on disk, written in shards: a run that was cut short goes on where it was and ends with the same bytes.
+
+A folder holds `vectors.npy`, `token_ids.npy`, `offsets.npy` and `journal.json`, which says how much of them counts: it is
+replaced, by one rename, only after a shard has reached the disk; what lies behind it is cut off when the run is taken up again.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from colbert_research.artifacts import read_json, write_json
+from colbert_research.config import content_hash
+from colbert_research.encoders.base import TokenVectors, checked
+from colbert_research.progress import progress
+from colbert_research.ragged import NpyWriter, Ragged, load_npy
+
+Encode = Callable[[Sequence[str]], TokenVectors]
+JOURNAL = "journal.json"
+_FILES = ("vectors", "token_ids", "offsets")
+
+
+def encode_to_folder(
+    encode: Encode,
+    texts: Sequence[str],
+    folder: str | Path,
+    *,
+    shard_documents: int = 1024,
+    dtype: Literal["float32", "float16"] = "float32",
+    description: str = "encode",
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """Encode `texts` shard by shard into `folder`; returns notes: documents, tokens, dim, dtype, bytes, seconds, resumed_at.
+
+    Memory is bounded by one shard of `shard_documents` texts. `fingerprint` stands for what `encode` computes; when it is a
+    method of an `Encoder`, it need not be given. A folder that was begun with other texts, another fingerprint, shard size or
+    dtype is a `ValueError`; one that is finished is left as it is. An error of `encode` leaves the folder to be taken up again.
+    """
+    if shard_documents < 1:
+        raise ValueError(f"shard_documents must be at least 1; given {shard_documents}")
+    start_time, texts, folder = time.monotonic(), checked(texts), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = _work(encode, texts, shard_documents, dtype, fingerprint)
+    journal = resumed = _open_journal(folder, work, documents=len(texts))
+    starts = range(journal["documents"], max(len(texts), 1), shard_documents)  # no texts are one empty shard
+    with ExitStack() as stack:
+        writers: list[NpyWriter] = []
+        for start in (
+            ()
+            if _done(journal)
+            else progress(starts, total=len(starts), description=description, unit=f"shards of {shard_documents}")
+        ):
+            stop = min(start + shard_documents, len(texts))
+            shard = encode(texts[start:stop])
+            dim = _check(shard, stop - start, journal["dim"])
+            if not writers:
+                writers = [stack.enter_context(writer) for writer in _writers(folder, journal, dim, dtype)]
+            _append(writers, shard, first_row=journal["tokens"])
+            journal = {**journal, "documents": stop, "tokens": writers[0].rows, "dim": dim}
+            write_json(folder / JOURNAL, journal)
+    return {
+        **{key: journal[key] for key in ("documents", "tokens", "dim")},
+        "dtype": dtype,
+        "bytes": sum((folder / f"{name}.npy").stat().st_size for name in _FILES),
+        "resumed_at": resumed["documents"],
+        "seconds": time.monotonic() - start_time,
+    }
+
+
+def open_vectors(folder: str | Path, *, mmap: bool = True) -> TokenVectors:
+    """The token vectors in a finished folder, in the dtype that they were stored in; memory-mapped unless `mmap=False`."""
+    folder = Path(folder)
+    if not (folder / JOURNAL).is_file():
+        raise FileNotFoundError(f"{folder} holds no {JOURNAL}: it was not written by encode_to_folder")
+    journal = read_json(folder / JOURNAL)
+    if not _done(journal):
+        raise ValueError(
+            f"{folder} is unfinished: {journal['documents']} of {journal['of']} texts are encoded; run encode_to_folder again"
+        )
+    offsets = np.load(folder / "offsets.npy")
+    vectors, token_ids = (load_npy(folder / f"{name}.npy", mmap=mmap) for name in ("vectors", "token_ids"))
+    return TokenVectors(Ragged(vectors, offsets), Ragged(token_ids, offsets))
+
+
+def _work(encode: Encode, texts: Sequence[str], shard_documents: int, dtype: str, fingerprint: str | None) -> str:
+    """A hash of everything that decides the bytes of the folder."""
+    owner: Any = getattr(encode, "__self__", None)
+    if fingerprint is None and hasattr(owner, "fingerprint"):
+        fingerprint = f"{owner.fingerprint()}.{encode.__name__}"
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return content_hash(digest.hexdigest(), shard_documents, dtype, fingerprint or "")
+
+
+def _open_journal(folder: Path, work: str, *, documents: int) -> dict[str, Any]:
+    if (folder / JOURNAL).is_file():
+        journal = dict(read_json(folder / JOURNAL))
+        if journal["work"] != work:
+            raise ValueError(
+                f"{folder} was begun with other texts or settings (its {JOURNAL} says {journal['work']}, these are {work}): "
+                "delete it to start again, or choose another folder"
+            )
+        return journal
+    present = [f"{name}.npy" for name in _FILES if (folder / f"{name}.npy").exists()]
+    if present:
+        raise ValueError(
+            f"{folder} has {', '.join(present)} and no {JOURNAL}, so they are somebody else's: choose another folder"
+        )
+    journal = {"work": work, "of": documents, "documents": 0, "tokens": 0, "dim": None}
+    write_json(folder / JOURNAL, journal)
+    return journal
+
+
+def _done(journal: dict[str, Any]) -> bool:
+    return journal["dim"] is not None and journal["documents"] == journal["of"]
+
+
+def _check(shard: TokenVectors, texts: int, dim: int | None) -> int:
+    """The width of a shard's vectors; raises `ValueError` when it does not fit the texts or the shards before it."""
+    vectors, token_ids = shard
+    if len(vectors) != texts or not np.array_equal(vectors.offsets, token_ids.offsets):
+        raise ValueError(f"encode gave {vectors!r} and {token_ids!r} for {texts} texts; expected one item a text in both")
+    if vectors.values.ndim != 2 or dim not in (None, vectors.dim):
+        raise ValueError(f"encode gave vectors of shape {vectors.values.shape}; expected (tokens, {dim or 'dim'})")
+    return vectors.dim
+
+
+def _writers(folder: Path, journal: dict[str, Any], dim: int, dtype: str) -> list[NpyWriter]:
+    tokens, documents = journal["tokens"], journal["documents"]
+    vectors = NpyWriter(folder / "vectors.npy", dtype, (dim,), rows=tokens)
+    token_ids = NpyWriter(folder / "token_ids.npy", np.int32, rows=tokens)
+    offsets = NpyWriter(folder / "offsets.npy", np.int64, rows=documents + 1 if documents else 0)
+    if not documents:
+        offsets.append(np.zeros(1, np.int64))
+    return [vectors, token_ids, offsets]
+
+
+def _append(writers: list[NpyWriter], shard: TokenVectors, *, first_row: int) -> None:
+    rows = (shard.vectors.values, shard.token_ids.values, shard.vectors.offsets[1:] + first_row)
+    for writer, new in zip(writers, rows, strict=True):
+        writer.append(np.asarray(new))
+        writer.sync()

@@ -1,0 +1,61 @@
+"""Why a document was found: which of its tokens answers which token of the query."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def align(
+    query: NDArray[np.float32],
+    document: NDArray[np.float32],
+    *,
+    query_tokens: Sequence[str],
+    document_tokens: Sequence[str],
+) -> "pd.DataFrame":
+    """For each query token the document token it is matched with: query_token, document_token, place, similarity.
+
+    `query` `(n, dim)`, `document` `(m, dim)`: token vectors. The similarities sum to the MaxSim score.
+    """
+    import pandas as pd
+
+    similarities = np.asarray(query, np.float32) @ np.asarray(document, np.float32).T
+    places = similarities.argmax(axis=1)
+    return pd.DataFrame(
+        {
+            "query_token": list(query_tokens),
+            "document_token": [document_tokens[p] for p in places],
+            "place": places,
+            "similarity": similarities[np.arange(len(places)), places],
+        }
+    )
+
+
+def plot_alignment(
+    query: NDArray[np.float32],
+    document: NDArray[np.float32],
+    *,
+    query_tokens: Sequence[str],
+    document_tokens: Sequence[str],
+    title: str = "",
+) -> Any:
+    """A matplotlib figure of all similarities, query tokens down, document tokens across, the matched ones ringed."""
+    from matplotlib.figure import Figure
+
+    similarities = np.asarray(query, np.float32) @ np.asarray(document, np.float32).T
+    rows, columns = similarities.shape
+    figure = Figure(figsize=(min(22.0, 2.5 + 0.2 * columns), 1.8 + 0.24 * rows), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(similarities, aspect="auto", cmap="Blues", vmin=max(0.0, float(similarities.min())), vmax=1.0)
+    axes.scatter(similarities.argmax(axis=1), np.arange(rows), s=46, facecolors="none", edgecolors="crimson", linewidths=1.4)
+    axes.set_xticks(np.arange(columns), document_tokens, rotation=90, fontsize=7)
+    axes.set_yticks(np.arange(rows), query_tokens, fontsize=8)
+    axes.set_xlabel("document tokens")
+    axes.set_ylabel("query tokens")
+    axes.set_title(title or f"MaxSim {similarities.max(axis=1).sum():.2f}", fontsize=10, loc="left", wrap=True)
+    figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
+    return figure

@@ -1,0 +1,74 @@
+"""Measures of a ranking against judgements, by ir-measures.
+
+ir-measures hands measures to providers that break ties of scores in different ways. A `Ranking` has decided them, so providers
+are given strictly decreasing scores, one a rank. A query without results counts 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from colbert_research.config import ConfigError
+from colbert_research.ranking import Ranking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def parse_measures(names: Sequence[str]) -> list[Any]:
+    """Measures by the names that ir-measures prints, such as `nDCG@10`. Raises ConfigError for an unknown one or none."""
+    import ir_measures
+
+    if not names:
+        raise ConfigError("no measures; give some, such as nDCG@10, R@100, RR@10")
+    parsed = []
+    for name in names:
+        try:
+            parsed.append(ir_measures.parse_measure(name))
+        except (NameError, ValueError, SyntaxError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"unknown measure {name!r}: {error}; examples: nDCG@10, R@100, RR@10, Success@5, AP, P@10 (names of ir-measures)"
+            ) from None
+    return parsed
+
+
+def evaluate(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]], measures: Sequence[str]) -> "pd.DataFrame":
+    """Every measure of every judged query: a table with columns query_id, measure, value.
+
+    Queries of the ranking that are not judged are left out; judged queries that the ranking lacks, or that found nothing, count
+    0. Rows come in the order of `qrels`, then of `measures`.
+    """
+    import ir_measures
+    import pandas as pd
+
+    parsed = parse_measures(measures)
+    run = {query: {} for query in ranking.query_ids if query in qrels}
+    for i, query in enumerate(ranking.query_ids):
+        if query in qrels:
+            found = ranking.top(i)
+            run[query] = {document: float(len(found) - place) for place, (document, _) in enumerate(found)}
+    judged = {query: dict(grades) for query, grades in qrels.items()}
+    computed = {(m.query_id, str(m.measure)): float(m.value) for m in ir_measures.iter_calc(parsed, judged, run)}
+    rows = [(query, str(m), computed.get((query, str(m)), 0.0)) for query in qrels for m in parsed]
+    return pd.DataFrame(rows, columns=["query_id", "measure", "value"])
+
+
+def mean_measures(per_query: "pd.DataFrame") -> dict[str, float]:
+    """The mean over queries of each measure, in the order of the table."""
+    return {str(name): float(values.mean()) for name, values in per_query.groupby("measure", sort=False)["value"]}
+
+
+def overlap(ranking: Ranking, reference: Ranking, k: int) -> float:
+    """The mean share of the reference's best `k` documents that are among the ranking's best `k` (overlap@k).
+
+    A query whose reference found fewer than `k` is divided by what it found; one that found nothing is left out.
+    """
+    if ranking.query_ids != reference.query_ids:
+        raise ValueError("overlap compares rankings of the same queries in the same order")
+    shares = []
+    for query in range(len(reference)):
+        wanted = {document for document, _ in reference.top(query)[:k]}
+        if wanted:
+            shares.append(len(wanted & {document for document, _ in ranking.top(query)[:k]}) / len(wanted))
+    return float(np.mean(shares)) if shares else 0.0

@@ -1,0 +1,8 @@
+"""Experiments: one resolved config to one record, through cached stages; and what notebooks call."""
+
+from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.experiment import Experiment
+from colbert_research.experiment.notebook import start
+from colbert_research.experiment.record import Record, load_records
+
+__all__ = ["Experiment", "ExperimentConfig", "Record", "load_records", "start"]

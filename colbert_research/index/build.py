@@ -1,0 +1,96 @@
+"""Building an index: sample, fit the codec, then stream the token vectors through it into segments."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from colbert_research.artifacts import locked, sync_tree, write_json
+from colbert_research.codecs import save_codec
+from colbert_research.config import Config
+from colbert_research.data import Collection
+from colbert_research.index.documents import Document
+from colbert_research.index.index import FORMAT, MANIFEST, VERSION, Index
+from colbert_research.index.segment import checksums, write_segment
+from colbert_research.progress import progress
+from colbert_research.ragged import Ragged
+
+
+class BuildConfig(Config):
+    """How much is held in memory at once while building.
+
+    Peak memory beyond the codec's sample and the identifiers: about `chunk_tokens * dim * 24` bytes for the chunk being encoded
+    plus `segment_tokens * 24` bytes for the inverted lists of the segment being closed, whatever the collection's size.
+    """
+
+    chunk_tokens: int = Field(32_768, ge=1)
+    segment_tokens: int = Field(4_194_304, ge=1)
+
+
+def build_index(
+    path: str | Path,
+    collection: Collection,
+    vectors: Ragged,
+    codec: Any,
+    *,
+    seed: int = 0,
+    build: BuildConfig | None = None,
+) -> Index:
+    """Build an index of a collection's documents in the new folder `path`, and open it.
+
+    `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config. The
+    same inputs and seed give the same bytes. A build that dies leaves no index; the next one starts anew in the same folder.
+    Raises FileExistsError when `path` holds an index, ValueError when documents and vectors do not match.
+    """
+    build, path = build or BuildConfig(), Path(path)
+    if len(collection.document_ids) != len(vectors):
+        raise ValueError(f"{len(collection.document_ids)} documents, but token vectors of {len(vectors)}")
+    if vectors.n_rows == 0:
+        raise ValueError("the documents have no token vectors; an index needs at least one")
+    with locked(path.parent / f".{path.name}.lock"):
+        if (path / MANIFEST).exists():
+            raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
+        shutil.rmtree(path, ignore_errors=True)  # what a build that died left
+        path.mkdir(parents=True)
+        sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=seed)
+        fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed)
+        del sample
+        save_codec(fitted, path / "codec")
+        segments = []
+        pieces = list(vectors.chunks(build.segment_tokens))
+        for number, (start, piece) in enumerate(
+            progress(pieces, total=len(pieces), description="index", unit="segments"), start=1
+        ):
+            name = f"segment-{number:06d}"
+            documents = (document_at(collection, i) for i in range(start, start + len(piece)))
+            files = write_segment(path / name, documents, piece, fitted, chunk_tokens=build.chunk_tokens)
+            segments.append({"name": name, "n_documents": len(piece), "n_tokens": piece.n_rows, "files": files})
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "generation": 1,
+            "dim": fitted.dim,
+            "n_documents": len(vectors),
+            "n_tokens": vectors.n_rows,
+            "codec": {"name": "codec", "files": checksums(path / "codec")},
+            "segments": segments,
+        }
+        sync_tree(path)
+        write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
+    return Index.open(path)
+
+
+def document_at(collection: Collection, i: int) -> Document:
+    """The document at position `i` of a collection, as the document store holds it."""
+    return Document(collection.document_ids[i], collection.titles[i], collection.texts[i], collection.metadata[i])
+
+
+def sample_rows(vectors: Ragged, size: int, *, seed: int) -> NDArray[np.float32]:
+    """A seeded sample of token vectors without replacement, `(size, dim)` float32, in the order of the collection."""
+    if size >= vectors.n_rows:
+        return np.array(vectors.values, dtype=np.float32)
+    rows = np.sort(np.random.default_rng(seed).choice(vectors.n_rows, size=size, replace=False))
+    return np.asarray(vectors.values[rows], np.float32)

@@ -1,0 +1,163 @@
+"""An open index: one generation of it, as its manifest names it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.artifacts import read_json, sha256_file
+from colbert_research.codecs import Codec, open_codec
+from colbert_research.index.documents import Document
+from colbert_research.index.segment import Segment
+from colbert_research.ragged import Ragged, offsets_of, rows_of
+
+FORMAT, VERSION, MANIFEST = "colbert_research index", 1, "manifest.json"
+
+
+class IndexMissingError(FileNotFoundError):
+    """There is no finished index in the folder."""
+
+
+class IndexCorruptedError(ValueError):
+    """A file of the index is not what its manifest says."""
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Documents, codes, codec and inverted lists. Opened with `Index.open`, built with `build_index`.
+
+    Documents are numbered by position, 0 to `n_documents - 1`, segment after segment; their identifiers are stable strings.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    codec: Codec
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Index":
+        """Open the newest generation. Files are memory-mapped; sizes are checked, checksums only by `verify`."""
+        path = Path(path)
+        if not (path / MANIFEST).is_file():
+            raise IndexMissingError(f"no finished index in {path}: it has no {MANIFEST}; build one with build_index")
+        try:
+            manifest = read_json(path / MANIFEST)
+        except ValueError as error:
+            raise IndexCorruptedError(f"{path / MANIFEST} is not JSON: {error}") from error
+        if manifest.get("format") != FORMAT:
+            raise IndexCorruptedError(f"{path / MANIFEST} does not describe a {FORMAT}")
+        if manifest["version"] > VERSION:
+            raise IndexCorruptedError(
+                f"{path} has format version {manifest['version']}, this package reads up to {VERSION}; update colbert_research"
+            )
+        for file, expected in _files(path, manifest):
+            size = file.stat().st_size if file.is_file() else None
+            if size != expected["bytes"]:
+                given = "is missing" if size is None else f"has {size} bytes"
+                raise IndexCorruptedError(f"{file} {given}, the manifest says {expected['bytes']} bytes; restore it or build again")
+        codec = open_codec(path / manifest["codec"]["name"])
+        return cls(path, manifest, codec, tuple(Segment.open(path / s["name"], codec) for s in manifest["segments"]))
+
+    def verify(self) -> None:
+        """Read every file and compare its checksum with the manifest. Raises IndexCorruptedError naming the first that differs."""
+        for file, expected in _files(self.path, self.manifest):
+            if not file.is_file() or sha256_file(file) != expected["sha256"]:
+                raise IndexCorruptedError(f"{file} is not what the manifest says (SHA-256 differs); restore it or build again")
+
+    def __len__(self) -> int:
+        return self.n_documents
+
+    def __repr__(self) -> str:
+        return (
+            f"Index({self.n_documents} documents, {self.n_tokens} tokens, dim {self.dim}, {self.codec.config!r}, "
+            f"{len(self.segments)} segments)"
+        )
+
+    @property
+    def n_documents(self) -> int:
+        return int(self.manifest["n_documents"])
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.manifest["n_tokens"])
+
+    @property
+    def dim(self) -> int:
+        return int(self.manifest["dim"])
+
+    @cached_property
+    def document_ids(self) -> tuple[str, ...]:
+        """All identifiers, by position."""
+        return tuple(i for segment in self.segments for i in segment.documents.ids)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """`(n_segments + 1,)` int64: the position of each segment's first document."""
+        return offsets_of([len(segment) for segment in self.segments])
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {document: i for i, document in enumerate(self.document_ids)}
+
+    def positions(self, document_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Positions of documents by identifier. Raises KeyError that names the unknown ones."""
+        unknown = [d for d in document_ids if d not in self._position]
+        if unknown:
+            raise KeyError(f"{len(unknown)} unknown document ids, such as {unknown[:3]}; the index has {self.n_documents}")
+        return np.array([self._position[d] for d in document_ids], np.int64)
+
+    def documents(self, document_ids: Sequence[str]) -> list[Document]:
+        """Documents by identifier, in the order asked for."""
+        positions = self.positions(document_ids)
+        found: dict[int, Document] = {}
+        for start, segment in zip(self.starts, self.segments, strict=False):
+            inside = [int(p) for p in positions if start <= p < start + len(segment)]
+            found.update(zip(inside, segment.documents.read([int(p - start) for p in inside]), strict=True))
+        return [found[int(p)] for p in positions]
+
+    def codes_of(
+        self, positions: NDArray[np.int64], *, names: Sequence[str] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+        """Codes (or only the arrays in `names`) and offsets of the documents at rising `positions`, copied."""
+        parts: list[tuple[Segment, NDArray[np.int64]]] = []
+        for start, segment in zip(self.starts, self.segments, strict=False):
+            low, high = np.searchsorted(positions, [start, start + len(segment)])
+            if high > low:
+                parts.append((segment, positions[low:high] - start))
+        lengths = [np.diff(segment.offsets)[local] for segment, local in parts]
+        rows = [rows_of(segment.offsets, local) for segment, local in parts]
+        codes = {}
+        for name in names or self.codec.layout:
+            dtype, shape = self.codec.layout[name]
+            arrays = [segment.codes[name][r] for (segment, _), r in zip(parts, rows, strict=True)]
+            codes[name] = np.concatenate([np.empty((0, *shape), dtype), *arrays])
+        return codes, offsets_of(np.concatenate([np.empty(0, np.int64), *lengths]))
+
+    def vectors_of(self, document_ids: Sequence[str]) -> Ragged:
+        """Decoded token vectors `(n_tokens, dim)` float32 of some documents."""
+        positions = self.positions(document_ids)
+        order = np.argsort(positions, kind="stable")
+        codes, offsets = self.codes_of(positions[order])
+        return Ragged(self.codec.decode(codes), offsets).take(np.argsort(order, kind="stable"))
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes on disk: `codes`, `inverted` lists, `documents`, `codec`, `other`, and their `total`."""
+        sizes = dict.fromkeys(("codes", "inverted", "documents", "codec", "other"), 0)
+        for file, expected in _files(self.path, self.manifest):
+            if file.parent.name == self.manifest["codec"]["name"]:
+                part = "codec"
+            elif file.stem in self.codec.layout:
+                part = "codes"
+            else:
+                part = file.stem.partition("_")[0]
+            sizes[part if part in sizes else "other"] += expected["bytes"]
+        return {**sizes, "total": sum(sizes.values())}
+
+
+def _files(path: Path, manifest: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
+    parts = [manifest["codec"], *manifest["segments"]]
+    return [(path / part["name"] / name, expected) for part in parts for name, expected in part["files"].items()]

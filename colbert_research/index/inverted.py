@@ -1,0 +1,45 @@
+"""Inverted lists: for each centroid, the documents that have a token there (PLAID, section 4.1: documents, not tokens)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.ragged import Ragged, item_of_row, load_npy, offsets_of, rows_of
+
+FILES = ("inverted_offsets.npy", "inverted_documents.npy")
+
+
+@dataclass(frozen=True, eq=False)
+class InvertedLists:
+    """`documents` `(n_entries,)` int32, rising within each list; `offsets` `(K + 1,)` int64."""
+
+    offsets: NDArray[np.int64]
+    documents: NDArray[np.int32]
+
+    @classmethod
+    def build(cls, centroid_ids: Ragged, n_centroids: int) -> "InvertedLists":
+        """The lists of a segment from the centroid ids of its documents' tokens. Memory: about 24 bytes a token."""
+        documents = item_of_row(centroid_ids.offsets)
+        key = np.asarray(centroid_ids.values, np.int64) * max(1, len(centroid_ids)) + documents
+        unique = np.unique(key)
+        centroids, documents = np.divmod(unique, max(1, len(centroid_ids)))
+        return cls(offsets_of(np.bincount(centroids, minlength=n_centroids)), documents.astype(np.int32))
+
+    def documents_of(self, centroids: NDArray[Any]) -> NDArray[np.int64]:
+        """The documents in any of the lists, rising, each once."""
+        found = self.documents[rows_of(self.offsets, np.asarray(centroids, np.int64))]
+        return np.unique(found).astype(np.int64)
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / FILES[0], self.offsets)
+        np.save(folder / FILES[1], self.documents)
+
+    @classmethod
+    def open(cls, folder: Path) -> "InvertedLists | None":
+        """The lists in a segment's folder; None when its codec has no centroids."""
+        if not (folder / FILES[0]).is_file():
+            return None
+        return cls(np.load(folder / FILES[0]), load_npy(folder / FILES[1], mmap=True))

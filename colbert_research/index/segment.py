@@ -1,0 +1,69 @@
+"""A segment: some documents' codes, offsets, inverted lists and texts in one folder that is never changed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.artifacts import sha256_file
+from colbert_research.codecs import Codec
+from colbert_research.index.documents import FILE, Document, DocumentStore, write_documents
+from colbert_research.index.inverted import InvertedLists
+from colbert_research.ragged import NpyWriter, Ragged, load_npy
+
+FileSums = dict[str, dict[str, Any]]
+"""File name -> {"bytes": int, "sha256": hex}."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """An open segment. `codes`: the codec's arrays, memory-mapped; `offsets`: `(n_documents + 1,)` int64."""
+
+    path: Path
+    offsets: NDArray[np.int64]
+    codes: dict[str, NDArray[Any]]
+    inverted: InvertedLists | None
+    documents: DocumentStore
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def open(cls, path: Path, codec: Codec) -> "Segment":
+        codes = {name: load_npy(path / f"{name}.npy", mmap=True) for name in codec.layout}
+        offsets = np.load(path / "offsets.npy")
+        return cls(path, offsets, codes, InvertedLists.open(path), DocumentStore(path / FILE))
+
+
+def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, codec: Codec, *, chunk_tokens: int) -> FileSums:
+    """Encode documents' token vectors chunk by chunk into `folder`; returns the sizes and checksums of its files.
+
+    Memory: one chunk of vectors and its codes, and about 24 bytes a token of the segment for the inverted lists.
+    """
+    folder.mkdir(parents=True)
+    write_documents(folder, documents)
+    np.save(folder / "offsets.npy", vectors.offsets)
+    writers = {name: NpyWriter(folder / f"{name}.npy", dtype, shape) for name, (dtype, shape) in codec.layout.items()}
+    for low in range(0, vectors.n_rows, chunk_tokens):
+        chunk = np.asarray(vectors.values[low : low + chunk_tokens], np.float32)
+        if not np.isfinite(chunk).all():
+            row = low + int(np.flatnonzero(~np.isfinite(chunk).all(axis=1))[0])
+            document = int(np.searchsorted(vectors.offsets, row, side="right")) - 1
+            identifier = DocumentStore(folder / FILE).ids[document]
+            raise ValueError(f"document {identifier!r} has a token vector that is not finite (NaN or infinite)")
+        for name, array in codec.encode(chunk).items():
+            writers[name].append(array)
+    for writer in writers.values():
+        writer.close()
+    if codec.centroids is not None:
+        ids = Ragged(load_npy(folder / "centroid_ids.npy", mmap=True), vectors.offsets)
+        InvertedLists.build(ids, len(codec.centroids)).save(folder)
+    return checksums(folder)
+
+
+def checksums(folder: Path) -> FileSums:
+    """Size and SHA-256 of every file in a folder."""
+    return {p.name: {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in sorted(folder.iterdir())}

@@ -1,0 +1,114 @@
+"""Kernels: one signature per operation, several backends with one meaning.
+
+`reference` (float64 NumPy) is the definition; every other backend is held to it by parity and invariance tests. A backend is
+imported when it is first used, so this package needs NumPy alone. `backend="auto"` follows the data: torch tensors and large
+arrays go to `torch` where it is installed, everything else to `reference`.
+
+| operation | what it computes |
+|---|---|
+| `maxsim` | for each query and document, the sum over query tokens of the best dot product with a document token |
+| `maxsim_residual` | the same over residual codes: centroid plus quantised residual, times the stored inverse norm |
+| `maxsim_product` | the same over product codes (lookup tables) |
+| `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
+| `topk` | the best documents by score descending, then position ascending |
+| `assign` | the nearest centroid of each vector by dot product |
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.kernels.operands import ProductTokens, ResidualTokens
+from colbert_research.ragged import Ragged
+
+BACKENDS = ("reference", "torch")
+
+
+def maxsim(queries: Ragged, documents: Ragged, *, backend: str = "auto") -> NDArray[np.float32]:
+    """MaxSim of every query with every document: `(n_queries, n_documents)` float32.
+
+    `queries`, `documents`: token vectors `(n_tokens, dim)`. A query without tokens scores 0 with every document; a document
+    without tokens scores minus infinity with every query that has some. Raises ValueError if the widths differ.
+    Source: ColBERT (Khattab and Zaharia 2020), section 3.3, equation 3.
+    """
+    _same_width(queries, documents.dim)
+    return _backend(backend).maxsim(queries, documents)
+
+
+def maxsim_residual(queries: Ragged, tokens: ResidualTokens, *, backend: str = "auto") -> NDArray[np.float32]:
+    """MaxSim over residual codes: `(n_queries, n_documents)` float32.
+
+    The vector of a token is `(centroids[id] + weights[code]) * inverse_norm`, as `operands.decode_residual` has it.
+    Source: ColBERTv2 (Santhanam et al. 2022), section 3.3.
+    """
+    _same_width(queries, tokens.table.dim)
+    return _backend(backend).maxsim_residual(queries, tokens)
+
+
+def maxsim_product(queries: Ragged, tokens: ProductTokens, *, backend: str = "auto") -> NDArray[np.float32]:
+    """MaxSim over product codes: `(n_queries, n_documents)` float32.
+
+    The vector of a token is the concatenation of one codeword a sub-space. Source: Jegou et al. 2011, section III (asymmetric).
+    """
+    _same_width(queries, tokens.dim)
+    return _backend(backend).maxsim_product(queries, tokens)
+
+
+def centroid_interaction(
+    scores: NDArray[np.float32], tokens: Ragged, *, kept: NDArray[np.bool_] | None = None, backend: str = "auto"
+) -> NDArray[np.float32]:
+    """Approximate scores of documents from their tokens' centroids alone: `(n_documents,)` float32, for one query.
+
+    `scores`: `(n_query_tokens, n_centroids)`, each query token with each centroid. `tokens`: centroid ids of each document's
+    tokens. `kept`: `(n_centroids,)` bool, tokens of other centroids are left out; a document with none left scores minus
+    infinity. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3, equations 3 to 5.
+    """
+    return _backend(backend).centroid_interaction(scores, tokens, kept)
+
+
+def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Places of the `k` best of `scores` `(n,)`: score descending, then place ascending; fewer when there are fewer.
+
+    Documents that score minus infinity (without tokens) are never among them. Raises ValueError for k < 1 or a NaN.
+    """
+    scores = np.asarray(scores)
+    if k < 1:
+        raise ValueError(f"k must be at least 1; given {k}")
+    if np.isnan(scores).any():
+        raise ValueError("a score is not a number (NaN); look for NaN or infinite token vectors")
+    if k < len(scores):
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+        above, tied = np.flatnonzero(scores > threshold), np.flatnonzero(scores == threshold)
+        best = np.concatenate([above, tied[: k - len(above)]])
+    else:
+        best = np.arange(len(scores))
+    best = best[np.lexsort((best, -scores[best]))]
+    found: NDArray[np.int64] = best[scores[best] > -np.inf]
+    return found
+
+
+def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.int32]:
+    """The centroid with the largest dot product, for each vector: `(n,)` int32; ties go to the smaller id.
+
+    `vectors`: `(n, dim)`, `centroids`: `(K, dim)`.
+    """
+    return _backend(backend).assign(vectors, centroids)
+
+
+def _same_width(queries: Ragged, dim: int) -> None:
+    if queries.dim != dim:
+        raise ValueError(f"queries have {queries.dim} dimensions and documents {dim}; encode both with one encoder and reducer")
+
+
+def _backend(name: str) -> ModuleType | Any:
+    if name == "auto":
+        name = "torch" if find_spec("torch") else "reference"
+    if name not in BACKENDS:
+        raise ValueError(f"unknown kernel backend {name!r}; valid: auto, {', '.join(BACKENDS)}")
+    return import_module(
+        f"colbert_research.kernels.{name}_backend" if name != "reference" else "colbert_research.kernels.reference"
+    )

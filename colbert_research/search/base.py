@@ -1,0 +1,73 @@
+"""What a search strategy is: frozen parameters with one verb, `search`. It holds no state and learns nothing from a query."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.config import Config
+from colbert_research.index import Index
+from colbert_research.ragged import Ragged
+from colbert_research.ranking import Ranking
+from colbert_research.search.trace import Trace
+
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Positions and scores of one query's documents, in any order."""
+
+
+class SearchStrategy(Config, ABC):
+    """Base of all strategies: checks what is asked, then hands it to `_search`, the one method that a strategy writes."""
+
+    def search(
+        self,
+        index: Index,
+        queries: Ragged,
+        k: int,
+        *,
+        query_ids: Sequence[str] | None = None,
+        subset: Sequence[str] | None = None,
+        trace: Trace | None = None,
+    ) -> Ranking:
+        """The best `k` documents of every query; fewer where the index, the subset or the strategy's candidates are fewer.
+
+        `queries`: token vectors `(n_tokens, dim)`. `subset`: identifiers of the only documents that may be found; an empty one
+        finds nothing, an unknown one is a KeyError. `trace`: collects times and counts. Raises ValueError for k < 1, for
+        queries of another width than the index's, without tokens or with values that are not finite, and for parameters that
+        cannot give `k` results.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1; given {k}")
+        ids = tuple(query_ids) if query_ids is not None else tuple(str(i) for i in range(len(queries)))
+        if len(ids) != len(queries):
+            raise ValueError(f"{len(queries)} queries, but {len(ids)} query ids")
+        if len(queries) and queries.dim != index.dim:
+            raise ValueError(
+                f"the queries have {queries.dim} dimensions and the index {index.dim}; "
+                "encode them with the encoder and reducer that the index was built with"
+            )
+        if np.any(queries.lengths == 0):
+            raise ValueError(f"query {ids[int(np.flatnonzero(queries.lengths == 0)[0])]!r} has no token vectors")
+        if not np.isfinite(queries.values).all():
+            raise ValueError("the queries hold values that are not finite (NaN or infinite)")
+        self.check(index, k)
+        positions = None if subset is None else np.unique(index.positions(subset))
+        trace = trace if trace is not None else Trace()
+        trace.queries += len(queries)
+        if positions is not None and not len(positions):
+            found: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
+        else:
+            found = self._search(index, queries, k, positions, trace)
+        return Ranking.of(found, query_ids=ids, document_ids=index.document_ids)
+
+    def check(self, index: Index, k: int) -> None:
+        """Raise ValueError when the strategy cannot serve this index or give `k` results."""
+
+    @abstractmethod
+    def widest(self, index: Index) -> Self:
+        """This strategy with its knobs opened so far that it gives the exhaustive result on `index`."""
+
+    @abstractmethod
+    def _search(self, index: Index, queries: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        """One `Found` a query. `subset`: rising positions, at least one, or None for all documents."""

@@ -1,0 +1,50 @@
+"""Exhaustive search: every document scored, on whatever codes the index holds. The reference of every comparison."""
+
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.index import Index
+from colbert_research.ragged import Ragged
+from colbert_research.search.base import Found, SearchStrategy
+from colbert_research.search.stages import best, merge_best, score
+from colbert_research.search.trace import Trace
+
+SCORES_HELD = 2**27  # float32 scores of one block of queries: 512 MiB
+
+
+class Exhaustive(SearchStrategy):
+    """No candidates, no pruning: MaxSim with every document (ColBERT, section 3.3)."""
+
+    kind: Literal["exhaustive"] = "exhaustive"
+
+    def widest(self, index: Index) -> Self:
+        return self
+
+    def _search(self, index: Index, queries: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        found: list[Found] = []
+        block = max(1, SCORES_HELD // max(1, index.n_documents))
+        for start in range(0, len(queries), block):
+            part = queries.slice(start, start + block)
+            if subset is not None:
+                scores = score(index, part, subset, trace, stage="score")
+                found += [best(subset, row, k) for row in scores]
+            else:
+                found += _all(index, part, k, trace)
+        return found
+
+
+def _all(index: Index, queries: Ragged, k: int, trace: Trace) -> list[Found]:
+    parts: list[list[Found]] = [[] for _ in range(len(queries))]
+    for start, segment in zip(index.starts, index.segments, strict=False):
+        with trace.stage("score") as count:
+            scores = index.codec.maxsim(queries, segment.codes, segment.offsets)
+            count.documents += len(queries) * len(segment)
+            count.tokens += len(queries) * int(segment.offsets[-1])
+        with trace.stage("topk"):
+            positions = np.arange(start, start + len(segment), dtype=np.int64)
+            for query, row in enumerate(scores):
+                parts[query].append(best(positions, row, k))
+    with trace.stage("topk"):
+        return [merge_best(part, k) for part in parts]

@@ -1,0 +1,124 @@
+"""PLAID: candidates from centroids, centroid interaction with pruning, then exact scoring of what is left.
+
+Source: PLAID (Santhanam et al. 2022), section 4. This is the dialect of Stanford's engine, with every stage's size an argument
+of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, ndocs 256; k <= 100: 2, 0.45, 1024; else 4, 0.4,
+4096) and the last stage scores ndocs / 4; here nothing depends on k and nothing is remembered.
+"""
+
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from colbert_research import kernels
+from colbert_research.config import Threshold
+from colbert_research.index import Index
+from colbert_research.kernels import topk
+from colbert_research.ragged import Ragged
+from colbert_research.search.base import Found, SearchStrategy
+from colbert_research.search.stages import best, score
+from colbert_research.search.trace import Stage, Trace
+
+
+class Plaid(SearchStrategy):
+    """`ncells` centroids a query token give candidates; the best `ndocs` by centroids alone; `n_exact` of them scored exactly.
+
+    `centroid_score_threshold`: in the first interaction, tokens of centroids whose best score over the query's tokens lies
+    below it are left out; as a cosine `value` (0.4 to 0.5 suits ColBERTv2's) or as a `quantile` of the query's centroid scores.
+    A subset of at most `n_exact` documents is scored exactly, without candidates.
+    """
+
+    kind: Literal["plaid"] = "plaid"
+    ncells: int = Field(4, ge=1)
+    centroid_score_threshold: Threshold | None = None
+    ndocs: int = Field(4096, ge=1)
+    n_exact: int = Field(1024, ge=1)
+
+    @model_validator(mode="after")
+    def _stages_narrow(self) -> Self:
+        if self.n_exact > self.ndocs:
+            raise ValueError(f"n_exact={self.n_exact} is more than the ndocs={self.ndocs} that reach that stage")
+        return self
+
+    def widest(self, index: Index) -> Self:
+        if index.codec.centroids is None:
+            raise ValueError(_NO_CENTROIDS.format(index.codec.config))
+        n = index.n_documents
+        opened = {"ncells": len(index.codec.centroids), "centroid_score_threshold": None, "ndocs": n, "n_exact": n}
+        return self.model_copy(update=opened)
+
+    def check(self, index: Index, k: int) -> None:
+        if index.codec.centroids is None:
+            raise ValueError(_NO_CENTROIDS.format(index.codec.config))
+        if self.ncells > len(index.codec.centroids):
+            raise ValueError(f"ncells={self.ncells}, but the index has {len(index.codec.centroids)} centroids")
+        if min(k, index.n_documents) > self.n_exact:
+            raise ValueError(
+                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
+            )
+
+    def _search(self, index: Index, queries: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        if subset is not None and len(subset) <= self.n_exact:
+            scores = score(index, queries, subset, trace, stage="exact")
+            return [best(subset, row, k) for row in scores]
+        return [self._one(index, queries.slice(i, i + 1), k, subset, trace) for i in range(len(queries))]
+
+    def _one(self, index: Index, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
+        centroids = index.codec.centroids
+        assert centroids is not None  # check() refused such an index
+        with trace.stage("probe") as count:
+            scores = np.asarray(query.values, np.float32) @ centroids.T
+            cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            count.centroids += len(cells)
+        with trace.stage("candidates") as count:
+            candidates = _candidates(index, cells)
+            if subset is not None:
+                candidates = np.intersect1d(candidates, subset, assume_unique=True)
+            count.documents += len(candidates)
+        kept = self._kept(scores)
+        if len(candidates) > self.ndocs:
+            with trace.stage("pruned interaction" if kept is not None else "interaction") as count:
+                candidates = _narrow(index, scores, candidates, self.ndocs, kept, count)
+        if len(candidates) > self.n_exact:
+            with trace.stage("interaction") as count:
+                candidates = _narrow(index, scores, candidates, self.n_exact, None, count)
+        return best(candidates, score(index, query, candidates, trace, stage="exact")[0], k)
+
+    def _kept(self, scores: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        if self.centroid_score_threshold is None:
+            return None
+        highest = scores.max(axis=0)
+        value, quantile = self.centroid_score_threshold.value, self.centroid_score_threshold.quantile
+        limit = np.quantile(highest, quantile) if quantile is not None else value
+        kept: NDArray[np.bool_] = highest >= limit
+        return kept
+
+
+_NO_CENTROIDS = "plaid needs an index whose codec has centroids, such as residual; this one has {!r}"
+
+
+def _candidates(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rising positions of the documents with a token in any of the cells."""
+    found = [
+        start + segment.inverted.documents_of(cells)
+        for start, segment in zip(index.starts, index.segments, strict=False)
+        if segment.inverted is not None
+    ]
+    return np.concatenate(found)
+
+
+def _narrow(
+    index: Index,
+    scores: NDArray[np.float32],
+    candidates: NDArray[np.int64],
+    size: int,
+    kept: NDArray[np.bool_] | None,
+    count: Stage,
+) -> NDArray[np.int64]:
+    """The `size` candidates with the best centroid interaction, rising."""
+    codes, offsets = index.codes_of(candidates, names=["centroid_ids"])
+    approximate = kernels.centroid_interaction(scores, Ragged(codes["centroid_ids"], offsets), kept=kept)
+    count.documents += len(candidates)
+    count.tokens += int(offsets[-1])
+    return np.sort(candidates[topk(approximate, size)])

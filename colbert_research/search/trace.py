@@ -1,0 +1,54 @@
+"""`Trace`: what a search did, stage by stage: time, and how many centroids, documents and tokens were touched."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Stage:
+    """Sums over all queries of one search."""
+
+    seconds: float = 0.0
+    centroids: int = 0
+    documents: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class Trace:
+    """Collects what a strategy did; hand one to `search` to look inside it."""
+
+    queries: int = 0
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time a block as part of a stage, and give the stage to count in."""
+        stage = self.stages.setdefault(name, Stage())
+        start = time.perf_counter()
+        try:
+            yield stage
+        finally:
+            stage.seconds += time.perf_counter() - start
+
+    def seconds(self) -> dict[str, float]:
+        """Stage -> seconds, in the order in which stages first ran."""
+        return {name: stage.seconds for name, stage in self.stages.items()}
+
+    def work(self) -> dict[str, dict[str, int]]:
+        """Stage -> counts; the same for the same search on any machine."""
+        return {name: {k: v for k, v in asdict(stage).items() if k != "seconds"} for name, stage in self.stages.items()}
+
+    def to_frame(self) -> Any:
+        """A table with one row a stage and counts a query."""
+        import pandas as pd
+
+        rows = [
+            {"stage": name, "ms/query": 1e3 * stage.seconds / max(1, self.queries)}
+            | {f"{k}/query": v / max(1, self.queries) for k, v in asdict(stage).items() if k != "seconds"}
+            for name, stage in self.stages.items()
+        ]
+        return pd.DataFrame(rows)

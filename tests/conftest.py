@@ -1,0 +1,30 @@
+"""Fixtures that the suites share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colbert_research.ragged import Ragged, offsets_of
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """No test reads or fills the user's stage cache, and none asks a model hub."""
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def random_ragged(rng: np.random.Generator, lengths, dim: int, *, unit: bool = True) -> Ragged:
+    """Token vectors of items with the given lengths, float32, of length one unless `unit=False`."""
+    values = rng.standard_normal((int(np.sum(lengths)), dim)).astype(np.float32)
+    if unit:
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return Ragged(values, offsets_of(lengths))
