@@ -120,6 +120,10 @@ class StageCache:
     def path(self, stage: str, key: str) -> Path:
         return self.root / stage / key
 
+    def key(self, stage: str, depends_on: Any) -> str:
+        """The name of a stage's folder: a hash of the stage's name and of what it depends on."""
+        return content_hash(stage, depends_on)
+
     def has(self, stage: str, key: str) -> bool:
         return (self.path(stage, key) / "done.json").is_file()
 
@@ -129,7 +133,7 @@ class StageCache:
         `compute(folder)` fills the folder and returns notes. The folder of an interrupted run is handed to it again, so that a
         stage which can resume does; `done.json`, written last, means finished. Two processes never compute one stage at once.
         """
-        key = content_hash(stage, depends_on)
+        key = self.key(stage, depends_on)
         folder = self.path(stage, key)
         if not self.has(stage, key):
             with locked(self.root / stage / f".{key}.lock"):

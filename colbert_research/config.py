@@ -9,9 +9,9 @@ import hashlib
 import importlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
@@ -26,6 +26,19 @@ class Config(BaseModel):
     """Base of all configs: frozen, rejects unknown keys, accepts numbers written as text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_written_as_text(cls, data: Any) -> Any:
+        """Overrides arrive as text: `"4"` is the option 4 of `Literal[1, 2, 4]`, which pydantic alone would refuse."""
+        if not isinstance(data, Mapping):
+            return data
+        data = dict(data)
+        for name, info in cls.model_fields.items():
+            if get_origin(info.annotation) is Literal and isinstance(data.get(name), str):
+                options = {str(option): option for option in get_args(info.annotation)}
+                data[name] = options.get(data[name], data[name])
+        return data
 
     def identity(self) -> dict[str, Any]:
         """What `config_id` hashes: all fields, except where a subclass says that one only tells where a file lies."""
@@ -65,6 +78,15 @@ def _identity(value: Any) -> Any:
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, UTF-8 kept. Configs are replaced by their identity."""
     return json.dumps(_identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`(dotted name, value)` of every setting in a nested mapping."""
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
 
 
 def content_hash(*values: Any) -> str:

@@ -8,3 +8,16 @@ from colbert_research.data.irds import IrDatasetsConfig
 from colbert_research.data.records import DataError, DatasetConfig, Records, assemble
 
 DATASETS: dict[str, type[Config]] = {"beir": BeirConfig, "hub": HubConfig, "ir_datasets": IrDatasetsConfig}
+
+__all__ = [
+    "DATASETS",
+    "BeirConfig",
+    "Collection",
+    "DataError",
+    "DatasetConfig",
+    "HubConfig",
+    "IrDatasetsConfig",
+    "Records",
+    "TextFields",
+    "assemble",
+]

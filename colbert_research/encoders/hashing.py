@@ -18,7 +18,7 @@ from colbert_research.encoders.base import Encoder, TokenVectors, checked
 from colbert_research.ragged import Ragged, offsets_of
 
 _WORD = re.compile(r"\w+|[^\w\s]")  # runs of letters and digits; every other sign alone
-_TRIGRAMS = 0.5  # weight of a word's trigrams together, beside the word itself
+_TRIGRAMS = 1.0  # weight of a word's trigrams together, beside the word itself
 _NEIGHBOUR = 0.15  # weight of each neighbour in a token's vector
 
 

@@ -58,7 +58,7 @@ def encode_to_folder(
             shard = encode(texts[start:stop])
             dim = _check(shard, stop - start, journal["dim"])
             if not writers:
-                writers = [stack.enter_context(writer) for writer in _writers(folder, journal, dim, dtype)]
+                writers = _open_writers(stack, folder, journal, dim, dtype)
             _append(writers, shard, first_row=journal["tokens"])
             journal = {**journal, "documents": stop, "tokens": writers[0].rows, "dim": dim}
             write_json(folder / JOURNAL, journal)
@@ -132,11 +132,12 @@ def _check(shard: TokenVectors, texts: int, dim: int | None) -> int:
     return vectors.dim
 
 
-def _writers(folder: Path, journal: dict[str, Any], dim: int, dtype: str) -> list[NpyWriter]:
+def _open_writers(stack: ExitStack, folder: Path, journal: dict[str, Any], dim: int, dtype: str) -> list[NpyWriter]:
+    """Writers of the three files, in the order of `_FILES`, placed behind the rows that the journal counts."""
     tokens, documents = journal["tokens"], journal["documents"]
-    vectors = NpyWriter(folder / "vectors.npy", dtype, (dim,), rows=tokens)
-    token_ids = NpyWriter(folder / "token_ids.npy", np.int32, rows=tokens)
-    offsets = NpyWriter(folder / "offsets.npy", np.int64, rows=documents + 1 if documents else 0)
+    vectors = stack.enter_context(NpyWriter(folder / "vectors.npy", dtype, (dim,), rows=tokens))
+    token_ids = stack.enter_context(NpyWriter(folder / "token_ids.npy", np.int32, rows=tokens))
+    offsets = stack.enter_context(NpyWriter(folder / "offsets.npy", np.int64, rows=documents + 1 if documents else 0))
     if not documents:
         offsets.append(np.zeros(1, np.int64))
     return [vectors, token_ids, offsets]

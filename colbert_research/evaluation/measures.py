@@ -28,7 +28,7 @@ def parse_measures(names: Sequence[str]) -> list[Any]:
             parsed.append(ir_measures.parse_measure(name))
         except (NameError, ValueError, SyntaxError, AttributeError, TypeError) as error:
             raise ConfigError(
-                f"unknown measure {name!r}: {error}; examples: nDCG@10, R@100, RR@10, Success@5, AP, P@10 (names of ir-measures)"
+                f"unknown measure {name!r}: {error}; ir-measures knows nDCG@10, R@100, RR@10, Success@5, AP, P@10 and others"
             ) from None
     return parsed
 
@@ -43,7 +43,7 @@ def evaluate(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]], measures:
     import pandas as pd
 
     parsed = parse_measures(measures)
-    run = {query: {} for query in ranking.query_ids if query in qrels}
+    run: dict[str, dict[str, float]] = {query: {} for query in ranking.query_ids if query in qrels}
     for i, query in enumerate(ranking.query_ids):
         if query in qrels:
             found = ranking.top(i)

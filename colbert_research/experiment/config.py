@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from colbert_research.codecs import CODECS
-from colbert_research.config import Config, component
+from colbert_research.config import Config, component, flat
 from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.reduce import REDUCERS
@@ -20,13 +20,13 @@ class ExperimentConfig(Config):
     often the search is run after a warm-up; times are medians, and repeats must give identical rankings.
     """
 
-    dataset: component("dataset", DATASETS) = {"kind": "beir"}  # type: ignore[valid-type]
-    encoder: component("encoder", ENCODERS) = {"kind": "transformer"}  # type: ignore[valid-type]
+    dataset: component("dataset", DATASETS) = "beir"  # type: ignore[valid-type]
+    encoder: component("encoder", ENCODERS) = "transformer"  # type: ignore[valid-type]
     vectors: Literal["float32", "float16"] = "float32"
-    reducer: component("reducer", REDUCERS) = {"kind": "identity"}  # type: ignore[valid-type]
-    codec: component("codec", CODECS) = {"kind": "exact"}  # type: ignore[valid-type]
+    reducer: component("reducer", REDUCERS) = "identity"  # type: ignore[valid-type]
+    codec: component("codec", CODECS) = "exact"  # type: ignore[valid-type]
     index: BuildConfig = BuildConfig()
-    search: component("search", STRATEGIES) = {"kind": "exhaustive"}  # type: ignore[valid-type]
+    search: component("search", STRATEGIES) = "exhaustive"  # type: ignore[valid-type]
     k: int = Field(1000, ge=1)
     measures: tuple[str, ...] = ("nDCG@10", "R@10", "R@50", "R@100", "R@1000", "RR@10", "Success@5", "AP")
     repeats: int = Field(1, ge=1)
@@ -43,12 +43,4 @@ class ExperimentConfig(Config):
         """Every setting by its dotted name, as a table."""
         import pandas as pd
 
-        return pd.DataFrame(list(_flat(self.model_dump(mode="json"))), columns=["setting", "value"]).set_index("setting")
-
-
-def _flat(value: Any, prefix: str = "") -> Any:
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
+        return pd.DataFrame(list(flat(self.model_dump(mode="json"))), columns=["setting", "value"]).set_index("setting")

@@ -58,12 +58,14 @@ class Index:
             size = file.stat().st_size if file.is_file() else None
             if size != expected["bytes"]:
                 given = "is missing" if size is None else f"has {size} bytes"
-                raise IndexCorruptedError(f"{file} {given}, the manifest says {expected['bytes']} bytes; restore it or build again")
+                raise IndexCorruptedError(
+                    f"{file} {given}, the manifest says {expected['bytes']} bytes; restore it or build again"
+                )
         codec = open_codec(path / manifest["codec"]["name"])
         return cls(path, manifest, codec, tuple(Segment.open(path / s["name"], codec) for s in manifest["segments"]))
 
     def verify(self) -> None:
-        """Read every file and compare its checksum with the manifest. Raises IndexCorruptedError naming the first that differs."""
+        """Read every file and compare its checksum with the manifest. Raises IndexCorruptedError."""
         for file, expected in _files(self.path, self.manifest):
             if not file.is_file() or sha256_file(file) != expected["sha256"]:
                 raise IndexCorruptedError(f"{file} is not what the manifest says (SHA-256 differs); restore it or build again")

@@ -44,7 +44,7 @@ def maxsim_product(queries: Ragged, tokens: ProductTokens) -> NDArray[np.float32
 
 def centroid_interaction(scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     """See `kernels.centroid_interaction`."""
-    table = torch.from_numpy(np.ascontiguousarray(scores.T, dtype=np.float32))
+    table = _tensor(scores).T.contiguous()
     if kept is not None:
         table = table.masked_fill(~torch.from_numpy(kept)[:, None], -torch.inf)
     totals = np.empty(len(tokens), np.float32)
@@ -56,10 +56,10 @@ def centroid_interaction(scores: NDArray[np.float32], tokens: Ragged, kept: NDAr
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
     """See `kernels.assign`."""
-    table = torch.from_numpy(np.ascontiguousarray(centroids, np.float32)).T
+    table = _tensor(centroids).T
     ids = np.empty(len(vectors), np.int32)
     for start in range(0, len(vectors), BLOCK_ROWS):
-        block = torch.from_numpy(np.ascontiguousarray(vectors[start : start + BLOCK_ROWS], np.float32))
+        block = _tensor(vectors[start : start + BLOCK_ROWS])
         ids[start : start + BLOCK_ROWS] = (block @ table).argmax(dim=1).numpy()
     return ids
 

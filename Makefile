@@ -1,0 +1,36 @@
+# Two commands: `make quickstart` and `make test`. Both make .venv and install what is pinned in constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install quickstart test lint clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; $(PYTHON) is {v.major}.{v.minor}. Try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	@touch $@
+
+quickstart: install
+	@mkdir -p out
+	@rm -rf out/quickstart
+	COLBERT_RESEARCH_PROGRESS=log $(BIN)/papermill notebooks/quickstart.ipynb out/quickstart.ipynb -p output out/quickstart --no-progress-bar
+	@$(BIN)/jupyter nbconvert --log-level ERROR --to html out/quickstart.ipynb
+	@$(BIN)/colbert-research show out/quickstart.ipynb
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

@@ -1,0 +1,27 @@
+"""The command line: small readers of what notebooks left behind."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def main() -> None:
+    """A laboratory for late interaction."""
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def show(notebook: Path) -> None:
+    """Print the last table of an executed NOTEBOOK and where its files are."""
+    import nbformat
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    texts = [o["data"]["text/plain"] for c in cells for o in c.get("outputs", []) if "text/plain" in o.get("data", {})]
+    if not texts:
+        raise click.ClickException(f"{notebook} has no outputs; execute it first, with papermill or Jupyter")
+    click.echo(texts[-1])
+    click.echo(f"\nnotebook  {notebook}")
+    html = notebook.with_suffix(".html")
+    if html.is_file():
+        click.echo(f"html      {html}")

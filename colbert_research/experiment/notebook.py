@@ -1,0 +1,53 @@
+"""What the first cells of a notebook call."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from colbert_research.config import ConfigError, load_config
+from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.experiment import Experiment
+from colbert_research.experiment.record import FILE, Record, write_config
+
+
+def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = "") -> Experiment:
+    """The experiment of a notebook's three parameters; writes `config.yaml` into its output folder.
+
+    A notebook opened from the folder `notebooks` runs in the project's root, so that the paths in configs hold. Progress is
+    logged to the notebook and to `stdout.log` in the output folder. Raises ConfigError for whatever is not valid, before
+    anything is written, and for an output folder that holds another experiment's record.
+    """
+    _move_to_root()
+    experiment = Experiment(load_config(ExperimentConfig, config, overrides), output=output or None)
+    if (experiment.output / FILE).is_file():
+        there = Record.open(experiment.output).id
+        if there != experiment.id:
+            raise ConfigError(
+                f"{experiment.output} holds the record of experiment {there} and this one is {experiment.id}; "
+                "choose another output"
+            )
+    write_config(experiment.output, experiment.config.model_dump(mode="json"))
+    _log_to(experiment.output / "stdout.log")
+    return experiment
+
+
+def _move_to_root() -> None:
+    here = Path.cwd()
+    root = next((p for p in here.parents if (p / "pyproject.toml").is_file() and (p / "notebooks").is_dir()), None)
+    if root is not None and here.is_relative_to(root / "notebooks"):
+        os.chdir(root)
+
+
+def _log_to(file: Path) -> None:
+    """Log lines of the package go to the notebook and to `file`; a second call replaces the handlers of the first."""
+    logger = logging.getLogger("colbert_research")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.INFO)
+    for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(file, mode="a", encoding="utf-8")):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)

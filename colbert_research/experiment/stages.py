@@ -1,0 +1,194 @@
+"""The stages of an experiment: each names its folder by a hash of its config and of its inputs, and is computed only if absent.
+
+Bump a stage's version when its code would write other bytes from the same inputs.
+"""
+
+import logging
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.artifacts import StageCache, StageResult, read_json, write_json
+from colbert_research.config import content_hash
+from colbert_research.data import Collection
+from colbert_research.encoders import Encoder, encode_to_folder, open_vectors
+from colbert_research.encoders.reduce import project
+from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.index import Index, build_index
+from colbert_research.index.build import sample_rows
+from colbert_research.ragged import NpyWriter, Ragged, load_npy
+from colbert_research.ranking import Ranking
+from colbert_research.search import Trace
+
+VERSIONS = {"encode": 1, "reduce": 1, "index": 1, "search": 1}
+CHUNK_ROWS = 65_536
+logger = logging.getLogger("colbert_research")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that may or may not have run: what it depends on, and how its folder is filled."""
+
+    cache: StageCache
+    kind: str
+    inputs: Mapping[str, Any]
+    compute: Callable[[Path], Mapping[str, Any]]
+
+    @cached_property
+    def depends_on(self) -> dict[str, Any]:
+        return {"version": VERSIONS[self.kind], **self.inputs}
+
+    @cached_property
+    def key(self) -> str:
+        return self.cache.key(self.kind, self.depends_on)
+
+    @property
+    def folder(self) -> Path:
+        return self.cache.path(self.kind, self.key)
+
+    @property
+    def cached(self) -> bool:
+        return self.cache.has(self.kind, self.key)
+
+    def run(self) -> StageResult:
+        """Compute the stage unless it is cached; its time and peak memory are among its notes."""
+        result = self.cache.run(self.kind, self.depends_on, self._measured)
+        logger.info("%s %s: %s", self.kind, result.key, "found in the cache" if result.hit else "computed")
+        return result
+
+    def _measured(self, folder: Path) -> dict[str, Any]:
+        start = time.perf_counter()
+        notes = dict(self.compute(folder))
+        return {"seconds": time.perf_counter() - start, "peak_memory_bytes": peak_memory(), **notes}
+
+
+def peak_memory() -> int:
+    """The largest resident size that this process has had, in bytes."""
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(size if sys.platform == "darwin" else size * 1024)
+
+
+def encode(cache: StageCache, config: ExperimentConfig, encoder: Encoder, collection: Collection, side: str) -> Stage:
+    """Token vectors of the documents or queries (`side`) of a collection; open with `open_vectors`."""
+    documents = side == "documents"
+    texts = collection.document_texts() if documents else list(collection.query_texts)
+    text_hash = collection.documents_fingerprint() if documents else collection.queries_fingerprint()
+    method = encoder.encode_documents if documents else encoder.encode_queries
+
+    def compute(folder: Path) -> dict[str, Any]:
+        return encode_to_folder(method, texts, folder, dtype=config.vectors, description=f"encode {side}")
+
+    inputs = {"encoder": encoder.fingerprint(), "side": side, "texts": text_hash, "dtype": config.vectors}
+    return Stage(cache, "encode", inputs, compute)
+
+
+def reduce(cache: StageCache, config: ExperimentConfig, encoded: Stage) -> Stage:
+    """The reducer fitted on document tokens, `projection.npy`, and the reduced `vectors.npy`; for the identity, `encoded`."""
+    if config.reducer.kind == "identity":
+        return encoded
+
+    def compute(folder: Path) -> dict[str, Any]:
+        vectors = open_vectors(encoded.folder).vectors
+        size = config.reducer.sample_size(vectors.n_rows)
+        projection = config.reducer.fit(sample_rows(vectors, max(1, size), seed=config.seed), seed=config.seed)
+        np.save(folder / "projection.npy", projection)
+        with NpyWriter(folder / "vectors.npy", config.vectors, (projection.shape[1],)) as writer:
+            for low in range(0, vectors.n_rows, CHUNK_ROWS):
+                writer.append(project(vectors.values[low : low + CHUNK_ROWS], projection))
+        np.save(folder / "offsets.npy", vectors.offsets)
+        return {"tokens": vectors.n_rows, "dim": int(projection.shape[1])}
+
+    return Stage(cache, "reduce", {"vectors": encoded.key, "reducer": config.reducer, "seed": config.seed}, compute)
+
+
+def document_vectors(reduced: Stage) -> Ragged:
+    """The document vectors that an encode or reduce stage left, memory-mapped."""
+    return Ragged(load_npy(reduced.folder / "vectors.npy", mmap=True), np.load(reduced.folder / "offsets.npy"))
+
+
+def reduce_queries(reduced: Stage, queries: Ragged) -> Ragged:
+    """Query vectors through the same reduction as the documents."""
+    file = reduced.folder / "projection.npy"
+    projection: NDArray[np.float32] | None = np.load(file) if file.is_file() else None
+    return queries.map(lambda values: project(values, projection))
+
+
+def index(cache: StageCache, config: ExperimentConfig, collection: Collection, reduced: Stage) -> Stage:
+    """The index, in the folder's `index`; open with `Index.open`."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        vectors = document_vectors(reduced)
+        built = build_index(folder / "index", collection, vectors, config.codec, seed=config.seed, build=config.index)
+        return {"tokens": built.n_tokens, "bytes": built.nbytes()}
+
+    inputs = {
+        "vectors": reduced.key,
+        "documents": content_hash(collection.document_ids, collection.titles, collection.texts, collection.metadata),
+        "codec": config.codec,
+        "index": config.index,
+        "seed": config.seed,
+    }
+    return Stage(cache, "index", inputs, compute)
+
+
+def search(
+    cache: StageCache, config: ExperimentConfig, collection: Collection, *, built: Stage, queries: Stage, reduced: Stage
+) -> Stage:
+    """The ranking, `ranking.parquet`, and the work done, `work.json`. Notes: median seconds, in all and by stage of the search.
+
+    One warm-up query, then `repeats` searches, which must give identical rankings.
+    """
+    wanted = config.k + 1 if collection.exclude_self else config.k
+
+    def compute(folder: Path) -> dict[str, Any]:
+        opened = Index.open(built.folder / "index")
+        vectors = reduce_queries(reduced, open_vectors(queries.folder).vectors)
+        config.search.search(opened, vectors.slice(0, 1), wanted)
+        rankings, traces, seconds = [], [], []
+        for _ in range(config.repeats):
+            trace, start = Trace(), time.perf_counter()
+            rankings.append(config.search.search(opened, vectors, wanted, query_ids=collection.query_ids, trace=trace))
+            seconds.append(time.perf_counter() - start)
+            traces.append(trace)
+        if any(not _same(ranking, rankings[0]) for ranking in rankings):
+            raise RuntimeError(f"{config.search!r} gave different rankings for the same queries; it is not deterministic")
+        ranking = rankings[0].without_self().truncate(config.k) if collection.exclude_self else rankings[0]
+        ranking.to_parquet(folder / "ranking.parquet")
+        write_json(folder / "work.json", traces[0].work())
+        by_stage = {name: statistics.median(t.seconds()[name] for t in traces) for name in traces[0].stages}
+        return {"seconds": statistics.median(seconds), "stage_seconds": by_stage}
+
+    inputs = {
+        "index": built.key,
+        "queries": queries.key,
+        "query_ids": content_hash(collection.query_ids),
+        "search": config.search,
+        "k": wanted,
+        "exclude_self": collection.exclude_self,
+        "repeats": config.repeats,
+    }
+    return Stage(cache, "search", inputs, compute)
+
+
+def open_ranking(found: Stage, collection: Collection) -> Ranking:
+    """The ranking that a search stage left."""
+    path = found.folder / "ranking.parquet"
+    return Ranking.from_parquet(path, document_ids=collection.document_ids, query_ids=collection.query_ids)
+
+
+def work_of(found: StageResult) -> dict[str, Any]:
+    """The counts that a search stage left."""
+    return dict(read_json(found.path / "work.json"))
+
+
+def _same(one: Ranking, other: Ranking) -> bool:
+    return np.array_equal(one.positions, other.positions) and np.array_equal(one.scores, other.scores)
