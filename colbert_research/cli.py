@@ -16,7 +16,7 @@ def show(notebook: Path) -> None:
     """Print the last table of an executed NOTEBOOK and where its files are."""
     import nbformat
 
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
     texts = [o["data"]["text/plain"] for c in cells for o in c.get("outputs", []) if "text/plain" in o.get("data", {})]
     if not texts:
         raise click.ClickException(f"{notebook} has no outputs; execute it first, with papermill or Jupyter")

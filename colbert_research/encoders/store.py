@@ -46,14 +46,12 @@ def encode_to_folder(
     folder.mkdir(parents=True, exist_ok=True)
     work = _work(encode, texts, shard_documents, dtype, fingerprint)
     journal = resumed = _open_journal(folder, work, documents=len(texts))
-    starts = range(journal["documents"], max(len(texts), 1), shard_documents)  # no texts are one empty shard
+    # no texts at all are one empty shard, so that the files exist
+    starts = range(0) if _done(journal) else range(journal["documents"], max(len(texts), 1), shard_documents)
+    unit = f"shards of {shard_documents}"
     with ExitStack() as stack:
         writers: list[NpyWriter] = []
-        for start in (
-            ()
-            if _done(journal)
-            else progress(starts, total=len(starts), description=description, unit=f"shards of {shard_documents}")
-        ):
+        for start in progress(starts, total=len(starts), description=description, unit=unit):
             stop = min(start + shard_documents, len(texts))
             shard = encode(texts[start:stop])
             dim = _check(shard, stop - start, journal["dim"])

@@ -31,6 +31,7 @@ def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = ""
             )
     write_config(experiment.output, experiment.config.model_dump(mode="json"))
     _log_to(experiment.output / "stdout.log")
+    _widen_tables()
     return experiment
 
 
@@ -39,6 +40,13 @@ def _move_to_root() -> None:
     root = next((p for p in here.parents if (p / "pyproject.toml").is_file() and (p / "notebooks").is_dir()), None)
     if root is not None and here.is_relative_to(root / "notebooks"):
         os.chdir(root)
+
+
+def _widen_tables() -> None:
+    """Tables as wide as a page of text; pandas' 80 characters would break them in two."""
+    import pandas as pd
+
+    pd.set_option("display.width", 180, "display.max_colwidth", 100, "display.max_rows", 100)
 
 
 def _log_to(file: Path) -> None:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 HIDDEN, LAYERS, INTERMEDIATE, POSITIONS, DIM = 32, 2, 64, 64, 8
 EPS = float(np.finfo(np.float32).eps)
 # Two float32 computations of one forward pass differ by rounding only. A sum of n products in another order moves by about
-# sqrt(n) eps of its size; a layer has 8 products one after another (query, key, value, scores, mixing, output, up, down) of at most
-# INTERMEDIATE terms; layer norms keep the size, so layers add up; then the projection; and there are two computations.
+# sqrt(n) eps of its size; a layer has 8 products one after another (query, key, value, scores, mixing, output, up, down) of
+# at most INTERMEDIATE terms; layer norms keep the size, so layers add up; then comes the projection; and there are two passes.
 BOUND = 2 * (8 * LAYERS + 1) * float(np.sqrt(INTERMEDIATE)) * EPS
 WORDS = ["statin", "breast", "cancer", "diet", "vitamin", "the", "of", "and", "heart", "risk", "green", "tea", "study", "cell"]
 TEXTS = [

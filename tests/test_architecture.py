@@ -1,0 +1,103 @@
+"""The layout's promises: imports go one way, importing is cheap, hardware is touched in two rooms, files stay small."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "colbert_research"
+# every room may import from rooms with a smaller number only, and from itself
+FLOORS = {
+    **dict.fromkeys(("config", "ragged", "ranking", "artifacts", "progress"), 0),
+    "kernels": 1,
+    **dict.fromkeys(("data", "encoders", "codecs"), 2),
+    "index": 3,
+    "search": 4,
+    "evaluation": 5,
+    "experiment": 6,
+    **dict.fromkeys(("training", "executors", "rag", "integrations", "cli"), 7),
+}
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """`(module, at the top level)` of every import in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
+        if isinstance(node, ast.ImportFrom) and node.module == "colbert_research":
+            names = [f"colbert_research.{a.name}" for a in node.names]
+        found += [(name, id(node) in top) for name in names]
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    for name, _ in imports_of(path):
+        if name.startswith("colbert_research."):
+            target = name.split(".")[1]
+            if target != room(path):
+                assert FLOORS[target] <= FLOORS[room(path)], f"{path.name} of {room(path)} imports {name}"
+                assert FLOORS[target] < FLOORS[room(path)] or FLOORS[target] == 0, f"{room(path)} imports its neighbour {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_on_first_use(path):
+    heavy = {"torch", "cupy", "faiss", "ray", "datasets", "transformers", "sentence_transformers", "pandas", "matplotlib"}
+    allowed = {PACKAGE / "kernels" / "torch_backend.py"}
+    if path not in allowed:
+        assert not {name.split(".")[0] for name, at_top in imports_of(path) if at_top} & heavy
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_hardware_is_touched_in_two_rooms(path):
+    if room(path) not in ("kernels", "encoders"):
+        assert not {name.split(".")[0] for name, _ in imports_of(path)} & {"torch", "cupy", "numba"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_small(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+def loaded_by(code: str) -> tuple[set[str], float]:
+    """Modules that a fresh interpreter has after running `code`, and the seconds the code took."""
+    program = f"import time, sys, json; t = time.perf_counter(); {code}; t = time.perf_counter() - t"
+    program += "; print(json.dumps([sorted(sys.modules), t]))"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    modules, seconds = json.loads(out.stdout)
+    return set(modules), seconds
+
+
+def test_importing_the_package_is_cheap():
+    runs = [loaded_by("import colbert_research") for _ in range(3)]
+    assert not runs[0][0] & {"torch", "cupy", "faiss", "ray", "pandas", "transformers"}
+    assert min(seconds for _, seconds in runs) < 0.5
+
+
+def test_kernels_need_numpy_alone():
+    modules, _ = loaded_by("import colbert_research.kernels")
+    third_party = {name.split(".")[0] for name in modules} & {"torch", "cupy", "faiss", "pydantic", "yaml", "pandas", "scipy"}
+    assert not third_party
+
+
+def test_the_public_api_can_be_imported():
+    import colbert_research
+
+    for name in colbert_research.__all__:
+        assert getattr(colbert_research, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = colbert_research.no_such_name
