@@ -85,7 +85,10 @@ def encode(cache: StageCache, config: ExperimentConfig, encoder: Encoder, collec
     method = encoder.encode_documents if documents else encoder.encode_queries
 
     def compute(folder: Path) -> dict[str, Any]:
-        return encode_to_folder(method, texts, folder, dtype=config.vectors, description=f"encode {side}")
+        fingerprint = f"{encoder.fingerprint()} {side}"
+        return encode_to_folder(
+            method, texts, folder, dtype=config.vectors, description=f"encode {side}", fingerprint=fingerprint
+        )
 
     inputs = {"encoder": encoder.fingerprint(), "side": side, "texts": text_hash, "dtype": config.vectors}
     return Stage(cache, "encode", inputs, compute)

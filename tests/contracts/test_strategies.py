@@ -1,0 +1,215 @@
+"""The contract of the search axis: every member of STRATEGIES passes the same suite."""
+
+import numpy as np
+import pytest
+
+from colbert_research import kernels
+from colbert_research.codecs import ExactConfig, ResidualConfig
+from colbert_research.data import Collection
+from colbert_research.index import build_index
+from colbert_research.index.build import BuildConfig
+from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.search import STRATEGIES, Exhaustive, Plaid, Trace
+
+N_DOCUMENTS, DIM = 60, 32
+CODECS = {
+    "exact": ExactConfig(),
+    "residual-4": ResidualConfig(nbits=4, centroids=16),
+    "residual-1": ResidualConfig(nbits=1, centroids=8),
+}
+# one or more settings of every member; those that need centroids name the codecs they run on
+CASES = [
+    *((Exhaustive(), codec) for codec in CODECS),
+    (Plaid(ncells=2, ndocs=60, n_exact=60), "residual-4"),
+    (Plaid(ncells=3, ndocs=40, n_exact=20, centroid_score_threshold={"quantile": 0.5}), "residual-4"),
+    (Plaid(ncells=1, ndocs=30, n_exact=30, centroid_score_threshold={"value": 0.1}), "residual-1"),
+]
+IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
+
+
+def clustered(seed: int, lengths) -> Ragged:
+    """Unit vectors around 12 directions, so that centroids mean something."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(99).standard_normal((12, DIM))
+    n = int(np.sum(lengths))
+    values = directions[rng.integers(0, 12, n)] + 0.6 * rng.standard_normal((n, DIM))
+    return Ragged((values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32), offsets_of(lengths))
+
+
+@pytest.fixture(scope="module")
+def documents() -> Ragged:
+    return clustered(1, np.random.default_rng(2).integers(1, 30, N_DOCUMENTS))
+
+
+@pytest.fixture(scope="module")
+def queries() -> Ragged:
+    return clustered(3, [5, 1, 12, 7])
+
+
+@pytest.fixture(scope="module")
+def indexes(documents, tmp_path_factory):
+    """Each codec's index, in one segment and in several."""
+    folder = tmp_path_factory.mktemp("indexes")
+    collection = Collection.from_texts([f"text {i}" for i in range(N_DOCUMENTS)], ids=[f"d{i}" for i in range(N_DOCUMENTS)])
+    several = BuildConfig(segment_tokens=200, chunk_tokens=64)
+    return {
+        (name, parts): build_index(folder / f"{name}-{parts}", collection, documents, codec, seed=5, build=build)
+        for name, codec in CODECS.items()
+        for parts, build in (("one", None), ("several", several))
+    }
+
+
+def oracle(index, queries: Ragged) -> np.ndarray:
+    """Scores in float64 of the vectors that the index's codes stand for, without any strategy."""
+    return kernels.maxsim(queries, index.vectors_of(index.document_ids), backend="reference")
+
+
+def tolerance(queries: Ragged) -> float:
+    """float32 dot products of unit vectors err by at most eps * dim each; a score adds one a query token."""
+    return float(np.finfo(np.float32).eps * DIM * (1 + queries.lengths.max()))
+
+
+def test_every_member_is_covered():
+    assert {strategy.kind for strategy, _ in CASES} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("parts", ["one", "several"])
+@pytest.mark.parametrize(("strategy", "codec"), CASES, ids=IDS)
+class TestContract:
+    def test_scores_are_maxsim_and_ordered(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        truth = oracle(index, queries)
+        ranking = strategy.search(index, queries, 10)
+        for q in range(len(queries)):
+            found = ranking.top(q)
+            assert 0 < len(found) <= 10
+            for document, score in found:
+                assert score == pytest.approx(truth[q, int(document[1:])], abs=tolerance(queries))
+
+    def test_widest_is_exhaustive(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        truth = oracle(index, queries)
+        ranking = strategy.widest(index).search(index, queries, N_DOCUMENTS)
+        for q in range(len(queries)):
+            found = ranking.top(q)
+            assert sorted(d for d, _ in found) == sorted(index.document_ids)
+            in_truth = np.array([truth[q, int(d[1:])] for d, _ in found])
+            assert np.all(np.diff(in_truth) <= 2 * tolerance(queries))
+
+    def test_k_larger_than_the_collection_returns_what_there_is(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        ranking = strategy.widest(index).search(index, queries, 10 * N_DOCUMENTS)
+        assert np.all(np.diff(ranking.offsets) == N_DOCUMENTS)
+
+    def test_subset(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        subset = ["d7", "d3", "d50", "d3"]
+        ranking = strategy.search(index, queries, 10, subset=subset)
+        truth = oracle(index, queries)
+        for q in range(len(queries)):
+            assert {d for d, _ in ranking.top(q)} == set(subset), "a small subset is scored exactly"
+            best = max(set(subset), key=lambda d, q=q: truth[q, int(d[1:])])
+            assert ranking.top(q)[0][0] == best
+        empty = strategy.search(index, queries, 10, subset=[])
+        assert len(empty) == len(queries)
+        assert len(empty.positions) == 0
+        with pytest.raises(KeyError, match="nowhere"):
+            strategy.search(index, queries, 10, subset=["d1", "nowhere"])
+
+    def test_a_large_subset_finds_only_its_documents(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        subset = [*index.document_ids[::2], "d1", "d3", "d5"]
+        ranking = strategy.search(index, queries, 10, subset=subset)
+        assert {d for q in range(len(queries)) for d, _ in ranking.top(q)} <= set(subset)
+
+    def test_nothing_is_remembered(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        before = strategy.search(index, queries, 10)
+        strategy.search(index, queries.slice(1, 2), 1)
+        strategy.search(index, queries, 10, subset=["d1"])
+        after = strategy.search(index, queries, 10)
+        assert np.array_equal(before.positions, after.positions)
+        assert np.array_equal(before.scores, after.scores)
+
+    def test_queries_are_independent(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        together = strategy.search(index, queries, 10)
+        for q in range(len(queries)):
+            alone = strategy.search(index, queries.slice(q, q + 1), 10)
+            assert [d for d, _ in alone.top(0)] == [d for d, _ in together.top(q)]
+
+    def test_trace_counts_work(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        trace = Trace()
+        strategy.search(index, queries, 10, trace=trace)
+        work = trace.work()
+        assert trace.queries == len(queries)
+        assert any(stage["documents"] > 0 and stage["tokens"] > 0 for stage in work.values())
+        assert all(stage["tokens"] <= len(queries) * index.n_tokens for stage in work.values())
+        assert all(seconds >= 0 for seconds in trace.seconds().values())
+        again = Trace()
+        strategy.search(index, queries, 10, trace=again)
+        assert again.work() == work
+
+    def test_bad_input(self, indexes, queries, strategy, codec, parts):
+        index = indexes[codec, parts]
+        with pytest.raises(ValueError, match="k must be at least 1"):
+            strategy.search(index, queries, 0)
+        with pytest.raises(ValueError, match="16 dimensions and the index 32"):
+            strategy.search(index, queries.map(lambda v: v[:, :16]), 5)
+        with pytest.raises(ValueError, match="not finite"):
+            strategy.search(index, queries.map(lambda v: np.where(v > 0.3, np.nan, v)), 5)
+        with pytest.raises(ValueError, match="has no token vectors"):
+            strategy.search(index, clustered(1, [3, 0]), 5)
+        with pytest.raises(ValueError, match="2 query ids"):
+            strategy.search(index, queries, 5, query_ids=["a", "b"])
+
+
+def test_segments_do_not_change_the_result(indexes, queries):
+    for codec in CODECS:
+        one, several = (Exhaustive().search(indexes[codec, parts], queries, 20) for parts in ("one", "several"))
+        assert len(indexes[codec, "several"].segments) > 2
+        assert one.scores == pytest.approx(several.scores, abs=tolerance(queries))
+
+
+class TestPlaid:
+    def test_it_prunes(self, indexes, queries):
+        index = indexes["residual-4", "one"]
+        narrow, wide = Trace(), Trace()
+        Plaid(ncells=1, ndocs=12, n_exact=10).search(index, queries, 10, trace=narrow)
+        Plaid(ncells=16, ndocs=60, n_exact=60).search(index, queries, 10, trace=wide)
+        assert narrow.work()["exact"]["documents"] == 10 * len(queries)
+        assert narrow.work()["exact"]["tokens"] < wide.work()["exact"]["tokens"]
+
+    def test_the_threshold_leaves_tokens_out(self, indexes, queries):
+        index = indexes["residual-4", "one"]
+        everything = {"quantile": 0.0}
+        settings = {"ncells": 16, "ndocs": 30, "n_exact": 30}
+        plain = Plaid(**settings).search(index, queries, 10)
+        same = Plaid(**settings, centroid_score_threshold=everything).search(index, queries, 10)
+        assert np.array_equal(plain.positions, same.positions)
+        pruned = Plaid(**settings, centroid_score_threshold={"quantile": 1.0})
+        trace = Trace()
+        pruned.search(index, queries, 10, trace=trace)
+        assert "pruned interaction" in trace.work()
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"ndocs": 10, "n_exact": 20}, "n_exact=20 is more than the ndocs=10"),
+            ({"ncells": 0}, "greater than or equal to 1"),
+            ({"centroid_score_threshold": {"value": 0.4, "quantile": 0.5}}, "either a value or a quantile"),
+            ({"centroid_score_threshold": {"quantile": 1.5}}, "between 0 and 1"),
+        ],
+    )
+    def test_bad_settings(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            Plaid(**settings)
+
+    def test_settings_that_cannot_serve_the_index(self, indexes, queries):
+        with pytest.raises(ValueError, match="needs an index whose codec has centroids"):
+            Plaid().search(indexes["exact", "one"], queries, 5)
+        with pytest.raises(ValueError, match="ncells=17, but the index has 16"):
+            Plaid(ncells=17).search(indexes["residual-4", "one"], queries, 5)
+        with pytest.raises(ValueError, match="k=50 results cannot come from n_exact=20"):
+            Plaid(ncells=2, ndocs=20, n_exact=20).search(indexes["residual-4", "one"], queries, 50)

@@ -1,0 +1,86 @@
+"""Papermill runs the notebooks: what a user sees when all is well, when a name is mistyped, and when the kernel is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EVALUATE = ROOT / "notebooks" / "evaluate.ipynb"
+
+
+def papermill(notebook: Path, tmp_path: Path, overrides: str = "", *, config: str = "configs/tiny.yaml", **popen):
+    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "--no-progress-bar"]
+    command += ["-p", "config", config, "-p", "overrides", overrides, "-p", "output", str(tmp_path / "out")]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen)
+
+
+def finish(process) -> str:
+    out, _ = process.communicate(timeout=300)
+    return out
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").rglob("*.ipynb")), ids=lambda p: p.stem)
+def test_every_notebook_runs_on_the_tiny_config(notebook, tmp_path):
+    process = papermill(notebook, tmp_path)
+    out = finish(process)
+    assert process.returncode == 0, out
+    assert "unknown parameter" not in out
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert 0 < record["metrics"]["nDCG@10"] < 1
+    assert (tmp_path / "out" / "stdout.log").read_text()
+    shown = json.loads((tmp_path / "out.ipynb").read_text())["cells"][-1]["outputs"]
+    assert any("nDCG@10" in "".join(o.get("data", {}).get("text/plain", "")) for o in shown)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "nearest"), [("codec.nbit=2", "nbits"), ("encoder.kind=hashin", "hashing"), ("k=many", "integer")]
+)
+def test_a_mistyped_setting_fails_and_leaves_no_record(tmp_path, overrides, nearest):
+    process = papermill(EVALUATE, tmp_path, overrides)
+    out = finish(process)
+    assert process.returncode != 0
+    assert "ConfigError" in out
+    assert nearest in out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the kernel's process through /proc")
+def test_a_killed_kernel_leaves_no_record_and_the_same_command_finishes(tmp_path, monkeypatch):
+    # one query at a time over every centroid: long enough to be caught in the search, after the stages before it
+    slow = "k=1000 search.kind=plaid search.ncells=64 search.ndocs=4096 search.n_exact=1024 repeats=150"
+    process = papermill(EVALUATE, tmp_path, slow)
+    cache = Path(os.environ["COLBERT_RESEARCH_CACHE"])
+    deadline = time.monotonic() + 120
+    while not list((cache / "index").glob("*/done.json")):
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(kernel_of(process.pid), signal.SIGKILL)
+    finish(process)
+    assert process.returncode != 0
+    assert (tmp_path / "out" / "config.yaml").is_file()
+    assert not (tmp_path / "out" / "record.json").exists()
+    again = papermill(EVALUATE, tmp_path, slow.replace("repeats=150", "repeats=1"))
+    out = finish(again)
+    assert again.returncode == 0, out
+    cached = json.loads((tmp_path / "out" / "record.json").read_text())["measured"]["cached"]
+    assert {"encode documents", "encode queries", "index"} <= set(cached)
+
+
+def kernel_of(parent: int) -> int:
+    """The process id of the kernel that papermill started."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command, stat = path.read_bytes(), (path.parent / "stat").read_text()
+        except OSError:
+            continue
+        if b"ipykernel" in command and int(stat.rsplit(")", 1)[1].split()[1]) == parent:
+            return int(path.parent.name)
+    raise AssertionError(f"process {parent} has no kernel")

@@ -1,0 +1,235 @@
+"""Experiments: one config to one record, through stages that are cached by content."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from colbert_research.artifacts import StageCache
+from colbert_research.config import ConfigError, config_id, load_config
+from colbert_research.experiment import Experiment, ExperimentConfig, Record, load_records, start
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "configs" / "tiny.yaml"
+
+
+@pytest.fixture
+def cache(tmp_path) -> StageCache:
+    return StageCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A BEIR folder of 12 documents about three things, small enough to judge by hand."""
+    path = tmp_path / "fruit"
+    (path / "qrels").mkdir(parents=True)
+    subjects = ["apple orchard cider", "banana peel yellow", "cherry blossom pink"]
+    documents = [{"_id": f"d{i}", "title": "", "text": f"{subjects[i % 3]} note {i}"} for i in range(12)]
+    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(["apple cider", "yellow banana", "pink cherry"])]
+    (path / "corpus.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
+    (path / "queries.jsonl").write_text("".join(json.dumps(q) + "\n" for q in queries))
+    rows = [f"q{q}\td{d}\t1\n" for q in range(3) for d in range(q, 12, 3)]
+    (path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+    return path
+
+
+def make(cache: StageCache, folder: Path, overrides: str = "", output: Path | None = None) -> Experiment:
+    text = f"dataset.path={folder} codec.centroids=8 search.ncells=8 search.ndocs=12 search.n_exact=12 k=10 {overrides}"
+    return Experiment(load_config(ExperimentConfig, TINY, text), cache=cache, output=output)
+
+
+def states(experiment: Experiment) -> dict[str, str]:
+    return dict(experiment.status()["state"])
+
+
+def test_metrics_are_right(cache, folder):
+    experiment = make(cache, folder)
+    assert experiment.metrics["nDCG@10"] == pytest.approx(1.0)
+    assert experiment.metrics["RR@10"] == 1.0
+    assert experiment.metrics["R@10"] == 1.0
+
+
+def test_a_changed_codec_does_not_encode_again_and_a_changed_search_does_not_index_again(cache, folder):
+    make(cache, folder).run("search")
+    codec = make(cache, folder, "codec.nbits=2")
+    codec.run("search")
+    expected = {"encode documents": "cached", "encode queries": "cached", "index": "computed", "search": "computed"}
+    assert states(codec) == expected
+    search = make(cache, folder, "search.ncells=2")
+    search.run("search")
+    assert states(search) == expected | {"index": "cached"}
+    reduced = make(cache, folder, "reducer.kind=svd reducer.dim=8")
+    reduced.run("search")
+    assert states(reduced)["reduce"] == "computed"
+    assert states(reduced)["encode documents"] == "cached"
+    assert reduced.index.dim == 8
+    again = make(cache, folder)
+    again.run("search")
+    assert set(states(again).values()) == {"cached"}
+
+
+def test_the_plan_computes_nothing(cache, folder):
+    experiment = make(cache, folder)
+    assert set(experiment.plan()["state"]) == {"to do"}
+    assert not list(cache.root.rglob("*.npy"))
+    experiment.run("encode queries")
+    assert dict(make(cache, folder).plan()["state"])["encode queries"] == "cached"
+
+
+def test_artifacts_depend_on_content_not_on_place(cache, folder, tmp_path):
+    make(cache, folder).run("search")
+    moved = folder.rename(tmp_path / "elsewhere")
+    experiment = make(cache, moved)
+    experiment.run("search")
+    assert set(states(experiment).values()) == {"cached"}
+    corpus = moved / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("note 3", "note three"))
+    changed = make(cache, moved)
+    changed.run("index")
+    assert states(changed)["encode documents"] == "computed"
+
+
+def test_a_record_holds_what_is_needed_to_trace_a_number(cache, folder, tmp_path):
+    experiment = make(cache, folder, output=tmp_path / "out")
+    experiment.save()
+    record = Record.open(tmp_path / "out")
+    assert record.id == experiment.id == config_id(experiment.config)
+    assert record.metrics == experiment.metrics
+    assert record.dataset["fingerprint"] == experiment.collection.fingerprint()
+    assert record.dataset["documents"] == 12
+    assert set(record.stages) == {"encode documents", "encode queries", "index", "search"}
+    assert record.index["bytes"]["total"] == experiment.index.nbytes()["total"]
+    assert record.index["code_bytes_per_token"] == 2 + 32 * 4 // 8 + 2
+    assert {"numpy", "torch", "faiss-cpu"} <= set(record.environment["packages"])
+    assert record.code["commit"]
+    assert all(seconds >= 0 for seconds in record.measured["seconds"].values())
+    assert record.measured["peak_memory_bytes"] > 0
+    ranking = pd.read_parquet(tmp_path / "out" / "ranking.parquet")
+    assert list(ranking.columns) == ["query_id", "rank", "document_id", "score"]
+    per_query = pd.read_parquet(tmp_path / "out" / "per_query.parquet")
+    mean = per_query[per_query["measure"] == "nDCG@10"]["value"].mean()
+    assert mean == pytest.approx(record.metrics["nDCG@10"])
+    saved = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert config_id(load_config(ExperimentConfig, None, saved)) == record.id
+
+
+def test_the_same_experiment_again_gives_the_same_record_but_for_measured(folder, tmp_path):
+    records = []
+    for i, cache in enumerate((StageCache(tmp_path / "a"), StageCache(tmp_path / "a"), StageCache(tmp_path / "b"))):
+        make(cache, folder, output=tmp_path / f"out{i}").save()
+        records.append(json.loads((tmp_path / f"out{i}" / "record.json").read_text()))
+    for record in records:
+        record.pop("measured")
+    assert records[0] == records[1] == records[2]
+    rankings = [(tmp_path / f"out{i}" / "ranking.parquet").read_bytes() for i in range(3)]
+    assert rankings[0] == rankings[1] == rankings[2]
+
+
+def test_records_become_one_table(cache, folder, tmp_path):
+    make(cache, folder, output=tmp_path / "runs" / "a").save()
+    make(cache, folder, "codec.nbits=1", output=tmp_path / "runs" / "b").save()
+    (tmp_path / "runs" / "unfinished").mkdir()
+    table = load_records(tmp_path / "runs")
+    assert list(table["codec.nbits"]) == [4, 1]
+    assert {"id", "nDCG@10", "index_bytes", "seconds.search"} <= set(table.columns)
+
+
+def test_exclude_self(cache, folder):
+    queries = folder / "queries.jsonl"
+    queries.write_text(queries.read_text().replace('"q0"', '"d0"'))
+    qrels = folder / "qrels" / "test.tsv"
+    rows = [row for row in qrels.read_text().splitlines() if row != "q0\td0\t1"]
+    qrels.write_text("\n".join(row.replace("q0\t", "d0\t") for row in rows) + "\n")
+    plain, excluding = make(cache, folder), make(cache, folder, "dataset.exclude_self=true")
+    assert "d0" in {d for d, _ in plain.ranking.top(0)}
+    assert "d0" not in {d for d, _ in excluding.ranking.top(0)}
+    assert len(excluding.ranking.top(0)) == 10
+
+
+def test_repeats_must_agree(cache, folder, monkeypatch):
+    assert make(cache, folder, "repeats=3").metrics["RR@10"] == 1.0
+    experiment = make(cache, folder, "repeats=2 search.ncells=4")
+    strategy = type(experiment.config.search)
+    original, calls = strategy.search, []
+
+    def unsteady(self, index, queries, k, **kwargs):
+        calls.append(k)
+        return original(self, index, queries, k - (len(calls) > 2), **kwargs)
+
+    monkeypatch.setattr(strategy, "search", unsteady)
+    with pytest.raises(RuntimeError, match="not deterministic"):
+        experiment.run("search")
+
+
+def test_an_interrupted_encoding_is_taken_up_again(cache, folder, monkeypatch):
+    experiment = make(cache, folder)
+    method = type(experiment.encoder).encode_queries
+    monkeypatch.setattr(type(experiment.encoder), "encode_queries", lambda self, texts: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        experiment.run("search")
+    monkeypatch.setattr(type(experiment.encoder), "encode_queries", method)
+    again = make(cache, folder)
+    again.run("search")
+    assert states(again)["encode documents"] == "cached"
+    assert states(again)["encode queries"] == "computed"
+
+
+def test_one_new_query(cache, folder):
+    experiment = make(cache, folder)
+    found = experiment.search("yellow banana", k=4)
+    assert {int(d[1:]) % 3 for d in found["document_id"]} == {1}
+    table = experiment.alignment("yellow banana")
+    assert set(table["query_token"]) == set(table["document_token"]) == {"yellow", "banana"}
+    assert table["similarity"].sum() == pytest.approx(found.loc[1, "score"], abs=1e-4)
+    figure = experiment.plot("yellow banana")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["yellow", "banana"]
+    variant = experiment.variant("codec.nbits=1")
+    assert variant.config.codec.nbits == 1
+    assert variant.id != experiment.id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("codec.nbit=2", "'nbit'.*did you mean 'nbits'"),
+        ("serch.k=2", "'serch'.*did you mean 'search'"),
+        ("codec.nbits=3", "1, 2, 4 or 8.*given '3'"),
+        ("k=many", "k: .*integer.*given 'many'"),
+        ("encoder.kind=hashin", "unknown encoder kind 'hashin'.*did you mean 'hashing'"),
+        ("measures=[nDGC@10]", "nDGC@10"),
+        ("codec.nbits", "name=value"),
+        ("dataset.unknown_judgements=ignore", "'error' or 'drop'"),
+    ],
+)
+def test_a_wrong_setting_stops_before_anything_is_written(tmp_path, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        start(str(TINY), overrides, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_is_not_overwritten_by_another_experiment(cache, folder, tmp_path):
+    make(cache, folder, output=tmp_path / "out").save()
+    with pytest.raises(ConfigError, match="holds the record of experiment"):
+        start(str(TINY), f"dataset.path={folder}", str(tmp_path / "out"))
+
+
+def test_all_configs_are_valid():
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        config = load_config(ExperimentConfig, path)
+        assert load_config(ExperimentConfig, None, config.model_dump(mode="json")) == config
+
+
+def test_ids_do_not_change_by_accident(folder):
+    """Records in README are named by id: a change of this one changes them all, so change it knowingly."""
+    plain = load_config(ExperimentConfig, TINY)
+    assert config_id(plain) == config_id(load_config(ExperimentConfig, TINY, "codec.nbits=4 k=50"))
+    assert config_id(plain) != config_id(load_config(ExperimentConfig, TINY, "seed=1"))
+
+
+def test_token_vectors_can_be_kept_in_half_precision(cache, folder):
+    experiment = make(cache, folder, "vectors=float16")
+    assert experiment.documents.vectors.values.dtype == np.float16
+    assert experiment.metrics["RR@10"] == 1.0
