@@ -11,6 +11,21 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def summary(folder: Path) -> None:
+    """Write FOLDER/summary.csv: one row for each finished record below FOLDER, and print it as Markdown."""
+    from colbert_research.experiment import summarize
+
+    table = summarize(folder)
+    if not len(table):
+        raise click.ClickException(f"no {folder}/**/record.json: nothing has finished there")
+    table.to_csv(folder / "summary.csv", index=False)
+    header, rows = list(table.columns), [[str(value) for value in row] for row in table.itertuples(index=False)]
+    for row in [header, ["---"] * len(header), *rows]:
+        click.echo("| " + " | ".join(row) + " |")
+
+
+@main.command()
 @click.argument("notebook", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def show(notebook: Path) -> None:
     """Print the last table of an executed NOTEBOOK and where its files are."""

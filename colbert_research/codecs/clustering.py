@@ -54,7 +54,7 @@ class _Sample:
         return self.vectors[indices]
 
     def assign_to(self, centroids: NDArray[np.float32], weights: None = None) -> tuple[Any, Any, Any]:
-        """Ids `(n,)`, zeros for the distances (faiss only adds them up for its log), sums of each centroid's vectors `(k, dim)`."""
+        """Ids `(n,)`; zeros for distances, which faiss only adds up for its log; each centroid's sum of vectors `(k, dim)`."""
         from scipy.sparse import csr_array
 
         n, k = len(self.vectors), len(centroids)

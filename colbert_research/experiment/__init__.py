@@ -4,5 +4,6 @@ from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.experiment import Experiment
 from colbert_research.experiment.notebook import start
 from colbert_research.experiment.record import Record, load_records
+from colbert_research.experiment.summary import summarize
 
-__all__ = ["Experiment", "ExperimentConfig", "Record", "load_records", "start"]
+__all__ = ["Experiment", "ExperimentConfig", "Record", "load_records", "start", "summarize"]

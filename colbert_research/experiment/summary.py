@@ -1,0 +1,66 @@
+"""A summary of records: what was chosen, what it cost and what it gave, one row a record, to commit and to show."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colbert_research.evaluation import overlap
+from colbert_research.experiment.record import FILE, Record
+from colbert_research.ranking import Ranking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@100", "RR@10")) -> "pd.DataFrame":
+    """Every finished record below `folder`, ordered by collection, width, codec and search.
+
+    `overlap@10` is with the record that scores the exact vectors of the same width exhaustively, where there is one.
+    """
+    import pandas as pd
+
+    found = {path.parent: Record.open(path.parent) for path in sorted(Path(folder).rglob(FILE))}
+    exact = {_space(r): path for path, r in found.items() if (r.config["codec"]["kind"], _search(r)) == ("exact", "exhaustive")}
+    rows = []
+    for path, record in found.items():
+        queries = max(1, record.dataset["queries"])
+        rows.append(
+            {
+                "collection": record.dataset["name"],
+                "dim": record.index["dim"],
+                "codec": _codec(record),
+                "search": _search(record),
+                **{name: f"{record.metrics[name]:.4f}" for name in measures if name in record.metrics},
+                "overlap@10": f"{_overlap(path, exact[_space(record)]):.3f}" if _space(record) in exact else "",
+                "ms/query": f"{1e3 * record.measured['seconds']['search'] / queries:.1f}",
+                "bytes/token": record.index["code_bytes_per_token"],
+                "record": record.id,
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["collection", "dim", "codec", "search"], ascending=[True, False, True, True])
+
+
+def _space(record: Record) -> tuple[str, str]:
+    """The vectors a record was made from: the collection's content and the reduced token vectors."""
+    stages = record.stages
+    return record.dataset["fingerprint"], stages.get("reduce", stages["encode documents"])
+
+
+def _codec(record: Record) -> str:
+    codec = record.config["codec"]
+    return f"{codec['kind']} {codec['nbits']}-bit" if "nbits" in codec else f"{codec['kind']} {codec.get('dtype', '')}".strip()
+
+
+def _search(record: Record) -> str:
+    return str(record.config["search"]["kind"])
+
+
+def _overlap(path: Path, reference: Path) -> float:
+    import pandas as pd
+
+    frames = [pd.read_parquet(p / "ranking.parquet") for p in (path, reference)]
+    queries = list(dict.fromkeys(frames[1]["query_id"]))
+    documents = sorted(set(frames[0]["document_id"]) | set(frames[1]["document_id"]))
+    rankings = [
+        Ranking.from_parquet(p / "ranking.parquet", document_ids=documents, query_ids=queries) for p in (path, reference)
+    ]
+    return overlap(rankings[0], rankings[1], 10)
