@@ -31,7 +31,7 @@ def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = ""
             )
     write_config(experiment.output, experiment.config.model_dump(mode="json"))
     _log_to(experiment.output / "stdout.log")
-    _widen_tables()
+    _show_tables_and_figures()
     return experiment
 
 
@@ -42,10 +42,15 @@ def _move_to_root() -> None:
         os.chdir(root)
 
 
-def _widen_tables() -> None:
-    """Tables as wide as a page of text; pandas' 80 characters would break them in two."""
+def _show_tables_and_figures() -> None:
+    """Tables as wide as a page of text (pandas' 80 characters would break them in two), figures as pictures."""
     import pandas as pd
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
 
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})
     pd.set_option("display.width", 180, "display.max_colwidth", 100, "display.max_rows", 100)
 
 
