@@ -1,5 +1,6 @@
 """What the first cells of a notebook call."""
 
+import ast
 import logging
 import os
 import sys
@@ -7,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colbert_research.config import ConfigError, load_config
+from colbert_research.config import ConfigError, load_config, nearest
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.experiment import Experiment
 from colbert_research.experiment.record import FILE, Record, write_config
+
+PARAMETERS = ("config", "overrides", "output")
 
 
 def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = "") -> Experiment:
@@ -20,6 +23,7 @@ def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = ""
     logged to the notebook and to `stdout.log` in the output folder. Raises ConfigError for whatever is not valid, before
     anything is written, and for an output folder that holds another experiment's record.
     """
+    _check_parameters()
     _move_to_root()
     experiment = Experiment(load_config(ExperimentConfig, config, overrides), output=output or None)
     if (experiment.output / FILE).is_file():
@@ -33,6 +37,20 @@ def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = ""
     _log_to(experiment.output / "stdout.log")
     _show_tables_and_figures()
     return experiment
+
+
+def _check_parameters() -> None:
+    """Papermill only logs a parameter that a notebook lacks, and runs it with the defaults: here that is an error."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    for source in shell.user_ns.get("In", []) if shell is not None else []:
+        if source.startswith("# Parameters\n"):  # the first line of the cell that papermill injects
+            targets = [t for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign) for t in node.targets]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            unknown = [name for name in names if name not in PARAMETERS]
+            if unknown:
+                raise ConfigError(f"unknown parameter {unknown[0]!r}: {nearest(unknown[0], PARAMETERS)}")
 
 
 def _move_to_root() -> None:

@@ -50,6 +50,15 @@ def test_a_mistyped_setting_fails_and_leaves_no_record(tmp_path, overrides, near
     assert not (tmp_path / "out").exists()
 
 
+def test_a_mistyped_parameter_fails_too(tmp_path):
+    command = [sys.executable, "-m", "papermill", str(EVALUATE), str(tmp_path / "out.ipynb"), "--no-progress-bar"]
+    command += ["-p", "confg", "configs/exact.yaml", "-p", "output", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "did you mean 'config'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the kernel's process through /proc")
 def test_a_killed_kernel_leaves_no_record_and_the_same_command_finishes(tmp_path, monkeypatch):
