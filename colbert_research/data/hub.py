@@ -99,9 +99,10 @@ def _load_dataset(name: str, part: str | None, *, revision: str | None = None, d
         advice = "check the network, or use the kind beir with a folder that was downloaded elsewhere"
         raise DataError(f"{name!r} cannot be fetched from the Hub and is not in the cache: {error}; {advice}") from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        what = f"{name!r}, configuration {part or 'default'!r}, cannot be loaded: {error}"
-        expected = "expected a dataset without a loading script in the schema of BeIR's, with the qrels in <name>-qrels"
-        raise DataError(f"{what}; {expected}") from error
+        what = f"{name!r}, configuration {part or 'default'!r}" if data_files is None else ", ".join(data_files["train"])
+        reason = f"{error} {error.__cause__ or ''}".strip()
+        expected = "expected parquet tables without a loading script in the schema of BeIR's, with the qrels in <name>-qrels"
+        raise DataError(f"{what} cannot be loaded: {reason}; {expected}") from error
 
 
 def _rows(table: Any) -> Iterator[tuple[int, dict[str, Any]]]:

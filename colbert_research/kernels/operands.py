@@ -1,10 +1,14 @@
 """What kernels over compressed codes take: the tables that all tokens share, and the codes of each token."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+_WIDE = {1: np.float32, 2: np.float64, 4: np.complex128}  # one number as wide as so many float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,20 @@ class ResidualTable:
     def packed_width(self) -> int:
         """Bytes of one token's packed residual: dim * bits / 8, rounded up."""
         return -(-self.dim * self.bits // 8)
+
+    @cached_property
+    def byte_lookup(self) -> NDArray[Any]:
+        """The residual values that each byte at each place stands for: `(packed_width, 256, parts)`.
+
+        An entry holds up to four float32 values, read as one wide number, so that decoding a byte is one lookup.
+        """
+        per_byte = 8 // self.bits
+        codes = unpack_bits(np.arange(256, dtype=np.uint8)[:, None], self.bits, per_byte).astype(np.int64)
+        padded = np.zeros((self.packed_width * per_byte, self.weights.shape[1]), np.float32)
+        padded[: self.dim] = self.weights
+        grouped = padded.reshape(self.packed_width, per_byte, -1)
+        values = np.stack([grouped[:, place, :][:, codes[:, place]] for place in range(per_byte)], axis=-1)
+        return np.ascontiguousarray(values).view(_WIDE[min(per_byte, 4)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,26 +99,19 @@ def unpack_bits(packed: NDArray[np.uint8], bits: int, dim: int) -> NDArray[np.ui
     return codes[:, :dim]
 
 
-def byte_weights(table: ResidualTable) -> NDArray[np.float32]:
-    """For each packed byte's place and value, the residual values it stands for: `(packed_width, 256, 8 / bits)` float32."""
-    per_byte = 8 // table.bits
-    values = unpack_bits(np.arange(256, dtype=np.uint8)[:, None], table.bits, per_byte).astype(np.int64)
-    padded = np.zeros((table.packed_width * per_byte, table.weights.shape[1]), np.float32)
-    padded[: table.dim] = table.weights
-    grouped = padded.reshape(table.packed_width, per_byte, -1)
-    return np.stack([grouped[:, place, :][:, values[:, place]] for place in range(per_byte)], axis=-1)
-
-
 def decode_residual(
     table: ResidualTable, centroid_ids: NDArray[Any], residuals: NDArray[np.uint8], inverse_norms: NDArray[Any] | None
 ) -> NDArray[np.float32]:
     """Token vectors `(n, dim)` float32 of residual codes: centroid plus bucket weights, times the inverse norm if given."""
-    lookup = byte_weights(table)
-    places = np.arange(table.packed_width)
-    values = lookup[places[None, :], residuals].reshape(len(residuals), -1)[:, : table.dim]
-    vectors = table.centroids[centroid_ids] + values
+    n, lookup = len(residuals), table.byte_lookup
+    places = np.ascontiguousarray(np.asarray(residuals).T).astype(np.intp)
+    values = np.empty((n, *lookup.shape[::2]), lookup.dtype)
+    for place in range(len(lookup)):
+        for part in range(lookup.shape[2]):
+            values[:, place, part] = lookup[place, :, part][places[place]]
+    vectors = table.centroids[centroid_ids] + values.view(np.float32).reshape(n, -1)[:, : table.dim]
     if inverse_norms is not None:
-        vectors *= inverse_norms.astype(np.float32)[:, None]
+        vectors *= np.asarray(inverse_norms).astype(np.float32)[:, None]
     return vectors
 
 

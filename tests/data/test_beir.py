@@ -1,6 +1,5 @@
 import gzip
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,11 @@ def test_settings_reach_the_collection(folder):
     loaded = BeirConfig(path=str(folder), exclude_self=True, text_fields="text").load()
     assert loaded.exclude_self
     assert loaded.document_texts()[0] == "Apples grow on trees."
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(BeirConfig(path="~/fruit").load()) == 3
 
 
 def test_splits_are_apart(folder, write):

@@ -120,9 +120,7 @@ def test_missing_split_lists_those_that_exist(folder, write):
     assert load_error(folder).endswith("it has no qrels at all")
 
 
-@pytest.mark.parametrize(
-    "content", [b"not gzip at all", gzip.compress(GOOD * 100)[:-9], b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xffjunk"]
-)
+@pytest.mark.parametrize("content", [b"not gzip at all", gzip.compress(GOOD)[:-9], gzip.compress(GOOD)[:10] + b"\xff" * 20])
 def test_damaged_gzip(folder, content):
     (folder / "corpus.jsonl").unlink()
     (folder / "corpus.jsonl.gz").write_bytes(content)

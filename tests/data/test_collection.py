@@ -77,7 +77,7 @@ EVERYTHING, DOCUMENTS, QUERIES = "fingerprint", "documents_fingerprint", "querie
         ({"name": "other"}, set()),
         ({"metadata": ({"page": 1}, {}, {})}, set()),
         ({"qrels": {"q2": {"d1": 0, "d3": 1}, "q1": {"d2": 1, "d1": 2}}}, set()),
-        ({"document_ids": ("d1", "d4", "d3")}, {EVERYTHING}),
+        ({"document_ids": ("d2", "d1", "d3")}, {EVERYTHING}),
         ({"query_ids": ("q2", "q1")}, {EVERYTHING}),
         ({"qrels": {"q1": {"d1": 1, "d2": 1}, "q2": {"d3": 1, "d1": 0}}}, {EVERYTHING}),
         ({"qrels": {"q1": {"d1": 2, "d2": 1}, "q2": {"d3": 1}}}, {EVERYTHING}),

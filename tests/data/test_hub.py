@@ -81,10 +81,13 @@ def test_more_rows_than_one_batch(write_parquet):
             {"qrels": {"query": ["q1"], "score": [1]}},
             "fruit-qrels test, row 0: no field 'query-id'; its fields are 'query', 'score'",
         ),
+        (
+            {"qrels": QRELS | {"score": [True, True, False]}},
+            "fruit-qrels test, row 0: the score must be an integer.*given True",
+        ),
         ({"corpus": CORPUS | {"_id": ["d1", "d2", "d1"]}}, "fruit corpus, row 2: the id 'd1' was already given in row 0"),
         ({"corpus": CORPUS | {"text": ["a", None, "c"]}}, "fruit corpus, row 1: 'text' must be a string; given None"),
         ({"queries": {"_id": ["q1"], "question": ["x"]}}, "fruit queries, row 0: no field 'text'"),
-        ({"corpus": {"_id": pa.array([], pa.string()), "text": pa.array([], pa.string())}}, "fruit corpus holds no documents"),
     ],
 )
 def test_a_bad_row_is_named(write_parquet, changes, message):
@@ -99,7 +102,7 @@ def test_missing_and_damaged_parquet_files(write_parquet):
     with pytest.raises(DataError, match=r"no parquet files corpus/\*\.parquet in .*there: nothing"):
         HubConfig(name=str(folder) + "-elsewhere").load()
     (folder / "corpus" / "corpus-00000-of-00001.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match="'parquet', configuration 'default', cannot be loaded"):
+    with pytest.raises(DataError, match=r"corpus-00000-of-00001\.parquet cannot be loaded: .*Parquet magic bytes not found"):
         HubConfig(name=str(folder)).load()
 
 
@@ -132,8 +135,18 @@ def test_the_hub_is_asked_for_the_three_tables(hub):
     assert repr(loaded) == "Collection('own/fruit', 3 documents, 2 queries, 3 judgements)"
 
 
+def test_an_empty_corpus(hub):
+    corpus = hub[0]["own/fruit", "corpus"]
+    corpus["corpus"] = corpus["corpus"].select([])
+    with pytest.raises(DataError, match="own/fruit corpus holds no documents"):
+        HubConfig(name="own/fruit").load()
+
+
 def test_a_split_that_the_hub_does_not_have(hub):
     with pytest.raises(DataError, match="'own/fruit-qrels' has no split 'dev'; splits that exist: test, validation"):
+        HubConfig(name="own/fruit", split="dev").load()
+    del hub[0]["own/fruit-qrels", None]["validation"]  # the only one left is not taken in its place
+    with pytest.raises(DataError, match="has no split 'dev'; splits that exist: test"):
         HubConfig(name="own/fruit", split="dev").load()
 
 
@@ -144,7 +157,7 @@ def test_a_split_that_the_hub_does_not_have(hub):
             ConnectionError("Couldn't reach it"),
             "cannot be fetched from the Hub and is not in the cache: Couldn't reach it; check",
         ),
-        (ValueError("BuilderConfig 'corpus' not found."), "configuration 'corpus', cannot be loaded: BuilderConfig"),
+        (ValueError("BuilderConfig 'corpus' not found."), "configuration 'corpus' cannot be loaded: BuilderConfig"),
         (
             RuntimeError("Dataset scripts are no longer supported"),
             "cannot be loaded: Dataset scripts.*without a loading script",

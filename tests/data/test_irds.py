@@ -104,7 +104,7 @@ def test_documents_queries_and_judgements(registered):
 
 def test_unknown_judgements(registered):
     with pytest.raises(
-        DataError, match="ir_datasets fruit/odd qrels, record 3: the document id 'd9' is not in .*fruit/odd docs"
+        DataError, match=r"ir_datasets fruit/odd qrels, record 3: the document id 'd9' is not in .*fruit/odd docs"
     ):
         IrDatasetsConfig(name="fruit/odd").load()
     assert IrDatasetsConfig(name="fruit/odd", unknown_judgements="drop").load().qrels["1"] == {"d4": 2}
