@@ -19,7 +19,7 @@ from colbert_research.config import Config, ConfigError
 from colbert_research.kernels.operands import ResidualTable, ResidualTokens, decode_residual, pack_bits
 from colbert_research.ragged import Ragged
 
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 50_000
+HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
 
 
 class ResidualConfig(Config):
@@ -52,8 +52,8 @@ class ResidualConfig(Config):
         k = self.n_centroids(n_tokens)
         sample = np.asarray(sample, np.float32)
         held_out = min(int(HELD_OUT_SHARE * len(sample)), HELD_OUT_MOST)
-        if len(sample) - held_out < k:
-            held_out = 0  # a tiny collection: residuals of the tokens that were clustered
+        if held_out < HELD_OUT_LEAST:
+            held_out = 0  # too few to estimate quantiles from: take the residuals of the tokens that were clustered
         order = np.random.default_rng(seed).permutation(len(sample))
         trained, measured = sample[np.sort(order[held_out:])], sample[np.sort(order[:held_out])]
         centroids = kmeans(trained, k, iterations=self.iterations, seed=seed)

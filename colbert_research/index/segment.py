@@ -1,6 +1,7 @@
 """A segment: some documents' codes, offsets, inverted lists and texts in one folder that is never changed."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,19 @@ def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, 
     folder.mkdir(parents=True)
     write_documents(folder, documents)
     np.save(folder / "offsets.npy", vectors.offsets)
-    writers = {name: NpyWriter(folder / f"{name}.npy", dtype, shape) for name, (dtype, shape) in codec.layout.items()}
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(NpyWriter(folder / f"{name}.npy", dtype, shape))
+            for name, (dtype, shape) in codec.layout.items()
+        }
+        _encode_chunks(folder, vectors, codec, writers, chunk_tokens=chunk_tokens)
+    if codec.centroids is not None:
+        ids = Ragged(load_npy(folder / "centroid_ids.npy", mmap=True), vectors.offsets)
+        InvertedLists.build(ids, len(codec.centroids)).save(folder)
+    return checksums(folder)
+
+
+def _encode_chunks(folder: Path, vectors: Ragged, codec: Codec, writers: dict[str, NpyWriter], *, chunk_tokens: int) -> None:
     for low in range(0, vectors.n_rows, chunk_tokens):
         chunk = np.asarray(vectors.values[low : low + chunk_tokens], np.float32)
         if not np.isfinite(chunk).all():
@@ -56,12 +69,6 @@ def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, 
             raise ValueError(f"document {identifier!r} has a token vector that is not finite (NaN or infinite)")
         for name, array in codec.encode(chunk).items():
             writers[name].append(array)
-    for writer in writers.values():
-        writer.close()
-    if codec.centroids is not None:
-        ids = Ragged(load_npy(folder / "centroid_ids.npy", mmap=True), vectors.offsets)
-        InvertedLists.build(ids, len(codec.centroids)).save(folder)
-    return checksums(folder)
 
 
 def checksums(folder: Path) -> FileSums:

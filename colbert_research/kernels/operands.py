@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 _WIDE = {1: np.float32, 2: np.float64, 4: np.complex128}  # one number as wide as so many float32
 
 
@@ -105,11 +104,12 @@ def decode_residual(
     """Token vectors `(n, dim)` float32 of residual codes: centroid plus bucket weights, times the inverse norm if given."""
     n, lookup = len(residuals), table.byte_lookup
     places = np.ascontiguousarray(np.asarray(residuals).T).astype(np.intp)
+    width = lookup.shape[0] * lookup.shape[2]
     values = np.empty((n, *lookup.shape[::2]), lookup.dtype)
     for place in range(len(lookup)):
         for part in range(lookup.shape[2]):
             values[:, place, part] = lookup[place, :, part][places[place]]
-    vectors = table.centroids[centroid_ids] + values.view(np.float32).reshape(n, -1)[:, : table.dim]
+    vectors = table.centroids[centroid_ids] + values.reshape(n, width).view(np.float32)[:, : table.dim]
     if inverse_norms is not None:
         vectors *= np.asarray(inverse_norms).astype(np.float32)[:, None]
     return vectors
@@ -118,4 +118,4 @@ def decode_residual(
 def decode_product(tokens: ProductTokens) -> NDArray[np.float32]:
     """Token vectors `(n, dim)` float32 of product codes."""
     m = len(tokens.codewords)
-    return tokens.codewords[np.arange(m)[None, :], tokens.codes].reshape(len(tokens.codes), -1)
+    return tokens.codewords[np.arange(m)[None, :], tokens.codes].reshape(len(tokens.codes), tokens.dim)

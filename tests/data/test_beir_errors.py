@@ -120,7 +120,12 @@ def test_missing_split_lists_those_that_exist(folder, write):
     assert load_error(folder).endswith("it has no qrels at all")
 
 
-@pytest.mark.parametrize("content", [b"not gzip at all", gzip.compress(GOOD)[:-9], gzip.compress(GOOD)[:10] + b"\xff" * 20])
+PACKED = gzip.compress(GOOD, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not gzip at all", PACKED[:-9], PACKED[:10] + b"\xff" * 20], ids=["other", "short", "broken"]
+)
 def test_damaged_gzip(folder, content):
     (folder / "corpus.jsonl").unlink()
     (folder / "corpus.jsonl.gz").write_bytes(content)

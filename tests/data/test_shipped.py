@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from colbert_research.config import component
 from colbert_research.data import DATASETS, BeirConfig, DatasetConfig, HubConfig
-from colbert_research.data.beir import BUNDLED
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data"
@@ -43,7 +42,6 @@ def test_import_is_cheap():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not (BUNDLED / "queries.jsonl").is_file(), reason="the bundled collection is not written yet")
 def test_bundled_collection():
     bundled = BeirConfig().load()
     assert bundled.name == "bundled"

@@ -1,0 +1,175 @@
+"""Every backend against the float64 reference, over ragged shapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colbert_research import kernels
+from colbert_research.kernels.operands import (
+    ProductTokens,
+    ResidualTable,
+    ResidualTokens,
+    decode_residual,
+    pack_bits,
+    unpack_bits,
+)
+from colbert_research.ragged import Ragged, offsets_of
+
+BACKENDS = [name for name in kernels.BACKENDS if name != "reference"]
+SHAPES = [
+    ([3, 1, 7], [5, 1, 30, 2], 128),
+    ([32], [1] * 40, 96),
+    ([4, 4], [200, 1, 3000, 5], 64),
+    ([2, 5], [6, 0, 9, 0], 48),
+    ([1], [2, 3], 384),
+    ([6], [], 128),
+    ([], [4, 4], 128),
+]
+
+
+def unit(rng, lengths, dim) -> Ragged:
+    values = rng.standard_normal((int(np.sum(lengths)), dim)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return Ragged(values, offsets_of(lengths))
+
+
+def bound(queries: Ragged, dim: int) -> float:
+    """A float32 dot product of unit vectors errs by at most eps * dim; a score adds as many as the query has tokens."""
+    longest = int(queries.lengths.max(initial=1))
+    return float(np.finfo(np.float32).eps * dim * longest * 2)
+
+
+def assert_close(got, expected, tolerance):
+    assert got.dtype == np.float32
+    assert got.shape == expected.shape
+    assert np.array_equal(np.isinf(got), np.isinf(expected))
+    finite = np.isfinite(expected)
+    assert np.all(np.abs(got[finite] - expected[finite]) <= tolerance)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("query_lengths", "document_lengths", "dim"), SHAPES)
+class TestParity:
+    def test_maxsim(self, rng, backend, query_lengths, document_lengths, dim):
+        queries, documents = unit(rng, query_lengths, dim), unit(rng, document_lengths, dim)
+        got = kernels.maxsim(queries, documents, backend=backend)
+        assert_close(got, kernels.maxsim(queries, documents, backend="reference"), bound(queries, dim))
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_maxsim_residual(self, rng, backend, query_lengths, document_lengths, dim, bits):
+        queries = unit(rng, query_lengths, dim)
+        tokens = residual_tokens(rng, document_lengths, dim, bits)
+        got = kernels.maxsim_residual(queries, tokens, backend=backend)
+        assert_close(got, kernels.maxsim_residual(queries, tokens, backend="reference"), bound(queries, dim))
+
+    def test_maxsim_product(self, rng, backend, query_lengths, document_lengths, dim):
+        queries = unit(rng, query_lengths, dim)
+        codewords = (rng.standard_normal((16, 256, dim // 16)) / np.sqrt(dim)).astype(np.float32)
+        codes = rng.integers(0, 256, (sum(document_lengths), 16)).astype(np.uint8)
+        tokens = ProductTokens(codewords, codes, offsets_of(document_lengths))
+        got = kernels.maxsim_product(queries, tokens, backend=backend)
+        # codewords of that scale make vectors of length about one, at most a few times that
+        assert_close(got, kernels.maxsim_product(queries, tokens, backend="reference"), 4 * bound(queries, dim))
+
+    def test_centroid_interaction(self, rng, backend, query_lengths, document_lengths, dim):
+        scores = rng.uniform(-1, 1, (max([1, *query_lengths]), 20)).astype(np.float32)
+        ids = Ragged(rng.integers(0, 20, sum(document_lengths)).astype(np.uint16), offsets_of(document_lengths))
+        for kept in (None, rng.random(20) < 0.4, np.zeros(20, bool)):
+            got = kernels.centroid_interaction(scores, ids, kept=kept, backend=backend)
+            expected = kernels.centroid_interaction(scores, ids, kept=kept, backend="reference")
+            assert_close(got, expected, np.finfo(np.float32).eps * len(scores) ** 2)
+
+    def test_assign(self, rng, backend, query_lengths, document_lengths, dim):
+        vectors, centroids = unit(rng, document_lengths, dim).values, unit(rng, [11], dim).values
+        got = kernels.assign(vectors, centroids, backend=backend)
+        similarities = vectors.astype(np.float64) @ centroids.T.astype(np.float64)
+        best = similarities.max(axis=1, initial=-1)
+        assert np.all(similarities[np.arange(len(got)), got] >= best - 2 * np.finfo(np.float32).eps * dim)
+
+
+def residual_tokens(rng, lengths, dim, bits) -> ResidualTokens:
+    n = int(np.sum(lengths))
+    weights = np.sort(rng.standard_normal((dim, 2**bits)), axis=1) / np.sqrt(dim) / 4
+    table = ResidualTable(unit(rng, [13], dim).values, weights.astype(np.float32), bits)
+    codes = rng.integers(0, 2**bits, (n, dim)).astype(np.uint8)
+    ids = rng.integers(0, 13, n).astype(np.uint16)
+    packed = pack_bits(codes, bits)
+    norms = np.linalg.norm(decode_residual(table, ids, packed, None), axis=1)
+    return ResidualTokens(table, ids, packed, (1 / norms).astype(np.float16), offsets_of(lengths))
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_small_integers_are_exact(rng, backend):
+    queries = Ragged(rng.integers(-3, 4, (40, 64)).astype(np.float32), offsets_of([8, 32]))
+    documents = Ragged(rng.integers(-3, 4, (500, 64)).astype(np.float32), offsets_of([100, 1, 399]))
+    similarities = queries.values.astype(np.int64) @ documents.values.astype(np.int64).T
+    best = np.stack([part.max(axis=1) for part in np.split(similarities, [100, 101], axis=1)], axis=1)
+    expected = np.stack([best[:8].sum(axis=0), best[8:].sum(axis=0)])
+    assert np.array_equal(kernels.maxsim(queries, documents, backend=backend), expected)
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+class TestInvariance:
+    @pytest.fixture
+    def pair(self, rng):
+        return unit(rng, [5, 9, 2], 64), unit(rng, [4, 30, 1, 17, 8], 64)
+
+    def test_permuted_documents(self, pair, backend):
+        queries, documents = pair
+        order = np.array([3, 0, 4, 2, 1])
+        scores = kernels.maxsim(queries, documents, backend=backend)
+        permuted = kernels.maxsim(queries, documents.take(order), backend=backend)
+        assert_close(permuted, scores[:, order], bound(queries, 64))
+
+    def test_sliced_queries(self, pair, backend):
+        queries, documents = pair
+        scores = kernels.maxsim(queries, documents, backend=backend)
+        assert_close(kernels.maxsim(queries.slice(1, 3), documents, backend=backend), scores[1:], bound(queries, 64))
+
+    def test_concatenated_documents(self, pair, backend):
+        queries, documents = pair
+        scores = kernels.maxsim(queries, documents, backend=backend)
+        parts = [kernels.maxsim(queries, part, backend=backend) for part in (documents.slice(0, 2), documents.slice(2, 5))]
+        assert_close(np.concatenate(parts, axis=1), scores, bound(queries, 64))
+
+    def test_a_repeated_token_changes_nothing(self, pair, backend):
+        queries, documents = pair
+        doubled = Ragged.from_list([np.concatenate([d, d[:1]]) for d in documents])
+        scores = kernels.maxsim(queries, documents, backend=backend)
+        assert_close(kernels.maxsim(queries, doubled, backend=backend), scores, bound(queries, 64))
+
+
+def test_blocks_change_nothing(rng, monkeypatch):
+    from colbert_research.kernels import torch_backend
+
+    queries, documents = unit(rng, [5, 9, 2, 30], 64), unit(rng, rng.integers(1, 60, 50), 64)
+    whole = kernels.maxsim(queries, documents, backend="torch")
+    monkeypatch.setattr(torch_backend, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(torch_backend, "BLOCK_COLUMNS", 3)
+    assert_close(kernels.maxsim(queries, documents, backend="torch"), whole, bound(queries, 64))
+
+
+@given(st.integers(0, 40), st.integers(1, 30), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**32 - 1))
+def test_packing_round_trips(n, dim, bits, seed):
+    codes = np.random.default_rng(seed).integers(0, 2**bits, (n, dim)).astype(np.uint8)
+    packed = pack_bits(codes, bits)
+    assert packed.shape == (n, -(-dim * bits // 8))
+    assert np.array_equal(unpack_bits(packed, bits, dim), codes)
+
+
+@given(st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 2.5, -3.0]), max_size=30), st.integers(1, 40))
+def test_topk_is_the_sorted_head(scores, k):
+    expected = [i for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)) if scores[i] > -np.inf][:k]
+    assert kernels.topk(np.array(scores, np.float32), k).tolist() == expected
+
+
+def test_bad_input(rng):
+    with pytest.raises(ValueError, match="64 dimensions and documents 32"):
+        kernels.maxsim(unit(rng, [2], 64), unit(rng, [2], 32))
+    with pytest.raises(ValueError, match="unknown kernel backend 'cobol'"):
+        kernels.maxsim(unit(rng, [2], 64), unit(rng, [2], 64), backend="cobol")
+    with pytest.raises(ValueError, match="at least 1"):
+        kernels.topk(np.zeros(3, np.float32), 0)
+    with pytest.raises(ValueError, match="NaN"):
+        kernels.topk(np.array([1, np.nan], np.float32), 1)
