@@ -26,7 +26,7 @@ class ModelConfig(Config):
     trust_remote_code: bool = False
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    batch_tokens: int = Field(default=8192, ge=1)
+    batch_tokens: int = Field(default=4096, ge=1)
 
     @model_validator(mode="after")
     def _no_half_on_a_cpu(self) -> Self:
