@@ -107,25 +107,29 @@ def nearest(name: str, valid: Any) -> str:
     return f"{hint}Valid: {', '.join(names)}"
 
 
-def component(axis: str, registry: Mapping[str, type[Any]]) -> Any:
+def component(axis: str, registry: Mapping[str, type[Any]], *, default: str = "") -> Any:
     """The annotation of a config field that holds one member of an axis, chosen by its `kind`.
 
     `registry` is the axis' table of contents and may be extended at run time; `kind: "module:Class"` names a config class
-    outside the package. Use as `codec: component("codec", CODECS)`.
+    outside the package. Use as
+    `codec: component("codec", CODECS, default="exact") = "exact"`.
     """
 
-    return Annotated[SerializeAsAny[Config], BeforeValidator(lambda value: component_of(axis, registry, value))]
+    return Annotated[
+        SerializeAsAny[Config], BeforeValidator(lambda value: component_of(axis, registry, value, default=default))
+    ]
 
 
-def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any) -> Any:
-    """The config of one member of an axis from a mapping with a `kind`, or from the kind alone."""
+def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, default: str = "") -> Any:
+    """The config of one member of an axis from a mapping with a `kind` (or else the default one), or from the kind alone."""
     if isinstance(value, Config):
         return value
     if isinstance(value, str):
         value = {"kind": value}
-    if not isinstance(value, Mapping) or not value.get("kind"):
+    kind = str(value.get("kind", default)) if isinstance(value, Mapping) else ""
+    if not kind:
         raise ValueError(f"expected a mapping with a `kind` ({', '.join(sorted(registry))}); given {value!r}")
-    cls = _config_class(axis, registry, str(value["kind"]))
+    cls = _config_class(axis, registry, kind)
     try:
         return cls.model_validate(dict(value))
     except ValidationError as error:

@@ -151,10 +151,10 @@ class NpyWriter:
     def __init__(self, path: str | Path, dtype: DTypeLike, trailing: tuple[int, ...] = (), *, rows: int = 0) -> None:
         self.path, self.dtype, self.trailing, self.rows = Path(path), np.dtype(dtype), tuple(trailing), rows
         self.row_bytes = self.dtype.itemsize * int(np.prod(trailing, dtype=np.int64))
-        self._file: BinaryIO = open(self.path, "r+b" if rows else "w+b")  # noqa: SIM115 (closed by close)
         size = self.HEADER + rows * self.row_bytes
         if rows and self.path.stat().st_size < size:
             raise ValueError(f"{self.path} holds fewer than the {rows} rows to resume at; delete its folder and start again")
+        self._file: BinaryIO = open(self.path, "r+b" if rows else "w+b")  # noqa: SIM115 (closed by close)
         self._file.truncate(size)
         self._file.seek(size)
 

@@ -20,13 +20,13 @@ class ExperimentConfig(Config):
     often the search is run after a warm-up; times are medians, and repeats must give identical rankings.
     """
 
-    dataset: component("dataset", DATASETS) = "beir"  # type: ignore[valid-type]
-    encoder: component("encoder", ENCODERS) = "transformer"  # type: ignore[valid-type]
+    dataset: component("dataset", DATASETS, default="beir") = "beir"  # type: ignore[valid-type]
+    encoder: component("encoder", ENCODERS, default="transformer") = "transformer"  # type: ignore[valid-type]
     vectors: Literal["float32", "float16"] = "float32"
-    reducer: component("reducer", REDUCERS) = "identity"  # type: ignore[valid-type]
-    codec: component("codec", CODECS) = "exact"  # type: ignore[valid-type]
+    reducer: component("reducer", REDUCERS, default="identity") = "identity"  # type: ignore[valid-type]
+    codec: component("codec", CODECS, default="exact") = "exact"  # type: ignore[valid-type]
     index: BuildConfig = BuildConfig()
-    search: component("search", STRATEGIES) = "exhaustive"  # type: ignore[valid-type]
+    search: component("search", STRATEGIES, default="exhaustive") = "exhaustive"  # type: ignore[valid-type]
     k: int = Field(1000, ge=1)
     measures: tuple[str, ...] = ("nDCG@10", "R@10", "R@50", "R@100", "R@1000", "RR@10", "Success@5", "AP")
     repeats: int = Field(1, ge=1)

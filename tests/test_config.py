@@ -1,0 +1,117 @@
+"""Configs: what is understood, what is refused and how, and what identifies an experiment."""
+
+from typing import Literal
+
+import pytest
+
+from colbert_research.config import Config, ConfigError, Threshold, component, config_id, load_config, merge, parse_overrides
+from colbert_research.data import BeirConfig
+
+
+class SmallConfig(Config):
+    kind: Literal["small"] = "small"
+    size: Literal[1, 2, 4] = 2
+    rate: float = 0.5
+
+
+class LargeConfig(Config):
+    kind: Literal["large"] = "large"
+    limit: Threshold | None = None
+
+
+SHAPES: dict[str, type[Config]] = {"small": SmallConfig, "large": LargeConfig}
+
+
+class Whole(Config):
+    shape: component("shape", SHAPES, default="small") = "small"  # type: ignore[valid-type]
+    names: tuple[str, ...] = ("a",)
+    flag: bool = False
+    number: int | Literal["auto"] = "auto"
+
+
+def test_overrides():
+    text = "shape.kind=large shape.limit.quantile=1e-1 names=[x,'y z'] flag=false number=12"
+    config = load_config(Whole, None, text)
+    assert config.shape == LargeConfig(limit=Threshold(quantile=0.1))
+    assert config.names == ("x", "y z")
+    assert config.flag is False
+    assert config.number == 12
+    assert load_config(Whole, None, "shape.size=4").shape.size == 4
+    assert load_config(Whole, None, {"shape.rate": "1e-6"}).shape.rate == 1e-6
+    assert load_config(Whole, None, "shape.kind=large shape.limit=null").shape.limit is None
+    assert parse_overrides("a.b='c d' e=") == {"a": {"b": "c d"}, "e": ""}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("shap=small", "unknown key 'shap', did you mean 'shape'"),
+        ("shape.sise=2", "unknown key 'sise', did you mean 'size'"),
+        ("shape.kind=large shape.limit.quantil=0.1", "did you mean 'quantile'"),
+        ("shape.kind=smal", "did you mean 'small'"),
+        ("shape.size=3", "1, 2 or 4"),
+        ("shape.kind=nowhere:Thing", "cannot be imported"),
+        ("shape.kind=pathlib:Path", "is not a Config class"),
+        ("flag=perhaps", "flag: .*given 'perhaps'"),
+        ("flag", "not of the form name=value"),
+        ("names=[a", "not a valid list"),
+        ("shape.kind=large shape.limit='{value: 1, quantile: 0.5}'", "either a value or a quantile"),
+        ("shape.kind=large shape.limit.quantile=2", "between 0 and 1"),
+    ],
+)
+def test_what_is_not_understood_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(Whole, None, overrides)
+
+
+def test_files(tmp_path):
+    (tmp_path / "base.yaml").write_text("shape: {kind: small, size: 4}\nnames: [p]\n")
+    (tmp_path / "child.yaml").write_text("extends: base.yaml\nshape: {rate: 0.25}\n")
+    (tmp_path / "other.yaml").write_text("extends: child.yaml\nshape: {kind: large}\n")
+    child = load_config(Whole, tmp_path / "child.yaml")
+    assert child.shape == SmallConfig(size=4, rate=0.25)
+    assert child.names == ("p",)
+    assert load_config(Whole, tmp_path / "other.yaml").shape == LargeConfig()
+    with pytest.raises(ConfigError, match=r"no config file.*did you mean 'child\.yaml'"):
+        load_config(Whole, tmp_path / "chlid.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(Whole, tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(ConfigError, match="must hold a mapping"):
+        load_config(Whole, tmp_path / "list.yaml")
+
+
+def test_an_axis_can_be_extended(monkeypatch):
+    class MineConfig(Config):
+        kind: Literal["mine"] = "mine"
+
+    with pytest.raises(ConfigError, match="unknown shape kind 'mine'"):
+        load_config(Whole, None, "shape.kind=mine")
+    monkeypatch.setitem(SHAPES, "mine", MineConfig)
+    assert isinstance(load_config(Whole, None, "shape.kind=mine").shape, MineConfig)
+
+
+def test_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        SmallConfig().size = 4
+
+
+def test_the_id_is_of_the_resolved_config():
+    one = load_config(Whole, None, "shape.size=4 flag=true")
+    two = load_config(Whole, None, {"flag": True, "shape": {"size": 4, "kind": "small"}})
+    assert config_id(one) == config_id(two)
+    assert len(config_id(one)) == 12
+    assert int(config_id(one), 16) >= 0
+    assert config_id(one) != config_id(load_config(Whole, None, "shape.size=4"))
+
+
+def test_where_a_folder_lies_is_not_part_of_the_id():
+    assert config_id(BeirConfig(path="/a/nfcorpus")) == config_id(BeirConfig(path="../b/nfcorpus"))
+    assert config_id(BeirConfig(path="/a/nfcorpus")) != config_id(BeirConfig(path="/a/scifact"))
+
+
+def test_merge_keeps_the_settings_of_the_same_kind_only():
+    base = {"a": {"kind": "x", "p": 1}, "b": 2}
+    assert merge(base, {"a": {"q": 3}}) == {"a": {"kind": "x", "p": 1, "q": 3}, "b": 2}
+    assert merge(base, {"a": {"kind": "y"}}) == {"a": {"kind": "y"}, "b": 2}
