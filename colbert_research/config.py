@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import importlib
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,9 @@ class ConfigError(ValueError):
 class Config(BaseModel):
     """Base of all configs: frozen, rejects unknown keys, accepts numbers written as text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -144,14 +147,14 @@ def _config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> ty
     module, _, name = kind.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{axis} kind {kind!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Config)):
         raise ValueError(f"{axis} kind {kind!r} is not a Config class")
     return found
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, *, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A YAML file as a mapping, with the parent that its `extends:` names (relative to the file) merged below it."""
     path = Path(path)
     if not path.is_file():
@@ -164,8 +167,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of settings; it holds a {type(data).__name__}")
+    if path.resolve() in _children:
+        raise ConfigError(f"{path} extends itself, by way of {', '.join(child.name for child in _children)}")
     parent = data.pop("extends", None)
-    return merge(read_yaml(path.parent / str(parent)), data) if parent else data
+    return merge(read_yaml(path.parent / str(parent), _children=(*_children, path.resolve())), data) if parent else data
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,11 +196,13 @@ def parse_overrides(overrides: str | Mapping[str, Any]) -> dict[str, Any]:
         pairs = list(overrides.items())
     else:
         pairs = []
-        for item in shlex.split(overrides.strip()):
+        for item in _words(overrides):
             key, equals, text = item.partition("=")
             if not equals or not key:
                 raise ConfigError(f"override {item!r} is not of the form name=value, as in codec.nbits=4")
             pairs.append((key, _parse_value(text)))
+    # a kind drops the settings of the kind before it, so kinds come first, outer before inner, wherever they were written
+    pairs.sort(key=lambda pair: str(pair[0]).count(".") if str(pair[0]).split(".")[-1] == "kind" else math.inf)
     nested: dict[str, Any] = {}
     for key, value in pairs:
         *parents, last = str(key).split(".")
@@ -204,6 +211,22 @@ def parse_overrides(overrides: str | Mapping[str, Any]) -> dict[str, Any]:
             value = {parent: value}
         nested = merge(nested, value)
     return nested
+
+
+def _words(overrides: str) -> list[str]:
+    """The assignments of a string: split at white space that is neither quoted nor inside a list or a mapping."""
+    try:
+        pieces = shlex.split(overrides)
+    except ValueError as error:
+        raise ConfigError(f"overrides {overrides!r} cannot be read: {error}") from None
+    words: list[str] = []
+    for piece in pieces:
+        value = words[-1].partition("=")[2] if words else ""
+        if value[:1] in ("[", "{") and sum(map(value.count, "[{")) > sum(map(value.count, "]}")):
+            words[-1] += f" {piece}"
+        else:
+            words.append(piece)
+    return words
 
 
 def _parse_value(text: str) -> Any:

@@ -32,9 +32,9 @@ def progress(items: Iterable[T], *, total: int, description: str, unit: str = "i
 
         yield from tqdm(items, total=total, desc=description, unit=unit)
         return
-    start, next_report = time.monotonic(), 0.1
+    start, reported = time.monotonic(), 0
     for done, item in enumerate(items, start=1):
         yield item
-        if chosen == "log" and total and done / total >= next_report:
+        if chosen == "log" and total and done * 10 // total > reported:
             logger.info("%s: %d of %d %s, %.0f s", description, done, total, unit, time.monotonic() - start)
-            next_report = done // max(total / 10, 1e-9) / 10 + 0.1
+            reported = done * 10 // total

@@ -34,6 +34,13 @@ class Ranking:
                 f"a ranking of {len(self.query_ids)} queries needs as many offsets plus one, and one score a position; given "
                 f"{len(self.offsets)} offsets, {len(self.positions)} positions, {len(self.scores)} scores"
             )
+        if self.offsets[0] != 0 or np.any(np.diff(self.offsets) < 0):
+            raise ValueError(f"offsets must start at 0 and not fall; given {self.offsets}")
+        if len(self.positions) and not 0 <= self.positions.min() <= self.positions.max() < len(self.document_ids):
+            raise ValueError(
+                f"positions must lie between 0 and {len(self.document_ids) - 1}; "
+                f"given {self.positions.min()} to {self.positions.max()}"
+            )
         if np.isnan(self.scores).any():
             raise ValueError("a score is not a number (NaN); look for NaN or infinite token vectors")
         query = item_of_row(self.offsets)
@@ -139,6 +146,7 @@ class Ranking:
         """Read a TREC run file; documents and queries are looked up in the given ids, unknown ones are an error."""
         position = {document: i for i, document in enumerate(document_ids)}
         found: dict[str, list[tuple[int, float]]] = {query: [] for query in query_ids or ()}
+        seen: set[tuple[str, str]] = set()
         for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
             parts = line.split()
             if len(parts) != 6:
@@ -146,6 +154,9 @@ class Ranking:
             query, _, document, _, score, _ = parts
             if document not in position or (query_ids is not None and query not in found):
                 raise ValueError(f"{path}, line {number}: unknown query {query!r} or document {document!r}")
+            if (query, document) in seen:
+                raise ValueError(f"{path}, line {number}: query {query!r} has document {document!r} twice")
+            seen.add((query, document))
             found.setdefault(query, []).append((position[document], float(score)))
         results = [
             (np.array([p for p, _ in rows], np.int64), np.array([s for _, s in rows], np.float32)) for rows in found.values()

@@ -4,7 +4,18 @@ from typing import Literal
 
 import pytest
 
-from colbert_research.config import Config, ConfigError, Threshold, component, config_id, load_config, merge, parse_overrides
+from colbert_research.config import (
+    Config,
+    ConfigError,
+    Threshold,
+    canonical_json,
+    component,
+    config_id,
+    content_hash,
+    load_config,
+    merge,
+    parse_overrides,
+)
 from colbert_research.data import BeirConfig
 
 
@@ -115,3 +126,84 @@ def test_merge_keeps_the_settings_of_the_same_kind_only():
     base = {"a": {"kind": "x", "p": 1}, "b": 2}
     assert merge(base, {"a": {"q": 3}}) == {"a": {"kind": "x", "p": 1, "q": 3}, "b": 2}
     assert merge(base, {"a": {"kind": "y"}}) == {"a": {"kind": "y"}, "b": 2}
+
+
+def test_assignments_may_come_in_any_order_and_hold_spaces():
+    assert load_config(Whole, None, "shape.limit.value=3 shape.kind=large").shape == LargeConfig(limit=Threshold(value=3))
+    assert load_config(Whole, None, {"shape.size": 4, "shape.kind": "small"}).shape.size == 4
+    assert load_config(Whole, None, "names=[a, b] flag=true").names == ("a", "b")
+    assert load_config(Whole, None, "shape={kind: large, limit: {value: 1}} flag=true").shape.limit == Threshold(value=1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("names='a", "No closing quotation"),
+        ("=3", "not of the form"),
+        ("names=[a flag=true", "not a valid list"),
+        ("shape=[1]", "expected a mapping with a `kind`"),
+        ("shape.kind=.nowhere:Thing", "cannot be imported"),
+        ("shape.kind=:Thing", "cannot be imported"),
+        ("shape.kind=large shape.limit='{}'", "either a value or a quantile"),
+        ("shape.kind=large shape.limit.value=nan", "finite"),
+        ("shape.rate=[1]", "rate: .*given"),
+    ],
+)
+def test_malformed_overrides(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(Whole, None, overrides)
+
+
+def test_a_class_outside_the_package(tmp_path, monkeypatch):
+    source = "from colbert_research.config import Config\nclass Round(Config):\n    kind: str\n    radius: float = 1.0\n"
+    (tmp_path / "outside_shapes.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    shape = load_config(Whole, None, "shape.kind=outside_shapes:Round shape.radius=2").shape
+    assert (type(shape).__name__, shape.radius) == ("Round", 2.0)
+    with pytest.raises(ConfigError, match="did you mean 'radius'"):
+        load_config(Whole, None, "shape.kind=outside_shapes:Round shape.radios=2")
+
+
+def test_extends_is_relative_to_the_file_that_says_it(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "base.yaml").write_text("flag: true\nnumber: 1\n")
+    (tmp_path / "below" / "middle.yaml").write_text("extends: ../base.yaml\nnumber: 2\n")
+    (tmp_path / "leaf.yaml").write_text("extends: below/middle.yaml\nnames: [z]\n")
+    assert load_config(Whole, tmp_path / "leaf.yaml", "number=3") == Whole(flag=True, number=3, names=("z",))
+    (tmp_path / "base.yaml").write_text("extends: leaf.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_config(Whole, tmp_path / "leaf.yaml")
+    (tmp_path / "base.yaml").write_text("extends: leef.yaml\n")
+    with pytest.raises(ConfigError, match=r"did you mean 'leaf\.yaml'"):
+        load_config(Whole, tmp_path / "leaf.yaml")
+
+
+def test_one_resolved_config_has_one_id_however_it_was_given(tmp_path):
+    (tmp_path / "base.yaml").write_text("shape: {kind: large, limit: {value: 1.0}}\n")
+    (tmp_path / "one.yaml").write_text("extends: base.yaml\nflag: yes\nnumber: 7\n")
+    (tmp_path / "two.yaml").write_text("number: '7'\nshape: {limit: {value: 1, quantile: null}, kind: large}\nflag: 'true'\n")
+    given = [
+        load_config(Whole, tmp_path / "one.yaml"),
+        load_config(Whole, tmp_path / "two.yaml"),
+        load_config(Whole, tmp_path / "base.yaml", "number=7 flag=True"),
+        load_config(Whole, None, "shape.limit.value=1.0 flag=1 shape.kind=large names=[a] number=7"),
+        Whole(number=7, flag=True, shape=LargeConfig(limit=Threshold(value=1))),
+    ]
+    assert len({config_id(config) for config in given}) == 1
+    changes = ["number=8", "flag=false", "names=[a,b]", "shape.limit.value=1.5", "shape.limit={value: null, quantile: 1}"]
+    ids = {config_id(load_config(Whole, tmp_path / "one.yaml", change)) for change in changes}
+    assert len(ids | {config_id(given[0])}) == len(changes) + 1
+    assert all(len(one) == 12 and set(one) <= set("0123456789abcdef") for one in ids)
+
+
+def test_only_the_last_name_of_a_path_and_every_other_field_identify_a_folder():
+    assert config_id(BeirConfig(path="/a/x", split="test")) != config_id(BeirConfig(path="/a/x", split="dev"))
+    assert config_id(BeirConfig(path="/a/x/")) == config_id(BeirConfig(path="x"))
+
+
+def test_canonical_json_has_one_text():
+    assert canonical_json({"b": (1, None), "a": {"d": "é", "c": 0.5}}) == '{"a":{"c":0.5,"d":"é"},"b":[1,null]}'
+    assert canonical_json(Threshold(value=1)) == '{"quantile":null,"value":1.0}'
+    assert content_hash({"b": 1, "a": 2}) == content_hash({"a": 2, "b": 1}) != content_hash({"a": 2}, {"b": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json(float("nan"))

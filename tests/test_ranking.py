@@ -153,3 +153,89 @@ def test_unknown_measures():
 
 def test_overlap():
     assert overlap(ranking([{0: 2.0, 1: 1.0}, {3: 1.0}]), ranking([{1: 2.0, 2: 1.0}, {3: 1.0}]), 2) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("offsets", "positions", "scores", "message"),
+    [
+        ([0, 2], [0, 0], [1, 1], "not ordered"),  # the same document twice
+        ([0, 2], [0, 1], [1, 2], "not ordered"),
+        ([1, 2], [0, 1], [2, 1], "start at 0"),  # a row that belongs to no query
+        ([0, 2], [0, 2], [2, 1], "between 0 and 1"),
+        ([0, 2], [-1, 1], [2, 1], "between 0 and 1"),
+        ([0, 2], [0, 1], [1], "one score a position"),
+        ([0, 1, 2], [0, 1], [2, 1], "offsets plus one"),
+    ],
+)
+def test_construction_checks(offsets, positions, scores, message):
+    with pytest.raises(ValueError, match=message):
+        Ranking(("q",), ("a", "b"), np.array(offsets), np.array(positions, np.int64), np.array(scores, np.float32))
+
+
+def test_offsets_that_fall():
+    with pytest.raises(ValueError, match="not fall"):
+        Ranking(("q", "r"), ("a",), np.array([0, 2, 1]), np.zeros(1, np.int64), np.ones(1, np.float32))
+
+
+def test_order_restarts_with_every_query():
+    value = ranking([{5: 1.0}, {0: 9.0, 1: 8.0}])
+    assert value.ranks.tolist() == [1, 1, 2]
+    assert value.take([1, 0]).top(0) == [("d0", 9.0), ("d1", 8.0)]
+    assert value.take([1, 0]).query_ids == ("q1", "q0")
+
+
+def test_truncate_keeps_queries_that_found_less():
+    value = ranking([{0: 1.0, 1: 2.0, 2: 3.0}, {}, {4: 1.0}]).truncate(2)
+    assert [[d for d, _ in value.top(i)] for i in range(3)] == [["d2", "d1"], [], ["d4"]]
+    with pytest.raises(ValueError, match="at least 1; given 0"):
+        value.truncate(0)
+
+
+def test_without_self_touches_only_the_query_whose_document_it_is():
+    value = ranking([{0: 3.0, 1: 2.0}, {0: 3.0, 1: 2.0}, {0: 1.0}], queries=["d1", "other", "d0"]).without_self()
+    assert [[d for d, _ in value.top(i)] for i in range(3)] == [["d0"], ["d0", "d1"], []]
+
+
+def test_what_cannot_be_merged():
+    one = ranking([{0: 1.0}])
+    with pytest.raises(ValueError, match="nothing to merge"):
+        Ranking.merge([], 1)
+    with pytest.raises(ValueError, match="same queries"):
+        Ranking.merge([one, ranking([{1: 1.0}], queries=["x"])], 1)
+    with pytest.raises(ValueError, match="in two of the rankings"):
+        Ranking.merge([one, one], 1)
+
+
+def test_trec_refuses_what_it_cannot_hold(tmp_path):
+    with pytest.raises(ValueError, match="white space: query 'a b'"):
+        ranking([{0: 1.0}], queries=["a b"]).to_trec(tmp_path / "r")
+    with pytest.raises(ValueError, match="white space"):
+        ranking([{0: 1.0}]).to_trec(tmp_path / "r", tag="two words")
+    for line, message in [
+        ("q0 Q0 d1 1 0.5\n", "line 1: expected"),
+        ("q0 Q0 d1 1 0.5 x\nq0 Q0 d1 2 0.4 x\n", "line 2: .* twice"),
+        ("q9 Q0 d1 1 0.5 x\n", "unknown query 'q9'"),
+    ]:
+        (tmp_path / "bad").write_text(line)
+        with pytest.raises(ValueError, match=message):
+            Ranking.from_trec(tmp_path / "bad", document_ids=["d1"], query_ids=["q0"])
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=6))
+def test_trec_keeps_every_float32(tmp_path_factory, scores):
+    value = ranking([dict(enumerate(scores))])
+    path = tmp_path_factory.mktemp("trec") / "r"
+    value.to_trec(path)
+    opened = Ranking.from_trec(path, document_ids=value.document_ids)
+    assert opened.positions.tolist() == value.positions.tolist()
+    assert opened.scores.tolist() == value.scores.tolist()
+
+
+def test_a_ranking_that_found_nothing_round_trips(tmp_path):
+    value = ranking([{}, {}])
+    value.to_parquet(tmp_path / "p")
+    value.to_trec(tmp_path / "t")
+    arguments = {"document_ids": value.document_ids, "query_ids": value.query_ids}
+    for opened in (Ranking.from_parquet(tmp_path / "p", **arguments), Ranking.from_trec(tmp_path / "t", **arguments)):
+        assert (opened.query_ids, opened.offsets.tolist(), len(opened.positions)) == (("q0", "q1"), [0, 0, 0], 0)
+        assert opened.scores.dtype == np.float32

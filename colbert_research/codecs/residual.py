@@ -114,7 +114,8 @@ class ResidualCodec:
             codes[:, d] = np.searchsorted(self.limits[d], residuals[d], side="left")
         packed = pack_bits(codes, self.config.nbits)
         norms = np.linalg.norm(decode_residual(self.table, ids, packed, None), axis=1)
-        inverse = 1 / np.where(norms > 0, norms, 1)
+        invertible = norms * np.finfo(np.float16).max >= 1  # a vector of (almost) zeros stays one
+        inverse = 1 / np.where(invertible, norms, 1)
         id_type = self.layout["centroid_ids"][0]
         return {"centroid_ids": ids.astype(id_type), "residuals": packed, "inverse_norms": inverse.astype(np.float16)}
 

@@ -43,7 +43,8 @@ def build_index(
 
     `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config. The
     same inputs and seed give the same bytes. A build that dies leaves no index; the next one starts anew in the same folder.
-    Raises FileExistsError when `path` holds an index, ValueError when documents and vectors do not match.
+    Raises FileExistsError when `path` holds an index or files of somebody else, ValueError when documents and vectors do not
+    match.
     """
     build, path = build or BuildConfig(), Path(path)
     if len(collection.document_ids) != len(vectors):
@@ -53,7 +54,7 @@ def build_index(
     with locked(path.parent / f".{path.name}.lock"):
         if (path / MANIFEST).exists():
             raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
-        shutil.rmtree(path, ignore_errors=True)  # what a build that died left
+        _remove_unfinished(path)
         path.mkdir(parents=True)
         sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=seed)
         fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed)
@@ -81,6 +82,15 @@ def build_index(
         sync_tree(path)
         write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
     return Index.open(path)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Delete what a build that died left in `path`; never anything else."""
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in names if name != "codec" and not name.startswith(("segment-", f".{MANIFEST}."))]
+    if foreign:
+        raise FileExistsError(f"{path} holds other files, such as {foreign[:3]}; choose a new folder for the index")
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def document_at(collection: Collection, i: int) -> Document:

@@ -1,0 +1,52 @@
+"""Progress: what is yielded, what is said, and who decides."""
+
+import logging
+import sys
+
+import pytest
+
+from colbert_research.progress import VARIABLE, mode, progress
+
+
+def lines(caplog, total: int) -> list[str]:
+    with caplog.at_level(logging.INFO, "colbert_research"):
+        assert list(progress(iter(range(total)), total=total, description="encode", unit="texts")) == list(range(total))
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("total", [1, 3, 7, 10, 64, 1000])
+def test_a_line_every_tenth(caplog, monkeypatch, total):
+    monkeypatch.setenv(VARIABLE, "log")
+    said = [int(line.split()[1]) for line in lines(caplog, total)]
+    expected = sorted({-(-tenth * total // 10) for tenth in range(1, 11)})  # the first item at or past each tenth
+    assert said == expected
+    assert caplog.records[-1].getMessage().startswith(f"encode: {total} of {total} texts, ")
+
+
+@pytest.mark.parametrize("chosen", ["off", "bar"])
+def test_other_modes_log_nothing_and_yield_everything(caplog, monkeypatch, capsys, chosen):
+    monkeypatch.setenv(VARIABLE, chosen)
+    assert lines(caplog, 50) == []
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert ("encode" in captured.err) == (chosen == "bar")
+
+
+def test_nothing_to_do(caplog, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "log")
+    assert lines(caplog, 0) == []
+
+
+def test_the_terminal_decides_when_nobody_else_does(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    for watched, expected in ((True, "bar"), (False, "log")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda watched=watched: watched, raising=False)
+        assert mode() == expected
+    monkeypatch.setenv(VARIABLE, "off")
+    assert mode() == "off"
+
+
+def test_an_unknown_mode(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "loud")
+    with pytest.raises(ValueError, match="'loud': expected bar, log or off"):
+        list(progress([1], total=1, description="x"))

@@ -1,0 +1,122 @@
+"""Ragged arrays and the writer of `.npy` files: what tests/test_ranking.py's comparison with lists leaves open."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colbert_research.ragged import NpyWriter, Ragged, item_of_row, offsets_of, rows_of
+
+LENGTHS = st.lists(st.integers(0, 4), max_size=7)
+
+
+def vectors(lengths) -> tuple[list[np.ndarray], Ragged]:
+    rows = np.arange(2 * sum(lengths), dtype=np.float32).reshape(-1, 2)
+    items = np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []
+    return items, Ragged.from_list(items, trailing=(2,))
+
+
+def same(value: Ragged, items) -> bool:
+    return len(value) == len(items) and all(np.array_equal(a, b) for a, b in zip(value, items, strict=True))
+
+
+@given(LENGTHS, st.data())
+def test_rows_of_two_dimensions_agree_with_lists(lengths, data):
+    items, value = vectors(lengths)
+    assert same(value, items)
+    assert value.lengths.tolist() == lengths
+    assert (value.dim, value.n_rows) == (2, sum(lengths))
+    start, stop = data.draw(st.integers(-8, 8)), data.draw(st.integers(-8, 8))
+    part = value.slice(start, stop)
+    assert same(part, items[start:stop])
+    assert part.offsets[0] == 0
+    cut = data.draw(st.integers(0, len(items)))
+    assert same(Ragged.concat([value.slice(0, cut), value.slice(cut, len(value))]), items)
+    chosen = data.draw(st.lists(st.integers(0, len(items) - 1), max_size=9)) if items else []
+    assert same(value.take(chosen), [items[i] for i in chosen])
+    assert rows_of(value.offsets, np.array(chosen, np.int64)).tolist() == [
+        r for i in chosen for r in range(value.offsets[i], value.offsets[i + 1])
+    ]
+    assert item_of_row(value.offsets).tolist() == [i for i, n in enumerate(lengths) for _ in range(n)]
+
+
+@given(LENGTHS, st.integers(1, 5))
+def test_chunks_are_as_long_as_they_may_be(lengths, most):
+    _, value = vectors(lengths)
+    pieces = list(value.chunks(most))
+    assert [n for _, piece in pieces for n in piece.lengths.tolist()] == lengths
+    for (_, piece), (start, _) in itertools.pairwise(pieces):
+        assert piece.n_rows + lengths[start] > most, "the next item would have fitted"
+
+
+def test_items_out_of_range():
+    _, value = vectors([1, 2])
+    assert value[-1].tolist() == value[1].tolist()
+    for call in (lambda: value[2], lambda: value.take([2]), lambda: value.take([-1])):
+        with pytest.raises(IndexError):
+            call()
+    with pytest.raises(ValueError, match="nothing to concatenate"):
+        Ragged.concat([])
+    with pytest.raises(ValueError, match="offsets must"):
+        value.map(lambda rows: rows[:-1])
+
+
+def test_slices_share_memory_and_taken_items_do_not():
+    _, value = vectors([1, 2, 1])
+    assert np.shares_memory(value.slice(1, 3).values, value.values)
+    assert not np.shares_memory(value.take([0, 1, 2]).values, value.values)
+
+
+@pytest.mark.parametrize("lengths", [[], [0, 0]])
+def test_nothing_is_saved_and_opened(tmp_path, lengths):
+    value = Ragged(np.empty((0, 3), np.float16), offsets_of(lengths))
+    value.save(tmp_path / "new", "codes")
+    opened = Ragged.open(tmp_path / "new", "codes")
+    assert (len(opened), opened.values.shape, opened.values.dtype) == (len(lengths), (0, 3), np.float16)
+    assert list(opened.chunks(2)) == [] or len(opened)
+
+
+def test_opened_without_mapping(tmp_path):
+    items, value = vectors([2, 1])
+    value.save(tmp_path)
+    opened = Ragged.open(tmp_path, mmap=False)
+    assert not isinstance(opened.values, np.memmap)
+    assert same(opened, items)
+
+
+@pytest.mark.parametrize(("dtype", "trailing"), [("<f4", (3,)), ("<f2", ()), ("u1", (2, 2)), ("<i8", ()), ("?", (1,))])
+def test_the_writer_writes_what_np_save_writes(tmp_path, rng, dtype, trailing):
+    rows = rng.integers(0, 2, (7, *trailing)).astype(dtype)
+    np.save(tmp_path / "expected.npy", rows)
+    with NpyWriter(tmp_path / "a.npy", dtype, trailing) as writer:
+        for part in np.split(rows, [0, 2, 5]):
+            writer.append(part)
+    header = NpyWriter.HEADER  # np.save's header spells the same dictionary with one more comma
+    assert (tmp_path / "a.npy").read_bytes()[header:] == (tmp_path / "expected.npy").read_bytes()[header:]
+    for mode in (None, "r"):
+        found = np.load(tmp_path / "a.npy", mmap_mode=mode)
+        assert (found.dtype, found.shape) == (rows.dtype, rows.shape)
+        assert np.array_equal(found, rows)
+
+
+def test_the_writer_of_nothing_and_of_the_wrong_shape(tmp_path):
+    with NpyWriter(tmp_path / "a.npy", np.float32, (3,)) as writer, pytest.raises(ValueError, match=r"shape \(3,\)"):
+        writer.append(np.zeros((2, 4), np.float32))
+    assert np.load(tmp_path / "a.npy").shape == (0, 3)
+
+
+def test_a_writer_cut_short_resumes_to_the_same_bytes(tmp_path):
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    with NpyWriter(tmp_path / "whole.npy", np.float32, (2,)) as writer:
+        writer.append(rows)
+    with pytest.raises(RuntimeError), NpyWriter(tmp_path / "cut.npy", np.float32, (2,)) as writer:
+        writer.append(rows[:3])
+        writer.sync()
+        writer.append(np.tile(rows + 99, (2, 1)))  # after the last sync, and more than will follow: not to be believed
+        raise RuntimeError
+    assert np.array_equal(np.load(tmp_path / "cut.npy"), rows[:3])
+    with NpyWriter(tmp_path / "cut.npy", np.float32, (2,), rows=3) as writer:
+        writer.append(rows[3:])
+    assert (tmp_path / "cut.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
