@@ -1,13 +1,16 @@
 """The contract of the codec axis: every member of CODECS passes the same suite."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from colbert_research import kernels
-from colbert_research.codecs import CODECS, ExactConfig, ResidualConfig, open_codec, save_codec
+from colbert_research.codecs import CODECS, ExactConfig, ResidualCodec, ResidualConfig, open_codec, save_codec
 from colbert_research.codecs.base import bytes_per_token
-from colbert_research.codecs.clustering import kmeans, plaid_centroid_count
 from colbert_research.config import ConfigError
+from colbert_research.kernels.operands import ResidualTable, decode_residual, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 
 DIM = 48
@@ -15,8 +18,9 @@ CASES = [
     ExactConfig(),
     ExactConfig(dtype="float16"),
     *(ResidualConfig(nbits=bits, centroids=16) for bits in (1, 2, 4, 8)),
-    ResidualConfig(nbits=4, centroids="plaid"),
-    ResidualConfig(nbits=2, centroids=16, buckets="global"),
+    *(ResidualConfig(nbits=bits, centroids=16, buckets="global") for bits in (1, 2, 4, 8)),
+    *(ResidualConfig(nbits=bits, centroids="plaid", iterations=1) for bits in (1, 2, 4, 8)),
+    ResidualConfig(nbits=2, centroids="plaid", iterations=1, buckets="global"),
 ]
 IDS = ["-".join(str(v) for v in c.model_dump().values()) for c in CASES]
 
@@ -94,6 +98,27 @@ class TestContract:
         for name, array in whole.items():
             assert np.array_equal(array[order], permuted[name])
 
+    @pytest.mark.parametrize("chunk", [1, 7, 99])
+    def test_chunks_change_nothing(self, config, vectors, chunk):
+        codec, some = fit(config, vectors), vectors[:100]
+        parts = [codec.encode(some[low : low + chunk]) for low in range(0, len(some), chunk)]
+        for name, array in codec.encode(some).items():
+            assert np.array_equal(array, np.concatenate([part[name] for part in parts]))
+
+    def test_no_tokens(self, config, vectors):
+        codec = fit(config, vectors)
+        codes = codec.encode(vectors[:0])
+        assert {n: (a.dtype, a.shape) for n, a in codes.items()} == {n: (d, (0, *s)) for n, (d, s) in codec.layout.items()}
+        assert codec.decode(codes).shape == (0, DIM)
+        assert codec.maxsim(Ragged(vectors[:2], offsets_of([2])), codes, offsets_of([0])).tolist() == [[-np.inf]]
+
+    def test_vectors_of_zeros_stay_finite(self, config, vectors):
+        some = vectors[:400].copy()
+        some[::4] = 0
+        codec = fit(config, some)
+        decoded = codec.decode(codec.encode(some))
+        assert np.isfinite(decoded).all()
+
     def test_maxsim_is_that_of_the_decoded_vectors(self, config, vectors):
         codec = fit(config, vectors)
         codes, offsets = codec.encode(vectors[:400]), offsets_of([100, 1, 250, 49])
@@ -138,20 +163,151 @@ def test_a_codec_from_a_notebook_cell(monkeypatch, tmp_path):
     assert isinstance(open_codec(tmp_path / "codec").config, MineConfig)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "expected"), [(1, 1), (2, 2), (50, 32), (771_460, 8192), (1_000_000, 8192), (1_100_000, 16_384)]
-)
-def test_the_formula_of_plaid(tokens, expected):
-    assert plaid_centroid_count(tokens) == expected
+@pytest.mark.parametrize("buckets", ["per_dimension", "global"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_each_residual_and_its_weight_lie_in_one_bucket(vectors, bits, buckets):
+    """So the error of a coordinate is at most the width of its bucket; the outermost end where the sample's residuals do."""
+    codec = ResidualConfig(nbits=bits, centroids=16, buckets=buckets, points_per_centroid=1000).fit(
+        vectors, n_tokens=len(vectors), seed=3
+    )
+    codes = codec.encode(vectors)
+    residuals = vectors - codec.centroids[codes["centroid_ids"]]
+    ends = (residuals.min(axis=0), residuals.max(axis=0)) if buckets == "per_dimension" else (residuals.min(), residuals.max())
+    low, high = (np.broadcast_to(end, (DIM,))[:, None] for end in ends)
+    edges = np.concatenate([low, codec.limits, high], axis=1)
+    chosen, d = unpack_bits(codes["residuals"], bits, DIM), np.arange(DIM)
+    weights = codec.table.weights[d, chosen]
+    rounding = 2 * np.finfo(np.float32).eps  # of limits and weights, which are below 2
+    for value in (residuals, weights):
+        assert np.all(value >= edges[d, chosen] - rounding)
+        assert np.all(value <= edges[d, chosen.astype(int) + 1] + rounding)
+    unscaled = decode_residual(codec.table, codes["centroid_ids"], codes["residuals"], None)
+    assert np.all(np.abs(unscaled - vectors) <= np.diff(edges, axis=1)[d, chosen] + 2 * rounding)
 
 
-def test_kmeans(vectors):
-    centroids = kmeans(vectors, 20, iterations=6, seed=1)
-    assert np.allclose(np.linalg.norm(centroids, axis=1), 1, atol=DIM * np.finfo(np.float32).eps)
-    started = kmeans(vectors, 20, iterations=1, seed=1)
-    closeness = [(vectors @ c.T).max(axis=1).mean() for c in (started, centroids)]
-    assert closeness[1] > closeness[0]
-    with pytest.raises(ValueError, match="at least as many"):
-        kmeans(vectors[:5], 6, iterations=1, seed=0)
-    repeated = np.repeat(vectors[:3], 10, axis=0)
-    assert np.isfinite(kmeans(repeated, 8, iterations=4, seed=0)).all()
+def test_half_precision_errs_by_half_a_unit_in_the_last_place(vectors):
+    codec = fit(ExactConfig(dtype="float16"), vectors)
+    decoded, tiny = codec.decode(codec.encode(vectors)), float(np.finfo(np.float16).smallest_subnormal)
+    assert np.all(np.abs(decoded - vectors) <= np.maximum(np.abs(vectors) * np.finfo(np.float16).eps / 2, tiny / 2))
+    assert not np.array_equal(decoded, vectors)
+
+
+def test_vectors_of_zeros_have_no_infinite_inverse_norm():
+    """Centroid and weight nearly cancel: what is left, about 1e-8, has no inverse in half precision."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((400, 16)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    values[:100] = 0
+    codec = ResidualConfig(nbits=4).fit(values, n_tokens=400, seed=0)
+    codes = codec.encode(values)
+    assert np.isfinite(codes["inverse_norms"]).all()
+    assert np.abs(codec.decode(codes)[:100]).max() < 1e-4
+
+
+@pytest.mark.parametrize(("k", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.int32)])
+def test_ids_of_many_centroids(k, dtype):
+    centroids = np.zeros((k, 2), np.float32)
+    centroids[[1, -1]] = np.eye(2)
+    table = ResidualTable(centroids, np.zeros((2, 2), np.float32), 1)
+    codec = ResidualCodec(ResidualConfig(nbits=1, centroids=k), table, np.zeros((2, 1), np.float32))
+    codes = codec.encode(centroids[[1, -1]])
+    assert codes["centroid_ids"].dtype == dtype == codec.layout["centroid_ids"][0]
+    assert codes["centroid_ids"].tolist() == [1, k - 1]
+    assert np.array_equal(codec.decode(codes), centroids[[1, -1]])
+
+
+def test_the_seed_matters(vectors):
+    config = ResidualConfig(nbits=2, centroids=16)
+    assert not np.array_equal(fit(config, vectors, seed=3).centroids, fit(config, vectors, seed=4).centroids)
+
+
+def test_held_out_tokens_make_the_buckets():
+    """From 4096 held-out tokens (5 % of 81 920) on, the residuals of tokens that k-means did not see are measured."""
+    many = clustered(82_000)
+    config = ResidualConfig(nbits=2, centroids=4, iterations=1, points_per_centroid=20_500)
+    codec = config.fit(many, n_tokens=len(many), seed=0)
+    held = many[np.sort(np.random.default_rng(0).permutation(len(many))[: int(0.05 * len(many))])]
+    residuals = held - codec.centroids[kernels.assign(held, codec.centroids)]
+    limits = np.quantile(residuals, [0.25, 0.5, 0.75], axis=0).T.astype(np.float32)
+    assert np.array_equal(codec.limits, limits)
+    shares = (residuals[:, :, None] <= codec.limits).mean(axis=0)
+    assert np.abs(shares - [0.25, 0.5, 0.75]).max() <= 2 / len(held)
+
+
+TOY = """
+from dataclasses import dataclass
+import numpy as np
+from colbert_research import kernels
+from colbert_research.config import Config
+from colbert_research.ragged import Ragged
+
+class SignConfig(Config):
+    kind: str = "sign_codec:SignConfig"
+    scale: float = 1.0
+    def sample_size(self, n_tokens):
+        return min(4, n_tokens)
+    def fit(self, sample, *, n_tokens, seed):
+        return SignCodec(self, np.abs(sample).mean(axis=0) * self.scale)
+    def restore(self, arrays):
+        return SignCodec(self, arrays["size"])
+
+@dataclass(frozen=True, eq=False)
+class SignCodec:
+    config: SignConfig
+    size: np.ndarray
+    centroids: None = None
+    @property
+    def dim(self):
+        return len(self.size)
+    @property
+    def layout(self):
+        return {"signs": (np.dtype(np.int8), (self.dim,))}
+    def encode(self, vectors):
+        return {"signs": np.where(vectors < 0, -1, 1).astype(np.int8)}
+    def decode(self, codes):
+        return (codes["signs"] * self.size).astype(np.float32)
+    def maxsim(self, queries, codes, offsets):
+        return kernels.maxsim(queries, Ragged(self.decode(codes), offsets))
+    def state(self):
+        return {"size": self.size}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch):
+    (tmp_path / "sign_codec.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    from importlib import import_module
+
+    yield import_module("sign_codec").SignConfig
+    del sys.modules["sign_codec"]
+
+
+@pytest.mark.parametrize("kind", ["sign_codec:SignConfig", "sign"])
+def test_a_codec_from_outside(toy, kind, vectors, tmp_path, monkeypatch):
+    if ":" not in kind:
+        monkeypatch.setitem(CODECS, kind, toy)
+    codec = fit(toy(kind=kind, scale=2.5), vectors)
+    save_codec(codec, tmp_path / "codec")
+    opened = open_codec(tmp_path / "codec")
+    assert type(opened) is type(codec)
+    assert opened.config == toy(kind=kind, scale=2.5)
+    codes = opened.encode(vectors)
+    assert np.array_equal(opened.decode(codes), np.where(vectors < 0, -1, 1) * codec.size)
+    assert bytes_per_token(opened) == DIM
+
+
+def test_a_codec_that_cannot_be_opened(toy, vectors, tmp_path, monkeypatch):
+    save_codec(fit(toy(kind="sign"), vectors), tmp_path / "codec")
+    with pytest.raises(ValueError, match="unknown codec kind 'sign'"):
+        open_codec(tmp_path / "codec")
+    monkeypatch.delattr(toy, "restore")
+    monkeypatch.setitem(CODECS, "sign", toy)
+    with pytest.raises(ConfigError, match=r"SignConfig has no restore\(arrays\)"):
+        open_codec(tmp_path / "codec")
+
+
+@pytest.mark.parametrize("centroids", [0, -1, 51])
+def test_numbers_of_centroids_that_the_collection_lacks(centroids):
+    with pytest.raises(ConfigError, match=f"codec.centroids={centroids}, but the collection has 50 tokens"):
+        fit(ResidualConfig(centroids=centroids), clustered(50))

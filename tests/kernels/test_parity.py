@@ -1,5 +1,7 @@
 """Every backend against the float64 reference, over ragged shapes."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +27,8 @@ SHAPES = [
     ([1], [2, 3], 384),
     ([6], [], 128),
     ([], [4, 4], 128),
+    ([0, 3, 0], [2, 0, 1], 50),
+    ([2], [3, 1], 13),  # packed residuals end in padding bits
 ]
 
 
@@ -35,7 +39,12 @@ def unit(rng, lengths, dim) -> Ragged:
 
 
 def bound(queries: Ragged, dim: int) -> float:
-    """A float32 dot product of unit vectors errs by at most eps * dim; a score adds as many as the query has tokens."""
+    """Twice float32 eps * dim * query tokens.
+
+    A float32 dot product of unit vectors errs by at most eps / 2 * dim (each of dim roundings, times sum |x y| <= 1). A score
+    adds n of them, n * eps / 2 * dim, and rounds n sums of at most n, n * eps / 2 * n: together eps * dim * n where n <= dim.
+    Twice that, because the inputs may be decoded or longer than one by a float16 eps, and both sides of a comparison round.
+    """
     longest = int(queries.lengths.max(initial=1))
     return float(np.finfo(np.float32).eps * dim * longest * 2)
 
@@ -65,8 +74,9 @@ class TestParity:
 
     def test_maxsim_product(self, rng, backend, query_lengths, document_lengths, dim):
         queries = unit(rng, query_lengths, dim)
-        codewords = (rng.standard_normal((16, 256, dim // 16)) / np.sqrt(dim)).astype(np.float32)
-        codes = rng.integers(0, 256, (sum(document_lengths), 16)).astype(np.uint8)
+        m = math.gcd(dim, 16)
+        codewords = (rng.standard_normal((m, 256, dim // m)) / np.sqrt(dim)).astype(np.float32)
+        codes = rng.integers(0, 256, (sum(document_lengths), m)).astype(np.uint8)
         tokens = ProductTokens(codewords, codes, offsets_of(document_lengths))
         got = kernels.maxsim_product(queries, tokens, backend=backend)
         # codewords of that scale make vectors of length about one, at most a few times that
