@@ -216,6 +216,17 @@ def test_ids_of_many_centroids(k, dtype):
     assert np.array_equal(codec.decode(codes), centroids[[1, -1]])
 
 
+def test_codes_by_hand():
+    """A residual on a limit belongs to the bucket below it."""
+    limits, weights = np.array([[-1, 0, 1]] * 2, np.float32), np.array([[-2, -0.5, 0.5, 2]] * 2, np.float32)
+    codec = ResidualCodec(ResidualConfig(nbits=2, centroids=1), ResidualTable(np.zeros((1, 2), np.float32), weights, 2), limits)
+    codes = codec.encode(np.array([[-1, -0.5], [0, 0.5], [1, 1.5]], np.float32))
+    assert codes["centroid_ids"].tolist() == [0, 0, 0]
+    assert unpack_bits(codes["residuals"], 2, 2).tolist() == [[0, 1], [1, 2], [2, 3]]
+    lengths = np.hypot([-2, -0.5, 0.5], [-0.5, 0.5, 2])
+    assert codes["inverse_norms"].tolist() == (1 / lengths).astype(np.float16).tolist()
+
+
 def test_the_seed_matters(vectors):
     config = ResidualConfig(nbits=2, centroids=16)
     assert not np.array_equal(fit(config, vectors, seed=3).centroids, fit(config, vectors, seed=4).centroids)
