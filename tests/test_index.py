@@ -328,6 +328,12 @@ class TestDamage:
         with pytest.raises(IndexCorruptedError, match=r"state\.safetensors is missing"):
             Index.open(path)
 
+    @pytest.mark.parametrize("text", ["[]", "{}", '{"format": "colbert_research index", "version": 1}'])
+    def test_a_manifest_that_is_none(self, path, text):
+        (path / "manifest.json").write_text(text)
+        with pytest.raises(IndexCorruptedError, match="does not describe"):
+            Index.open(path)
+
     def test_a_newer_format(self, path):
         manifest = path / "manifest.json"
         manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))

@@ -16,6 +16,7 @@ from colbert_research.index.segment import Segment
 from colbert_research.ragged import Ragged, offsets_of, rows_of
 
 FORMAT, VERSION, MANIFEST = "colbert_research index", 1, "manifest.json"
+KEYS = {"version", "dim", "n_documents", "n_tokens", "codec", "segments"}
 
 
 class IndexMissingError(FileNotFoundError):
@@ -48,7 +49,7 @@ class Index:
             manifest = read_json(path / MANIFEST)
         except ValueError as error:
             raise IndexCorruptedError(f"{path / MANIFEST} is not JSON: {error}") from error
-        if manifest.get("format") != FORMAT:
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not manifest.keys() >= KEYS:
             raise IndexCorruptedError(f"{path / MANIFEST} does not describe a {FORMAT}")
         if manifest["version"] > VERSION:
             raise IndexCorruptedError(

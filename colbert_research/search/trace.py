@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 
 @dataclass
@@ -41,14 +40,3 @@ class Trace:
     def work(self) -> dict[str, dict[str, int]]:
         """Stage -> counts; the same for the same search on any machine."""
         return {name: {k: v for k, v in asdict(stage).items() if k != "seconds"} for name, stage in self.stages.items()}
-
-    def to_frame(self) -> Any:
-        """A table with one row a stage and counts a query."""
-        import pandas as pd
-
-        rows = [
-            {"stage": name, "ms/query": 1e3 * stage.seconds / max(1, self.queries)}
-            | {f"{k}/query": v / max(1, self.queries) for k, v in asdict(stage).items() if k != "seconds"}
-            for name, stage in self.stages.items()
-        ]
-        return pd.DataFrame(rows)
