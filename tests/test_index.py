@@ -329,7 +329,7 @@ class TestDamage:
             Index.open(path)
 
     @pytest.mark.parametrize("text", ["[]", "{}", '{"format": "colbert_research index", "version": 1}'])
-    def test_a_manifest_that_is_none(self, path, text):
+    def test_a_manifest_of_something_else(self, path, text):
         (path / "manifest.json").write_text(text)
         with pytest.raises(IndexCorruptedError, match="does not describe"):
             Index.open(path)
