@@ -52,12 +52,18 @@ def test_metrics_are_right(cache, folder):
     assert experiment.metrics["R@10"] == 1.0
 
 
-def test_a_changed_codec_does_not_encode_again_and_a_changed_search_does_not_index_again(cache, folder):
+def test_what_a_change_computes_again(cache, folder):
     make(cache, folder).run("search")
     codec = make(cache, folder, "codec.nbits=2")
     codec.run("search")
-    expected = {"encode documents": "cached", "encode queries": "cached", "index": "computed", "search": "computed"}
+    cached = dict.fromkeys(("encode documents", "encode queries", "cluster"), "cached")
+    expected = cached | {"index": "computed", "search": "computed"}
     assert states(codec) == expected
+    clustering = make(cache, folder, "codec.iterations=3")
+    clustering.run("search")
+    assert states(clustering) == expected | {"cluster": "computed"}
+    exact = make(cache, folder, "codec={kind: exact} search={kind: exhaustive}")
+    assert "cluster" not in exact.pipeline
     search = make(cache, folder, "search.ncells=2")
     search.run("search")
     assert states(search) == expected | {"index": "cached"}
@@ -100,7 +106,7 @@ def test_a_record_holds_what_is_needed_to_trace_a_number(cache, folder, tmp_path
     assert record.metrics == experiment.metrics
     assert record.dataset["fingerprint"] == experiment.collection.fingerprint()
     assert record.dataset["documents"] == 12
-    assert set(record.stages) == {"encode documents", "encode queries", "index", "search"}
+    assert set(record.stages) == {"encode documents", "encode queries", "cluster", "index", "search"}
     assert record.index["bytes"]["total"] == experiment.index.nbytes()["total"]
     assert record.index["code_bytes_per_token"] == 2 + 32 * 4 // 8 + 2
     assert {"numpy", "torch", "faiss-cpu"} <= set(record.environment["packages"])

@@ -57,8 +57,13 @@ class CodecConfig(Protocol):
     def sample_size(self, n_tokens: int) -> int:
         """How many of a collection's tokens `fit` wants to see."""
 
-    def fit(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> Codec:
-        """A codec for a collection of `n_tokens` tokens, fitted on a sample `(n, dim)` of them."""
+    def fit(
+        self, sample: NDArray[np.float32], *, n_tokens: int, seed: int, centroids: NDArray[np.float32] | None = None
+    ) -> Codec:
+        """A codec for a collection of `n_tokens` tokens, fitted on a sample `(n, dim)` of them.
+
+        `centroids`: what `cluster` gave for the same settings, sample and seed; without them a codec that needs some clusters.
+        """
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Codec:
         """The codec whose `state()` was `arrays`."""

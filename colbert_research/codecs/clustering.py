@@ -1,13 +1,65 @@
-"""Centroids: how many, and k-means by faiss, seeded."""
+"""Centroids: how many, from which tokens, and k-means by faiss, seeded."""
 
 import io
 from contextlib import redirect_stdout
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from colbert_research import kernels
+from colbert_research.config import Config, ConfigError
+
+HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
+
+
+class Clustering(Config):
+    """How the centroids of a collection are made; codecs that agree in these settings share one clustering.
+
+    `centroids` by number or by the formula of PLAID; k-means of `iterations` on a sample.
+    """
+
+    centroids: int | Literal["plaid"] = Field("plaid", description="K, or the largest power of two <= 16 sqrt(tokens)")
+    iterations: int = Field(4, ge=1)
+    points_per_centroid: int = Field(64, ge=1, description="tokens sampled for k-means, for each centroid")
+
+    def n_centroids(self, n_tokens: int) -> int:
+        """K for a collection of `n_tokens`. Raises ConfigError when a number was asked for that the collection lacks."""
+        if self.centroids == "plaid":
+            return plaid_centroid_count(n_tokens)
+        if not 1 <= self.centroids <= n_tokens:
+            raise ConfigError(
+                f"codec.centroids={self.centroids}, but the collection has {n_tokens} tokens; give a number from 1 to that, "
+                "or `plaid` for the formula"
+            )
+        return self.centroids
+
+    def sample_size(self, n_tokens: int) -> int:
+        """Tokens that `cluster` wants: `points_per_centroid` for each centroid."""
+        return min(n_tokens, self.n_centroids(n_tokens) * self.points_per_centroid)
+
+    def cluster(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> NDArray[np.float32]:
+        """Centroids `(K, dim)` float32 of length one, from a sample `(n, dim)` less the tokens that `hold_out` keeps back."""
+        trained, _ = hold_out(sample, seed=seed)
+        return kmeans(trained, self.n_centroids(n_tokens), iterations=self.iterations, seed=seed)
+
+    def clustering(self) -> dict[str, Any]:
+        """The settings that decide the centroids, without those of the codec that uses them."""
+        return {name: getattr(self, name) for name in Clustering.model_fields}
+
+
+def hold_out(sample: NDArray[np.float32], *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The part of a sample that is clustered, and the part on which what the centroids leave over is measured.
+
+    Too small a sample to estimate quantiles from a twentieth of it is used for both.
+    """
+    sample = np.asarray(sample, np.float32)
+    held_out = min(int(HELD_OUT_SHARE * len(sample)), HELD_OUT_MOST)
+    if held_out < HELD_OUT_LEAST:
+        return sample, sample[:HELD_OUT_MOST]
+    order = np.random.default_rng(seed).permutation(len(sample))
+    return sample[np.sort(order[held_out:])], sample[np.sort(order[:held_out])]
 
 
 def plaid_centroid_count(n_tokens: int) -> int:

@@ -22,7 +22,7 @@ class ExactConfig(Config):
         """One token, for its width: nothing is fitted."""
         return min(1, n_tokens)
 
-    def fit(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> "ExactCodec":
+    def fit(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int, centroids: None = None) -> "ExactCodec":
         """A codec as wide as the sample `(n, dim)`."""
         return ExactCodec(self, int(sample.shape[1]))
 

@@ -11,53 +11,27 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from colbert_research import kernels
-from colbert_research.codecs.clustering import kmeans, plaid_centroid_count
-from colbert_research.config import Config, ConfigError
+from colbert_research.codecs.clustering import Clustering, hold_out
 from colbert_research.kernels.operands import ResidualTable, ResidualTokens, decode_residual, pack_bits
 from colbert_research.ragged import Ragged
 
-HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
 
-
-class ResidualConfig(Config):
-    """`nbits` a dimension; `centroids` by number or by the formula of PLAID; k-means of `iterations` on a sample."""
+class ResidualConfig(Clustering):
+    """`nbits` a dimension beside the nearest of some centroids; `buckets` cut for each dimension, or the same for all."""
 
     kind: Literal["residual"] = "residual"
     nbits: Literal[1, 2, 4, 8] = 4
-    centroids: int | Literal["plaid"] = Field("plaid", description="K, or the largest power of two <= 16 sqrt(tokens)")
     buckets: Literal["per_dimension", "global"] = "per_dimension"
-    iterations: int = Field(4, ge=1)
-    points_per_centroid: int = Field(64, ge=1, description="tokens sampled for k-means, for each centroid")
 
-    def n_centroids(self, n_tokens: int) -> int:
-        """K for a collection of `n_tokens`. Raises ConfigError when a number was asked for that the collection lacks."""
-        if self.centroids == "plaid":
-            return plaid_centroid_count(n_tokens)
-        if not 1 <= self.centroids <= n_tokens:
-            raise ConfigError(
-                f"codec.centroids={self.centroids}, but the collection has {n_tokens} tokens; give a number from 1 to that, "
-                "or `plaid` for the formula"
-            )
-        return self.centroids
-
-    def sample_size(self, n_tokens: int) -> int:
-        """Tokens that `fit` wants: `points_per_centroid` for each centroid."""
-        return min(n_tokens, self.n_centroids(n_tokens) * self.points_per_centroid)
-
-    def fit(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> "ResidualCodec":
-        """k-means on the sample `(n, dim)`, then bucket limits from the residuals of tokens held out from it."""
-        k = self.n_centroids(n_tokens)
-        sample = np.asarray(sample, np.float32)
-        held_out = min(int(HELD_OUT_SHARE * len(sample)), HELD_OUT_MOST)
-        if held_out < HELD_OUT_LEAST:
-            held_out = 0  # too few to estimate quantiles from: take the residuals of the tokens that were clustered
-        order = np.random.default_rng(seed).permutation(len(sample))
-        trained, measured = sample[np.sort(order[held_out:])], sample[np.sort(order[:held_out])]
-        centroids = kmeans(trained, k, iterations=self.iterations, seed=seed)
-        measured = measured if held_out else trained[:HELD_OUT_MOST]
+    def fit(
+        self, sample: NDArray[np.float32], *, n_tokens: int, seed: int, centroids: NDArray[np.float32] | None = None
+    ) -> "ResidualCodec":
+        """Bucket limits from the residuals of tokens held out from the sample `(n, dim)`, which is clustered if need be."""
+        if centroids is None:
+            centroids = self.cluster(sample, n_tokens=n_tokens, seed=seed)
+        _, measured = hold_out(sample, seed=seed)
         residuals = measured - centroids[kernels.assign(measured, centroids)]
         return self._with_buckets(centroids, residuals)
 

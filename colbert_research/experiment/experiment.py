@@ -54,15 +54,23 @@ class Experiment:
 
     @cached_property
     def pipeline(self) -> dict[str, stages.Stage]:
-        """All stages, run or not, in order; the identity reducer has none of its own."""
+        """All stages, run or not, in order; without `reduce` for the identity, and `cluster` for a codec without centroids."""
         documents, queries = (
             stages.encode(self.cache, self.config, self.encoder, self.collection, side) for side in ("documents", "queries")
         )
         reduced = stages.reduce(self.cache, self.config, documents)
-        index = stages.index(self.cache, self.config, self.collection, reduced)
+        clustered = stages.cluster(self.cache, self.config, reduced)
+        index = stages.index(self.cache, self.config, self.collection, reduced=reduced, clustered=clustered)
         search = stages.search(self.cache, self.config, self.collection, built=index, queries=queries, reduced=reduced)
-        found = {"encode documents": documents, "encode queries": queries, "reduce": reduced, "index": index, "search": search}
-        return {name: stage for name, stage in found.items() if name != "reduce" or stage is not documents}
+        found = {
+            "encode documents": documents,
+            "encode queries": queries,
+            "reduce": None if reduced is documents else reduced,
+            "cluster": clustered,
+            "index": index,
+            "search": search,
+        }
+        return {name: stage for name, stage in found.items() if stage is not None}
 
     @property
     def _reduced(self) -> stages.Stage:

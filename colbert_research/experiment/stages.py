@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.artifacts import StageCache, StageResult, read_json, write_json
+from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, encode_to_folder, open_vectors
@@ -29,7 +30,7 @@ from colbert_research.ragged import NpyWriter, Ragged, load_npy
 from colbert_research.ranking import Ranking
 from colbert_research.search import Trace
 
-VERSIONS = {"encode": 1, "reduce": 1, "index": 1, "search": 1}
+VERSIONS = {"encode": 1, "reduce": 1, "cluster": 1, "index": 2, "search": 1}
 CHUNK_ROWS = 65_536
 logger = logging.getLogger("colbert_research")
 
@@ -125,18 +126,44 @@ def reduce_queries(reduced: Stage, queries: Ragged) -> Ragged:
     return queries.map(lambda values: project(values, projection))
 
 
-def index(cache: StageCache, config: ExperimentConfig, collection: Collection, reduced: Stage) -> Stage:
-    """The index, in the folder's `index`; open with `Index.open`."""
+def cluster(cache: StageCache, config: ExperimentConfig, reduced: Stage) -> Stage | None:
+    """`centroids.npy`, shared by all codecs whose settings of the clustering agree; None for a codec without centroids."""
+    codec = config.codec
+    if not isinstance(codec, Clustering):
+        return None
 
     def compute(folder: Path) -> dict[str, Any]:
         vectors = document_vectors(reduced)
-        built = build_index(folder / "index", collection, vectors, config.codec, seed=config.seed, build=config.index)
+        sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=config.seed)
+        centroids = codec.cluster(sample, n_tokens=vectors.n_rows, seed=config.seed)
+        np.save(folder / "centroids.npy", centroids)
+        return {"tokens": len(sample), "centroids": len(centroids)}
+
+    return Stage(cache, "cluster", {"vectors": reduced.key, "clustering": codec.clustering(), "seed": config.seed}, compute)
+
+
+def index(
+    cache: StageCache, config: ExperimentConfig, collection: Collection, *, reduced: Stage, clustered: Stage | None
+) -> Stage:
+    """The index, in the folder's `index`; open with `Index.open`."""
+
+    def compute(folder: Path) -> dict[str, Any]:
+        built = build_index(
+            folder / "index",
+            collection,
+            document_vectors(reduced),
+            config.codec,
+            seed=config.seed,
+            build=config.index,
+            centroids=np.load(clustered.folder / "centroids.npy") if clustered else None,
+        )
         return {"tokens": built.n_tokens, "bytes": built.nbytes()}
 
     inputs = {
         "vectors": reduced.key,
         "documents": content_hash(collection.document_ids, collection.titles, collection.texts, collection.metadata),
         "codec": config.codec,
+        "centroids": clustered.key if clustered else None,
         "index": config.index,
         "seed": config.seed,
     }

@@ -38,13 +38,14 @@ def build_index(
     *,
     seed: int = 0,
     build: BuildConfig | None = None,
+    centroids: NDArray[np.float32] | None = None,
 ) -> Index:
     """Build an index of a collection's documents in the new folder `path`, and open it.
 
-    `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config. The
-    same inputs and seed give the same bytes. A build that dies leaves no index; the next one starts anew in the same folder.
-    Raises FileExistsError when `path` holds an index or files of somebody else, ValueError when documents and vectors do not
-    match.
+    `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config.
+    `centroids`: made before by `codec.cluster`, to be shared between codecs. The same inputs and seed give the same bytes.
+    A build that dies leaves no index; the next one starts anew in the same folder. Raises FileExistsError when `path` holds an
+    index or files of somebody else, ValueError when documents and vectors do not match.
     """
     build, path = build or BuildConfig(), Path(path)
     if len(collection.document_ids) != len(vectors):
@@ -57,7 +58,7 @@ def build_index(
         _remove_unfinished(path)
         path.mkdir(parents=True)
         sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=seed)
-        fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed)
+        fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed, centroids=centroids)
         del sample
         save_codec(fitted, path / "codec")
         segments = []
