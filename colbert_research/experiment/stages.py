@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.artifacts import StageCache, StageResult, read_json, write_json
+from colbert_research.artifacts import StageCache, StageResult, folder_bytes, read_json, write_json
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
@@ -25,6 +25,7 @@ from colbert_research.encoders import Encoder, encode_to_folder, open_vectors
 from colbert_research.encoders.reduce import project
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.index import Index, build_index
+from colbert_research.index.auxiliary import auxiliary_folder
 from colbert_research.index.build import sample_rows
 from colbert_research.ragged import NpyWriter, Ragged, load_npy
 from colbert_research.ranking import Ranking
@@ -182,6 +183,10 @@ def search(
     def compute(folder: Path) -> dict[str, Any]:
         opened = Index.open(built.folder / "index")
         vectors = reduce_queries(reduced, open_vectors(queries.folder).vectors)
+        start = time.perf_counter()
+        for auxiliary in config.search.auxiliaries():
+            opened.auxiliary(auxiliary)
+        auxiliary_seconds = time.perf_counter() - start
         config.search.search(opened, vectors.slice(0, 1), wanted)
         rankings, traces, seconds = [], [], []
         for _ in range(config.repeats):
@@ -195,7 +200,12 @@ def search(
         ranking.to_parquet(folder / "ranking.parquet")
         write_json(folder / "work.json", traces[0].work())
         by_stage = {name: statistics.median(t.seconds()[name] for t in traces) for name in traces[0].stages}
-        return {"seconds": statistics.median(seconds), "stage_seconds": by_stage}
+        return {
+            "seconds": statistics.median(seconds),
+            "stage_seconds": by_stage,
+            "auxiliary_seconds": auxiliary_seconds,
+            "auxiliary_bytes": sum(folder_bytes(auxiliary_folder(opened, a)) for a in config.search.auxiliaries()),
+        }
 
     inputs = {
         "index": built.key,

@@ -1,6 +1,7 @@
 """The index: an artifact on disk that holds documents, their codes, the codec and inverted lists, in immutable segments."""
 
+from colbert_research.index.auxiliary import Auxiliary
 from colbert_research.index.build import build_index
 from colbert_research.index.index import Index, IndexCorruptedError, IndexMissingError
 
-__all__ = ["Index", "IndexCorruptedError", "IndexMissingError", "build_index"]
+__all__ = ["Auxiliary", "Index", "IndexCorruptedError", "IndexMissingError", "build_index"]

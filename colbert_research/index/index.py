@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import read_json, sha256_file
 from colbert_research.codecs import Codec, open_codec
+from colbert_research.index.auxiliary import Auxiliary, open_auxiliary
 from colbert_research.index.documents import Document
 from colbert_research.index.segment import Segment
 from colbert_research.ragged import Ragged, offsets_of, rows_of
 
 FORMAT, VERSION, MANIFEST = "colbert_research index", 1, "manifest.json"
-KEYS = {"version", "dim", "n_documents", "n_tokens", "codec", "segments"}
+KEYS = {"version", "generation", "dim", "n_documents", "n_tokens", "codec", "segments"}
 
 
 class IndexMissingError(FileNotFoundError):
@@ -79,6 +80,10 @@ class Index:
             f"Index({self.n_documents} documents, {self.n_tokens} tokens, dim {self.dim}, {self.codec.config!r}, "
             f"{len(self.segments)} segments)"
         )
+
+    @property
+    def generation(self) -> int:
+        return int(self.manifest["generation"])
 
     @property
     def n_documents(self) -> int:
@@ -146,6 +151,16 @@ class Index:
         order = np.argsort(positions, kind="stable")
         codes, offsets = self.codes_of(positions[order])
         return Ragged(self.codec.decode(codes), offsets).take(np.argsort(order, kind="stable"))
+
+    @cached_property
+    def _opened(self) -> dict[Auxiliary, Any]:
+        return {}
+
+    def auxiliary(self, config: Auxiliary) -> Any:
+        """A structure beside the codes that a strategy needs; built when it is first asked for, then kept with the index."""
+        if config not in self._opened:
+            self._opened[config] = open_auxiliary(self, config)
+        return self._opened[config]
 
     def nbytes(self) -> dict[str, int]:
         """Bytes on disk: `codes`, `inverted` lists, `documents`, `codec`, `other`, and their `total`."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.config import Config
-from colbert_research.index import Index
+from colbert_research.index import Auxiliary, Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
 from colbert_research.search.trace import Trace
@@ -60,6 +60,10 @@ class SearchStrategy(Config, ABC):
         else:
             found = self._search(index, queries, k, positions, trace)
         return Ranking.of(found, query_ids=ids, document_ids=index.document_ids)
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        """The structures beside the codes that `_search` asks the index for."""
+        return ()
 
     def check(self, index: Index, k: int) -> None:
         """Raise ValueError when the strategy cannot serve this index or give `k` results."""
