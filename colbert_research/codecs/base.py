@@ -44,8 +44,13 @@ class Codec(Protocol):
     def decode(self, codes: Codes) -> NDArray[np.float32]:
         """The vectors `(n, dim)` float32 that codes stand for."""
 
-    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-        """MaxSim of queries with documents given as codes: `(n_queries, n_documents)` float32."""
+    def maxsim(
+        self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """MaxSim of queries with documents given as codes: `(n_queries, n_documents)` float32.
+
+        `only`: places `(n,)` of the only documents to score, in that order.
+        """
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Fitted arrays, for `config.restore`."""
@@ -72,6 +77,14 @@ class CodecConfig(Protocol):
 def bytes_per_token(codec: Codec) -> int:
     """Bytes that one token takes on disk, by the layout."""
     return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in codec.layout.values())
+
+
+def inverse_norms(decoded: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float16]:
+    """What makes each decoded vector `(n, dim)` one of length one: `(n,)` float16; 0 where the vector itself is all zeros."""
+    norms = np.linalg.norm(decoded, axis=1)
+    invertible = norms * np.finfo(np.float16).max >= 1
+    inverse = 1 / np.where(invertible, norms, 1)
+    return np.where(np.any(vectors, axis=1), inverse, 0).astype(np.float16)
 
 
 def save_codec(codec: Codec, folder: Path) -> None:

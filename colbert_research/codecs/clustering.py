@@ -62,6 +62,11 @@ def hold_out(sample: NDArray[np.float32], *, seed: int) -> tuple[NDArray[np.floa
     return sample[np.sort(order[held_out:])], sample[np.sort(order[:held_out])]
 
 
+def centroid_id_type(n_centroids: int) -> np.dtype[Any]:
+    """The smaller of the types that hold centroid ids on disk."""
+    return np.dtype(np.uint16 if n_centroids <= 2**16 else np.int32)
+
+
 def plaid_centroid_count(n_tokens: int) -> int:
     """The largest power of two that is at most `16 * sqrt(n_tokens)` and at most `n_tokens`; at least 1.
 

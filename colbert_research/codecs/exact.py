@@ -49,8 +49,14 @@ class ExactCodec:
     def decode(self, codes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         return np.asarray(codes["vectors"], np.float32)
 
-    def maxsim(self, queries: Ragged, codes: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-        return kernels.maxsim(queries, Ragged(codes["vectors"], offsets))
+    def maxsim(
+        self,
+        queries: Ragged,
+        codes: Mapping[str, NDArray[Any]],
+        offsets: NDArray[np.int64],
+        only: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        return kernels.maxsim(queries, Ragged(codes["vectors"], offsets), only=only)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {"dim": np.array([self.dim], np.int64)}

@@ -3,5 +3,6 @@
 from colbert_research.index.auxiliary import Auxiliary
 from colbert_research.index.build import build_index
 from colbert_research.index.index import Index, IndexCorruptedError, IndexMissingError
+from colbert_research.index.segment import Segment
 
-__all__ = ["Auxiliary", "Index", "IndexCorruptedError", "IndexMissingError", "build_index"]
+__all__ = ["Auxiliary", "Index", "IndexCorruptedError", "IndexMissingError", "Segment", "build_index"]

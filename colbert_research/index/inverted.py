@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.ragged import Ragged, item_of_row, load_npy, offsets_of, rows_of
+from colbert_research import kernels
+from colbert_research.ragged import Ragged, item_of_row, load_npy, offsets_of
 
 FILES = ("inverted_offsets.npy", "inverted_documents.npy")
 
@@ -28,10 +28,9 @@ class InvertedLists:
         centroids, documents = np.divmod(unique, max(1, len(centroid_ids)))
         return cls(offsets_of(np.bincount(centroids, minlength=n_centroids)), documents.astype(np.int32))
 
-    def documents_of(self, centroids: NDArray[Any]) -> NDArray[np.int64]:
-        """The documents in any of the lists, rising, each once."""
-        found = self.documents[rows_of(self.offsets, np.asarray(centroids, np.int64))]
-        return np.unique(found).astype(np.int64)
+    def documents_of(self, centroids: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
+        """The documents, of the segment's `n_documents`, in any of the lists, rising, each once."""
+        return kernels.union(Ragged(self.documents, self.offsets), centroids, n_documents)
 
     def save(self, folder: Path) -> None:
         np.save(folder / FILES[0], self.offsets)

@@ -1,19 +1,23 @@
 """Kernels: one signature per operation, several backends with one meaning.
 
 `reference` (float64 NumPy) is the definition; every other backend is held to it by parity and invariance tests. A backend is
-imported when it is first used, so this package needs NumPy alone. `backend="auto"` follows the data: torch tensors and large
-arrays go to `torch` where it is installed, everything else to `reference`.
+imported when it is first used, so this package needs NumPy alone. `backend="auto"` is the fastest that is installed: `cpu`
+(Numba; codes are scored by integer arithmetic, within a bound that its module states), else `torch`, else `reference`.
+
+Where an operation takes `only`, those are the places `(n,)` of the documents to score, in that order; None means all.
 
 | operation | what it computes |
 |---|---|
 | `maxsim` | for each query and document, the sum over query tokens of the best dot product with a document token |
-| `maxsim_residual` | the same over residual codes: centroid plus quantised residual, times the stored inverse norm |
-| `maxsim_product` | the same over product codes (lookup tables) |
+| `maxsim_codes` | the same over codes: centroid plus quantised residual or codewords, times the stored inverse norm |
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
 | `topk` | the best documents by score descending, then position ascending |
 | `assign` | the nearest centroid of each vector by dot product |
+| `dot_products` | every query token with every one of some vectors, such as centroids |
+| `union` | the documents in any of some inverted lists |
 """
 
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,13 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.kernels.operands import ProductTokens, ResidualTokens
+from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-BACKENDS = ("reference", "torch")
+BACKENDS = ("reference", "torch", "cpu")
 
 
-def maxsim(queries: Ragged, documents: Ragged, *, backend: str = "auto") -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.float32]:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32.
 
     `queries`, `documents`: token vectors `(n_tokens, dim)`. A query without tokens scores 0 with every document; a document
@@ -36,30 +40,26 @@ def maxsim(queries: Ragged, documents: Ragged, *, backend: str = "auto") -> NDAr
     Source: ColBERT (Khattab and Zaharia 2020), section 3.3, equation 3.
     """
     _same_width(queries, documents.dim)
-    return _backend(backend).maxsim(queries, documents)
+    return _backend(backend).maxsim(queries, documents, _checked(only, len(documents)))
 
 
-def maxsim_residual(queries: Ragged, tokens: ResidualTokens, *, backend: str = "auto") -> NDArray[np.float32]:
-    """MaxSim over residual codes: `(n_queries, n_documents)` float32.
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, backend: str = "auto") -> NDArray[np.float32]:
+    """MaxSim over residual or product codes: `(n_queries, n_documents)` float32.
 
-    The vector of a token is `(centroids[id] + weights[code]) * inverse_norm`, as `operands.decode_residual` has it.
-    Source: ColBERTv2 (Santhanam et al. 2022), section 3.3.
+    The vector of a token is `(centroid + values of its code) * inverse norm`, as `CodedTokens.decode` has it. Sources:
+    ColBERTv2 (Santhanam et al. 2022), section 3.3; EMVB (Nardini et al. 2024), section 3.3.
     """
     _same_width(queries, tokens.table.dim)
-    return _backend(backend).maxsim_residual(queries, tokens)
-
-
-def maxsim_product(queries: Ragged, tokens: ProductTokens, *, backend: str = "auto") -> NDArray[np.float32]:
-    """MaxSim over product codes: `(n_queries, n_documents)` float32.
-
-    The vector of a token is the concatenation of one codeword a sub-space. Source: Jegou et al. 2011, section III (asymmetric).
-    """
-    _same_width(queries, tokens.dim)
-    return _backend(backend).maxsim_product(queries, tokens)
+    return _backend(backend).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
 
 
 def centroid_interaction(
-    scores: NDArray[np.float32], tokens: Ragged, *, kept: NDArray[np.bool_] | None = None, backend: str = "auto"
+    scores: NDArray[np.float32],
+    tokens: Ragged,
+    *,
+    kept: NDArray[np.bool_] | None = None,
+    only: Places = None,
+    backend: str = "auto",
 ) -> NDArray[np.float32]:
     """Approximate scores of documents from their tokens' centroids alone: `(n_documents,)` float32, for one query.
 
@@ -67,7 +67,7 @@ def centroid_interaction(
     tokens. `kept`: `(n_centroids,)` bool, tokens of other centroids are left out; a document with none left scores minus
     infinity. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3, equations 3 to 5.
     """
-    return _backend(backend).centroid_interaction(scores, tokens, kept)
+    return _backend(backend).centroid_interaction(scores, tokens, kept, _checked(only, len(tokens)))
 
 
 def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -99,14 +99,38 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32], *, back
     return _backend(backend).assign(vectors, centroids)
 
 
+def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.float32]:
+    """Dot products of a query's tokens `(n_tokens, dim)` with other vectors `(n, dim)`: `(n_tokens, n)` float32."""
+    return _backend(backend).dot_products(np.asarray(query, np.float32), np.asarray(rows, np.float32))
+
+
+def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend: str = "auto") -> NDArray[np.int64]:
+    """The documents in any of the `chosen` lists, rising, each once: `(n,)` int64.
+
+    `lists`: documents below `n_documents`, int32, packed by list. Source: PLAID, section 4.1.
+    """
+    return _backend(backend).union(lists, np.asarray(chosen, np.int64), n_documents)
+
+
 def _same_width(queries: Ragged, dim: int) -> None:
     if queries.dim != dim:
         raise ValueError(f"queries have {queries.dim} dimensions and documents {dim}; encode both with one encoder and reducer")
 
 
+def _checked(only: Places, n: int) -> Places:
+    """Places as int64; raises IndexError for one outside the `n` documents (a compiled kernel would read foreign memory)."""
+    if only is None:
+        return None
+    only = np.asarray(only, np.int64)
+    if only.size and not 0 <= only.min() <= only.max() < n:
+        raise IndexError(f"places must lie between 0 and {n - 1}; given {only.min()} to {only.max()}")
+    return only
+
+
+@lru_cache
 def _backend(name: str) -> ModuleType | Any:
     if name == "auto":
-        name = "torch" if find_spec("torch") else "reference"
+        name = next((backend for backend, package in (("cpu", "numba"), ("torch", "torch")) if find_spec(package)), "reference")
     if name not in BACKENDS:
         raise ValueError(f"unknown kernel backend {name!r}; valid: auto, {', '.join(BACKENDS)}")
     return import_module(

@@ -7,20 +7,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research.ragged import Ragged
+
+Places = NDArray[np.int64] | None
+"""Places of the documents that an operation is for, in that order; None for all."""
+
 _WIDE = {1: np.float32, 2: np.float64, 4: np.complex128}  # one number as wide as so many float32
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualTable:
-    """State of a residual codec: `centroids` `(K, dim)` float32 and bucket `weights` `(dim, 2**bits)` float32."""
+    """State of a residual codec.
 
-    centroids: NDArray[np.float32]
-    weights: NDArray[np.float32]
-    bits: int
+    `scales` `(dim,)` float32 and `levels` `(2**bits,)` float32: bucket b of dimension d stands for `scales[d] * levels[b]`.
+    `centroids` `(K, dim)` float32, to which that is added; None where codes stand for themselves.
+    """
+
+    scales: NDArray[np.float32]
+    levels: NDArray[np.float32]
+    centroids: NDArray[np.float32] | None = None
 
     @property
     def dim(self) -> int:
-        return int(self.centroids.shape[1])
+        return len(self.scales)
+
+    @property
+    def bits(self) -> int:
+        return len(self.levels).bit_length() - 1
 
     @property
     def packed_width(self) -> int:
@@ -29,48 +42,78 @@ class ResidualTable:
 
     @cached_property
     def byte_lookup(self) -> NDArray[Any]:
-        """The residual values that each byte at each place stands for: `(packed_width, 256, parts)`.
+        """The values that each byte at each place stands for: `(packed_width, 256, parts)`.
 
         An entry holds up to four float32 values, read as one wide number, so that decoding a byte is one lookup.
         """
         per_byte = 8 // self.bits
         codes = unpack_bits(np.arange(256, dtype=np.uint8)[:, None], self.bits, per_byte).astype(np.int64)
-        padded = np.zeros((self.packed_width * per_byte, self.weights.shape[1]), np.float32)
-        padded[: self.dim] = self.weights
-        grouped = padded.reshape(self.packed_width, per_byte, -1)
-        values = np.stack([grouped[:, place, :][:, codes[:, place]] for place in range(per_byte)], axis=-1)
+        padded = np.zeros(self.packed_width * per_byte, np.float32)
+        padded[: self.dim] = self.scales
+        values = padded.reshape(self.packed_width, 1, per_byte) * self.levels[codes]
         return np.ascontiguousarray(values).view(_WIDE[min(per_byte, 4)])
 
-
-@dataclass(frozen=True, eq=False)
-class ResidualTokens:
-    """Tokens of documents as residual codes.
-
-    `centroid_ids` `(n,)` integer; `residuals` `(n, packed_width)` uint8, `bits` a dimension, first dimension in the highest
-    bits; `inverse_norms` `(n,)` float16, which make each decoded vector one of length one; `offsets` `(n_documents + 1,)`.
-    """
-
-    table: ResidualTable
-    centroid_ids: NDArray[Any]
-    residuals: NDArray[np.uint8]
-    inverse_norms: NDArray[np.float16]
-    offsets: NDArray[np.int64]
+    def values(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What packed codes `(n, packed_width)` stand for, without the centroids: `(n, dim)` float32."""
+        lookup = self.byte_lookup
+        places = np.ascontiguousarray(np.asarray(codes).T).astype(np.intp)
+        values = np.empty((len(codes), *lookup.shape[::2]), lookup.dtype)
+        for place in range(len(lookup)):
+            for part in range(lookup.shape[2]):
+                values[:, place, part] = lookup[place, :, part][places[place]]
+        return values.reshape(len(codes), lookup.shape[0] * lookup.shape[2]).view(np.float32)[:, : self.dim]
 
 
 @dataclass(frozen=True, eq=False)
-class ProductTokens:
-    """Tokens of documents as product codes.
-
-    `codewords` `(m, 256, dim / m)` float32; `codes` `(n, m)` uint8; `offsets` `(n_documents + 1,)`.
-    """
+class ProductTable:
+    """State of a product codec: `codewords` `(m, 256, dim / m)` float32; `centroids` as in `ResidualTable`."""
 
     codewords: NDArray[np.float32]
-    codes: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
+    centroids: NDArray[np.float32] | None = None
 
     @property
     def dim(self) -> int:
         return int(self.codewords.shape[0] * self.codewords.shape[2])
+
+    def values(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What codes `(n, m)` stand for, without the centroids: `(n, dim)` float32."""
+        return self.codewords[np.arange(len(self.codewords))[None, :], np.asarray(codes)].reshape(len(codes), self.dim)
+
+
+@dataclass(frozen=True, eq=False)
+class CodedTokens:
+    """Tokens of documents as codes.
+
+    `codes` `(n, width)` uint8: packed residuals, `bits` a dimension with the first dimension in the highest bits, or one
+    codeword a sub-space. `offsets` `(n_documents + 1,)` int64. `centroid_ids` `(n,)` uint16 or int32, where the table has
+    centroids. `inverse_norms` `(n,)` float16, not negative, which make each decoded vector one of length one; or None.
+    """
+
+    table: ResidualTable | ProductTable
+    codes: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    centroid_ids: NDArray[Any] | None = None
+    inverse_norms: NDArray[np.float16] | None = None
+
+    def slice(self, low: int, high: int, offsets: NDArray[np.int64]) -> "CodedTokens":
+        """Rows `low` to `high` (exclusive), without a copy, as the documents that `offsets` tells."""
+        ids, norms = (None if array is None else array[low:high] for array in (self.centroid_ids, self.inverse_norms))
+        return CodedTokens(self.table, self.codes[low:high], offsets, ids, norms)
+
+    def take(self, documents: NDArray[np.int64]) -> "CodedTokens":
+        """The tokens of some documents, in that order, copied."""
+        part = Ragged(np.arange(len(self.codes)), self.offsets).take(documents)
+        ids, norms = (None if array is None else array[part.values] for array in (self.centroid_ids, self.inverse_norms))
+        return CodedTokens(self.table, self.codes[part.values], part.offsets, ids, norms)
+
+    def decode(self) -> NDArray[np.float32]:
+        """The token vectors `(n, dim)` float32: centroid, if any, plus what the code stands for, times the inverse norm."""
+        vectors = self.table.values(self.codes)
+        if self.table.centroids is not None:
+            vectors = vectors + self.table.centroids[self.centroid_ids]
+        if self.inverse_norms is not None:
+            vectors = vectors * np.asarray(self.inverse_norms).astype(np.float32)[:, None]
+        return np.ascontiguousarray(vectors)
 
 
 def pack_bits(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -96,26 +139,3 @@ def unpack_bits(packed: NDArray[np.uint8], bits: int, dim: int) -> NDArray[np.ui
     for place in range(per_byte):
         codes[:, place::per_byte] = (packed >> np.uint8(8 - bits * (place + 1))) & np.uint8(2**bits - 1)
     return codes[:, :dim]
-
-
-def decode_residual(
-    table: ResidualTable, centroid_ids: NDArray[Any], residuals: NDArray[np.uint8], inverse_norms: NDArray[Any] | None
-) -> NDArray[np.float32]:
-    """Token vectors `(n, dim)` float32 of residual codes: centroid plus bucket weights, times the inverse norm if given."""
-    n, lookup = len(residuals), table.byte_lookup
-    places = np.ascontiguousarray(np.asarray(residuals).T).astype(np.intp)
-    width = lookup.shape[0] * lookup.shape[2]
-    values = np.empty((n, *lookup.shape[::2]), lookup.dtype)
-    for place in range(len(lookup)):
-        for part in range(lookup.shape[2]):
-            values[:, place, part] = lookup[place, :, part][places[place]]
-    vectors = table.centroids[centroid_ids] + values.reshape(n, width).view(np.float32)[:, : table.dim]
-    if inverse_norms is not None:
-        vectors *= np.asarray(inverse_norms).astype(np.float32)[:, None]
-    return vectors
-
-
-def decode_product(tokens: ProductTokens) -> NDArray[np.float32]:
-    """Token vectors `(n, dim)` float32 of product codes."""
-    m = len(tokens.codewords)
-    return tokens.codewords[np.arange(m)[None, :], tokens.codes].reshape(len(tokens.codes), tokens.dim)

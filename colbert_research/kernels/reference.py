@@ -3,12 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.kernels.operands import ProductTokens, ResidualTokens, decode_product, unpack_bits
-from colbert_research.ragged import Ragged
+from colbert_research.kernels.operands import CodedTokens, Places, ProductTable, unpack_bits
+from colbert_research.ragged import Ragged, rows_of
 
 
-def maxsim(queries: Ragged, documents: Ragged) -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
     """See `kernels.maxsim`."""
+    documents = documents if only is None else documents.take(only)
     scores = np.zeros((len(queries), len(documents)))
     for i, query in enumerate(queries):
         for j, document in enumerate(documents):
@@ -17,23 +18,29 @@ def maxsim(queries: Ragged, documents: Ragged) -> NDArray[np.float32]:
     return scores.astype(np.float32)
 
 
-def maxsim_residual(queries: Ragged, tokens: ResidualTokens) -> NDArray[np.float32]:
-    """See `kernels.maxsim_residual`."""
-    table = tokens.table
-    codes = unpack_bits(np.asarray(tokens.residuals), table.bits, table.dim)
-    residuals = table.weights.astype(np.float64)[np.arange(table.dim)[None, :], codes]
-    vectors = table.centroids.astype(np.float64)[np.asarray(tokens.centroid_ids, np.int64)] + residuals
-    vectors *= np.asarray(tokens.inverse_norms, np.float64)[:, None]
-    return maxsim(queries, Ragged(vectors, tokens.offsets))
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
+    """See `kernels.maxsim_codes`."""
+    vectors = _values(tokens)
+    if tokens.table.centroids is not None:
+        vectors = vectors + tokens.table.centroids.astype(np.float64)[np.asarray(tokens.centroid_ids, np.int64)]
+    if tokens.inverse_norms is not None:
+        vectors = vectors * np.asarray(tokens.inverse_norms, np.float64)[:, None]
+    return maxsim(queries, Ragged(vectors, tokens.offsets), only)
 
 
-def maxsim_product(queries: Ragged, tokens: ProductTokens) -> NDArray[np.float32]:
-    """See `kernels.maxsim_product`."""
-    return maxsim(queries, Ragged(decode_product(tokens).astype(np.float64), tokens.offsets))
+def _values(tokens: CodedTokens) -> NDArray[np.float64]:
+    table, codes = tokens.table, np.asarray(tokens.codes)
+    if isinstance(table, ProductTable):
+        parts = [words.astype(np.float64)[column] for words, column in zip(table.codewords, codes.T, strict=True)]
+        return np.concatenate(parts, axis=1)
+    return table.scales.astype(np.float64) * table.levels.astype(np.float64)[unpack_bits(codes, table.bits, table.dim)]
 
 
-def centroid_interaction(scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+def centroid_interaction(
+    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places = None
+) -> NDArray[np.float32]:
     """See `kernels.centroid_interaction`."""
+    tokens = tokens if only is None else tokens.take(only)
     totals = np.zeros(len(tokens))
     for j, ids in enumerate(tokens):
         ids = np.asarray(ids, np.int64)
@@ -47,3 +54,13 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     """See `kernels.assign`."""
     similarities = np.asarray(vectors, np.float64) @ np.asarray(centroids, np.float64).T
     return similarities.argmax(axis=1).astype(np.int32)
+
+
+def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """See `kernels.dot_products`."""
+    return (query.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
+
+
+def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
+    """See `kernels.union`."""
+    return np.unique(np.asarray(lists.values)[rows_of(lists.offsets, chosen)]).astype(np.int64)

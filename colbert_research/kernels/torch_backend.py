@@ -11,39 +11,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colbert_research.kernels.operands import ProductTokens, ResidualTokens, decode_product, decode_residual
-from colbert_research.ragged import Ragged
+from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.reference import union as union
+from colbert_research.ragged import Ragged, offsets_of
 
 BLOCK_ROWS = 2048
 BLOCK_COLUMNS = 1024
 
 
-def maxsim(queries: Ragged, documents: Ragged) -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
     """See `kernels.maxsim`."""
+    documents = documents if only is None else documents.take(only)
     return _blocked(queries, documents.offsets, lambda low, high: documents.values[low:high])
 
 
-def maxsim_residual(queries: Ragged, tokens: ResidualTokens) -> NDArray[np.float32]:
-    """See `kernels.maxsim_residual`."""
-
-    def decode(low: int, high: int) -> NDArray[np.float32]:
-        norms = tokens.inverse_norms[low:high]
-        return decode_residual(tokens.table, tokens.centroid_ids[low:high], tokens.residuals[low:high], norms)
-
-    return _blocked(queries, tokens.offsets, decode)
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
+    """See `kernels.maxsim_codes`."""
+    tokens = tokens if only is None else tokens.take(only)
+    return _blocked(queries, tokens.offsets, lambda low, high: tokens.slice(low, high, offsets_of([high - low])).decode())
 
 
-def maxsim_product(queries: Ragged, tokens: ProductTokens) -> NDArray[np.float32]:
-    """See `kernels.maxsim_product`."""
-
-    def decode(low: int, high: int) -> NDArray[np.float32]:
-        return decode_product(ProductTokens(tokens.codewords, tokens.codes[low:high], np.array([0, high - low])))
-
-    return _blocked(queries, tokens.offsets, decode)
-
-
-def centroid_interaction(scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+def centroid_interaction(
+    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places = None
+) -> NDArray[np.float32]:
     """See `kernels.centroid_interaction`."""
+    tokens = tokens if only is None else tokens.take(only)
     table = _tensor(scores).T.contiguous()
     if kept is not None:
         table = table.masked_fill(~torch.from_numpy(kept)[:, None], -torch.inf)
@@ -52,6 +44,11 @@ def centroid_interaction(scores: NDArray[np.float32], tokens: Ragged, kept: NDAr
         rows = table.index_select(0, torch.from_numpy(np.asarray(part.values, dtype=np.int64)))
         totals[start : start + len(part)] = _segment_max(rows, part.offsets).sum(dim=1).numpy()
     return totals
+
+
+def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """See `kernels.dot_products`."""
+    return (_tensor(query) @ _tensor(rows).T).numpy()
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -17,8 +17,8 @@ from colbert_research.index import Index
 from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, SearchStrategy
-from colbert_research.search.stages import best, score
-from colbert_research.search.trace import Stage, Trace
+from colbert_research.search.stages import best, interaction, score
+from colbert_research.search.trace import Trace
 
 
 class Plaid(SearchStrategy):
@@ -68,7 +68,7 @@ class Plaid(SearchStrategy):
         centroids = index.codec.centroids
         assert centroids is not None  # check() refused such an index
         with trace.stage("probe") as count:
-            scores = np.asarray(query.values, np.float32) @ centroids.T
+            scores = kernels.dot_products(query.values, centroids)
             cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
             count.centroids += len(cells)
         with trace.stage("candidates") as count:
@@ -78,11 +78,10 @@ class Plaid(SearchStrategy):
             count.documents += len(candidates)
         kept = self._kept(scores)
         if len(candidates) > self.ndocs:
-            with trace.stage("pruned interaction" if kept is not None else "interaction") as count:
-                candidates = _narrow(index, scores, candidates, self.ndocs, kept, count)
+            stage = "interaction" if kept is None else "pruned interaction"
+            candidates = _narrow(candidates, interaction(index, scores, candidates, trace, stage=stage, kept=kept), self.ndocs)
         if len(candidates) > self.n_exact:
-            with trace.stage("interaction") as count:
-                candidates = _narrow(index, scores, candidates, self.n_exact, None, count)
+            candidates = _narrow(candidates, interaction(index, scores, candidates, trace, stage="interaction"), self.n_exact)
         return best(candidates, score(index, query, candidates, trace, stage="exact")[0], k)
 
     def _kept(self, scores: NDArray[np.float32]) -> NDArray[np.bool_] | None:
@@ -101,24 +100,13 @@ _NO_CENTROIDS = "plaid needs an index whose codec has centroids, such as residua
 def _candidates(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rising positions of the documents with a token in any of the cells."""
     found = [
-        start + segment.inverted.documents_of(cells)
+        start + segment.inverted.documents_of(cells, len(segment))
         for start, segment in zip(index.starts, index.segments, strict=False)
         if segment.inverted is not None
     ]
     return np.concatenate(found)
 
 
-def _narrow(
-    index: Index,
-    scores: NDArray[np.float32],
-    candidates: NDArray[np.int64],
-    size: int,
-    kept: NDArray[np.bool_] | None,
-    count: Stage,
-) -> NDArray[np.int64]:
-    """The `size` candidates with the best centroid interaction, rising."""
-    codes, offsets = index.codes_of(candidates, names=["centroid_ids"])
-    approximate = kernels.centroid_interaction(scores, Ragged(codes["centroid_ids"], offsets), kept=kept)
-    count.documents += len(candidates)
-    count.tokens += int(offsets[-1])
-    return np.sort(candidates[topk(approximate, size)])
+def _narrow(positions: NDArray[np.int64], scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
+    """The `size` positions with the best scores, rising."""
+    return np.sort(positions[topk(scores, size)])

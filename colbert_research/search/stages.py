@@ -1,9 +1,13 @@
 """Pure functions that strategies share."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.index import Index
+from colbert_research import kernels
+from colbert_research.codecs import bytes_per_token
+from colbert_research.index import Index, Segment
 from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found
@@ -12,12 +16,48 @@ from colbert_research.search.trace import Trace
 
 def score(index: Index, queries: Ragged, positions: NDArray[np.int64], trace: Trace, *, stage: str) -> NDArray[np.float32]:
     """MaxSim of queries with the documents at rising `positions`, on the index's own codes: `(n_queries, n_positions)`."""
+    scores = np.empty((len(queries), len(positions)), np.float32)
     with trace.stage(stage) as count:
-        codes, offsets = index.codes_of(positions)
-        scores = index.codec.maxsim(queries, codes, offsets)
+        for place, segment, local in by_segment(index, positions):
+            scores[:, place] = index.codec.maxsim(queries, segment.codes, segment.offsets, local)
+            tokens = len(queries) * int((segment.offsets[local + 1] - segment.offsets[local]).sum())
+            count.tokens += tokens
+            count.bytes += tokens * bytes_per_token(index.codec)
         count.documents += len(queries) * len(positions)
-        count.tokens += len(queries) * int(offsets[-1])
     return scores
+
+
+def interaction(
+    index: Index,
+    centroid_scores: NDArray[np.float32],
+    positions: NDArray[np.int64],
+    trace: Trace,
+    *,
+    stage: str,
+    kept: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float32]:
+    """Centroid interaction of one query with the documents at rising `positions`: `(n_positions,)`.
+
+    `centroid_scores` `(n_query_tokens, K)`; `kept` `(K,)`: tokens of other centroids are left out.
+    """
+    scores = np.empty(len(positions), np.float32)
+    with trace.stage(stage) as count:
+        for place, segment, local in by_segment(index, positions):
+            ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
+            scores[place] = kernels.centroid_interaction(centroid_scores, ids, kept=kept, only=local)
+            tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
+            count.tokens += tokens
+            count.bytes += tokens * ids.values.itemsize
+        count.documents += len(positions)
+    return scores
+
+
+def by_segment(index: Index, positions: NDArray[np.int64]) -> Iterator[tuple[slice, Segment, NDArray[np.int64]]]:
+    """`(which of the positions, segment, their places in it)` for rising `positions`, segments without any left out."""
+    for start, segment in zip(index.starts, index.segments, strict=False):
+        low, high = np.searchsorted(positions, [start, start + len(segment)])
+        if high > low:
+            yield slice(low, high), segment, positions[low:high] - start
 
 
 def best(positions: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Found:

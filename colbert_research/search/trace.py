@@ -1,4 +1,4 @@
-"""`Trace`: what a search did, stage by stage: time, and how many centroids, documents and tokens were touched."""
+"""`Trace`: what a search did, stage by stage: time, and the centroids, documents, tokens and bytes of codes it touched."""
 
 import time
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ class Stage:
     centroids: int = 0
     documents: int = 0
     tokens: int = 0
+    bytes: int = 0
 
 
 @dataclass

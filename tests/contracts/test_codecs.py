@@ -9,8 +9,10 @@ import pytest
 from colbert_research import kernels
 from colbert_research.codecs import CODECS, ExactConfig, ResidualCodec, ResidualConfig, open_codec, save_codec
 from colbert_research.codecs.base import bytes_per_token
+from colbert_research.codecs.buckets import Buckets
 from colbert_research.config import ConfigError
-from colbert_research.kernels.operands import ResidualTable, decode_residual, unpack_bits
+from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
+from colbert_research.kernels.operands import unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 
 DIM = 48
@@ -125,7 +127,13 @@ class TestContract:
         queries = Ragged(clustered(12, seed=5), offsets_of([5, 7]))
         scores = codec.maxsim(queries, codes, offsets)
         expected = kernels.maxsim(queries, Ragged(codec.decode(codes), offsets), backend="reference")
-        assert np.abs(scores - expected).max() <= np.finfo(np.float32).eps * DIM * 7 * 2
+        rounded = np.zeros(2)
+        if hasattr(codec, "table"):  # scored in integers; the tokens' inverse norms may be above 1
+            rounded = np.array([worst_error(query, decoder_of(codec.table)) for query in queries])
+            rounded *= float(codes["inverse_norms"].max()) if "inverse_norms" in codes else 1
+        assert np.all(np.abs(scores - expected).max(axis=1) <= np.finfo(np.float32).eps * DIM * 7 * 2 + rounded)
+        order = np.array([3, 1])
+        assert np.array_equal(codec.maxsim(queries, codes, offsets, order), scores[:, order])
 
     @pytest.mark.parametrize("n", [1, 2, 50])
     def test_tiny_collections(self, config, n, tmp_path):
@@ -163,26 +171,45 @@ def test_a_codec_from_a_notebook_cell(monkeypatch, tmp_path):
     assert isinstance(open_codec(tmp_path / "codec").config, MineConfig)
 
 
+@pytest.mark.parametrize("levels", ["least_squares", "quantiles"])
 @pytest.mark.parametrize("buckets", ["per_dimension", "global"])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_each_residual_and_its_weight_lie_in_one_bucket(vectors, bits, buckets):
+def test_each_residual_and_its_level_lie_in_one_bucket(vectors, bits, buckets, levels):
     """So the error of a coordinate is at most the width of its bucket; the outermost end where the sample's residuals do."""
-    codec = ResidualConfig(nbits=bits, centroids=16, buckets=buckets, points_per_centroid=1000).fit(
-        vectors, n_tokens=len(vectors), seed=3
-    )
+    config = ResidualConfig(nbits=bits, centroids=16, buckets=buckets, levels=levels, points_per_centroid=1000)
+    codec = config.fit(vectors, n_tokens=len(vectors), seed=3)
     codes = codec.encode(vectors)
-    residuals = vectors - codec.centroids[codes["centroid_ids"]]
-    ends = (residuals.min(axis=0), residuals.max(axis=0)) if buckets == "per_dimension" else (residuals.min(), residuals.max())
-    low, high = (np.broadcast_to(end, (DIM,))[:, None] for end in ends)
-    edges = np.concatenate([low, codec.limits, high], axis=1)
-    chosen, d = unpack_bits(codes["residuals"], bits, DIM), np.arange(DIM)
-    weights = codec.table.weights[d, chosen]
-    rounding = 2 * np.finfo(np.float32).eps  # of limits and weights, which are below 2
-    for value in (residuals, weights):
-        assert np.all(value >= edges[d, chosen] - rounding)
-        assert np.all(value <= edges[d, chosen.astype(int) + 1] + rounding)
-    unscaled = decode_residual(codec.table, codes["centroid_ids"], codes["residuals"], None)
-    assert np.all(np.abs(unscaled - vectors) <= np.diff(edges, axis=1)[d, chosen] + 2 * rounding)
+    scales = codec.buckets.scales
+    residuals = (vectors - codec.centroids[codes["centroid_ids"]]) / scales
+    edges = np.concatenate([[residuals.min()], codec.buckets.limits, [residuals.max()]])
+    chosen = unpack_bits(codes["residuals"], bits, DIM).astype(int)
+    level = codec.buckets.levels[chosen]
+    rounding = 2 * np.finfo(np.float32).eps * np.abs(residuals).max()
+    for value in (residuals, level):
+        assert np.all(value >= edges[chosen] - rounding)
+        assert np.all(value <= edges[chosen + 1] + rounding)
+    unscaled = codec.centroids[codes["centroid_ids"]] + scales * level
+    assert np.all(np.abs(unscaled - vectors) <= (np.diff(edges)[chosen] + 2 * rounding) * scales)
+    lengths = np.linalg.norm(unscaled, axis=1, keepdims=True)
+    # a float16 inverse norm errs by half a unit in its last place
+    assert np.abs(codec.decode(codes) - unscaled / lengths).max() <= np.finfo(np.float16).eps + 4 * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_levels_of_least_squares_are_better_than_quantiles(vectors, bits):
+    errors = [
+        error(fit(ResidualConfig(nbits=bits, centroids=16, levels=name), vectors), vectors)
+        for name in ("least_squares", "quantiles")
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_levels_of_least_squares_by_hand():
+    """Two clumps of values and two levels: the means of the clumps, and the limit half-way."""
+    buckets = Buckets.fit(np.array([[-3.0, -1.0, 4.0, 6.0, 5.0]]).T, 1, scaled=False, levels="least_squares")
+    assert buckets.levels.tolist() == [-2, 5]
+    assert buckets.limits.tolist() == [1.5]
+    assert buckets.scales.tolist() == [1]
 
 
 def test_half_precision_errs_by_half_a_unit_in_the_last_place(vectors):
@@ -192,24 +219,23 @@ def test_half_precision_errs_by_half_a_unit_in_the_last_place(vectors):
     assert not np.array_equal(decoded, vectors)
 
 
-def test_vectors_of_zeros_have_no_infinite_inverse_norm():
-    """Centroid and weight nearly cancel: what is left, about 1e-8, has no inverse in half precision."""
+def test_vectors_of_zeros_stay_zeros():
     rng = np.random.default_rng(0)
     values = rng.standard_normal((400, 16)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     values[:100] = 0
     codec = ResidualConfig(nbits=4).fit(values, n_tokens=400, seed=0)
-    codes = codec.encode(values)
-    assert np.isfinite(codes["inverse_norms"]).all()
-    assert np.abs(codec.decode(codes)[:100]).max() < 1e-4
+    decoded = codec.decode(codec.encode(values))
+    assert not decoded[:100].any()
+    assert np.abs(np.linalg.norm(decoded[100:], axis=1) - 1).max() <= 2 * np.finfo(np.float16).eps
 
 
 @pytest.mark.parametrize(("k", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.int32)])
 def test_ids_of_many_centroids(k, dtype):
     centroids = np.zeros((k, 2), np.float32)
     centroids[[1, -1]] = np.eye(2)
-    table = ResidualTable(centroids, np.zeros((2, 2), np.float32), 1)
-    codec = ResidualCodec(ResidualConfig(nbits=1, centroids=k), table, np.zeros((2, 1), np.float32))
+    buckets = Buckets(np.ones(2, np.float32), np.zeros(1, np.float32), np.zeros(2, np.float32))
+    codec = ResidualCodec(ResidualConfig(nbits=1, centroids=k), centroids, buckets)
     codes = codec.encode(centroids[[1, -1]])
     assert codes["centroid_ids"].dtype == dtype == codec.layout["centroid_ids"][0]
     assert codes["centroid_ids"].tolist() == [1, k - 1]
@@ -218,12 +244,12 @@ def test_ids_of_many_centroids(k, dtype):
 
 def test_codes_by_hand():
     """A residual on a limit belongs to the bucket below it."""
-    limits, weights = np.array([[-1, 0, 1]] * 2, np.float32), np.array([[-2, -0.5, 0.5, 2]] * 2, np.float32)
-    codec = ResidualCodec(ResidualConfig(nbits=2, centroids=1), ResidualTable(np.zeros((1, 2), np.float32), weights, 2), limits)
-    codes = codec.encode(np.array([[-1, -0.5], [0, 0.5], [1, 1.5]], np.float32))
+    buckets = Buckets(np.array([1, 2], np.float32), np.array([-1, 0, 1], np.float32), np.array([-2, -0.5, 0.5, 2], np.float32))
+    codec = ResidualCodec(ResidualConfig(nbits=2, centroids=1), np.zeros((1, 2), np.float32), buckets)
+    codes = codec.encode(np.array([[-1, -1], [0, 1], [1, 3]], np.float32))
     assert codes["centroid_ids"].tolist() == [0, 0, 0]
     assert unpack_bits(codes["residuals"], 2, 2).tolist() == [[0, 1], [1, 2], [2, 3]]
-    lengths = np.hypot([-2, -0.5, 0.5], [-0.5, 0.5, 2])
+    lengths = np.hypot([-2, -0.5, 0.5], [-1, 1, 4])
     assert codes["inverse_norms"].tolist() == (1 / lengths).astype(np.float16).tolist()
 
 
@@ -235,14 +261,14 @@ def test_the_seed_matters(vectors):
 def test_held_out_tokens_make_the_buckets():
     """From 4096 held-out tokens (5 % of 81 920) on, the residuals of tokens that k-means did not see are measured."""
     many = clustered(82_000)
-    config = ResidualConfig(nbits=2, centroids=4, iterations=1, points_per_centroid=20_500)
+    config = ResidualConfig(nbits=2, centroids=4, iterations=1, points_per_centroid=20_500, levels="quantiles")
     codec = config.fit(many, n_tokens=len(many), seed=0)
     held = many[np.sort(np.random.default_rng(0).permutation(len(many))[: int(0.05 * len(many))])]
     residuals = held - codec.centroids[kernels.assign(held, codec.centroids)]
-    limits = np.quantile(residuals, [0.25, 0.5, 0.75], axis=0).T.astype(np.float32)
-    assert np.array_equal(codec.limits, limits)
-    shares = (residuals[:, :, None] <= codec.limits).mean(axis=0)
-    assert np.abs(shares - [0.25, 0.5, 0.75]).max() <= 2 / len(held)
+    scales = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0)).astype(np.float32)
+    assert np.array_equal(codec.buckets.scales, scales)
+    limits = np.quantile(residuals.astype(np.float64) / scales, [0.25, 0.5, 0.75])
+    assert np.array_equal(codec.buckets.limits, limits.astype(np.float32))
 
 
 TOY = """
@@ -277,8 +303,8 @@ class SignCodec:
         return {"signs": np.where(vectors < 0, -1, 1).astype(np.int8)}
     def decode(self, codes):
         return (codes["signs"] * self.size).astype(np.float32)
-    def maxsim(self, queries, codes, offsets):
-        return kernels.maxsim(queries, Ragged(self.decode(codes), offsets))
+    def maxsim(self, queries, codes, offsets, only=None):
+        return kernels.maxsim(queries, Ragged(self.decode(codes), offsets), only=only)
     def state(self):
         return {"size": self.size}
 """

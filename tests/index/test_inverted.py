@@ -16,8 +16,8 @@ def test_inverted_lists(tmp_path, collection, vectors):
         ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
         for centroid in range(8):
             expected = [d for d in range(len(segment)) if centroid in ids[d]]
-            assert segment.inverted.documents_of(np.array([centroid])).tolist() == expected
-        both = segment.inverted.documents_of(np.array([1, 5]))
+            assert segment.inverted.documents_of(np.array([centroid]), len(segment)).tolist() == expected
+        both = segment.inverted.documents_of(np.array([1, 5]), len(segment))
         assert both.tolist() == [d for d in range(len(segment)) if {1, 5} & set(ids[d].tolist())]
         assert start >= 0
 
@@ -28,4 +28,6 @@ def test_inverted_lists_by_definition(documents, asked):
     lists = InvertedLists.build(ids, 6)
     expected = [[i for i, d in enumerate(documents) if c in d] for c in range(6)]
     assert [lists.documents[low:high].tolist() for low, high in zip(lists.offsets, lists.offsets[1:], strict=False)] == expected
-    assert lists.documents_of(np.array(asked, np.int64)).tolist() == sorted({i for c in asked for i in expected[c]})
+    assert lists.documents_of(np.array(asked, np.int64), len(documents)).tolist() == sorted(
+        {i for c in asked for i in expected[c]}
+    )

@@ -1,0 +1,64 @@
+"""Scalar quantisation: which number of a few bits stands for a value of a dimension, and which value that number stands for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Levels = Literal["least_squares", "quantiles"]
+LLOYD_ITERATIONS, LLOYD_SAMPLE = 100, 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets:
+    """Bucket b of dimension d holds the values v with `limits[b - 1] < v / scales[d] <= limits[b]`, and stands for
+    `scales[d] * levels[b]`.
+
+    `scales` `(dim,)`, `limits` `(2**bits - 1,)` and `levels` `(2**bits,)` rise; all float32.
+    """
+
+    scales: NDArray[np.float32]
+    limits: NDArray[np.float32]
+    levels: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float32], bits: int, *, scaled: bool, levels: Levels) -> "Buckets":
+        """Buckets for values `(n, dim)`, n >= 1; with `scaled` each dimension's standard deviation is its scale."""
+        wide = np.asarray(values, np.float64)
+        spread = np.sqrt(np.mean(wide**2, axis=0)) if scaled else np.ones(wide.shape[1])
+        scales = np.where(spread > 0, spread, 1).astype(np.float32)
+        flat = np.sort((wide / scales).ravel())
+        n = 2**bits
+        # as ColBERTv2's code has them: limits at the quantiles i / 2^b, levels at (i + 1/2) / 2^b
+        limits, means = np.quantile(flat, np.arange(1, n) / n), np.quantile(flat, (np.arange(n) + 0.5) / n)
+        if levels == "least_squares":
+            means = _lloyd(flat[:: max(1, len(flat) // LLOYD_SAMPLE)], means)
+            limits = (means[1:] + means[:-1]) / 2
+        return cls(scales, limits.astype(np.float32), means.astype(np.float32))
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]]) -> "Buckets":
+        """The buckets whose `state()` is among `arrays`."""
+        return cls(arrays["scales"], arrays["limits"], arrays["levels"])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {"scales": self.scales, "limits": self.limits, "levels": self.levels}
+
+    def numbers(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The bucket of each value: `(n, dim)` uint8."""
+        return np.searchsorted(self.limits, values / self.scales, side="left").astype(np.uint8)
+
+
+def _lloyd(values: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Levels of least squared error for sorted values, from starting levels: each the mean of the values nearest to it."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    for _ in range(LLOYD_ITERATIONS):
+        cuts = np.concatenate([[0], np.searchsorted(values, (means[1:] + means[:-1]) / 2), [len(values)]])
+        counts = np.diff(cuts)
+        moved = np.where(counts > 0, np.diff(sums[cuts]) / np.maximum(counts, 1), means)
+        if np.array_equal(moved, means):
+            break
+        means = moved
+    return means

@@ -1,0 +1,1 @@
+"""What the backend `cpu` is made of; imports Numba."""

@@ -1,0 +1,121 @@
+"""Centroid interaction in bytes, and the union of inverted lists.
+
+The scores of a query with all centroids become one byte each, `1 + round(254 * (score - low) / (high - low))` with the query's
+least and greatest score, so that a maximum over document tokens is one byte maximum for sixteen query tokens. A byte of 0
+is a centroid that was left out. The error of a score is at most half a unit a query token, `(high - low) / 508`.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.kernels.cpu.compile import compiled
+from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.simd import (
+    load_16_bytes,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u16,
+    max_16_bytes,
+    store_16_bytes,
+    store_i64,
+    store_u8,
+)
+from colbert_research.kernels.operands import Places
+from colbert_research.ragged import Ragged
+
+PIECE = 16
+
+
+@compiled
+def _to_bytes(
+    scores: Any, n_tokens: Any, n_centroids: Any, kept: Any, low: Any, scale: Any, row_bytes: Any, table: Any
+) -> None:
+    for centroid in range(n_centroids):
+        row = table + centroid * row_bytes
+        inside = load_u8(kept + centroid) if kept else 1
+        for q in range(row_bytes):
+            byte = 0
+            if inside and q < n_tokens:
+                byte = 1 + int(np.float32(scores[q, centroid] - low) * scale + np.float32(0.5))
+            store_u8(row + q, byte)
+
+
+@compiled
+def _sum_maxima(
+    ids: Any, wide_ids: Any, table: Any, row_bytes: Any, n_tokens: Any, offsets: Any, only: Any, low: Any, high: Any,
+    spare: Any, sums: Any,
+) -> None:  # fmt: skip
+    for i in range(low, high):
+        document = load_i64(only + 8 * i) if only else i
+        first, last = load_i64(offsets + 8 * document), load_i64(offsets + 8 * document + 8)
+        total, empty = 0, True
+        for piece in range(0, row_bytes, 16):
+            best = other = load_16_bytes(spare)
+            for token in range(first, last - 1, 2):
+                if wide_ids:
+                    one, two = load_i32(ids + 4 * token), load_i32(ids + 4 * token + 4)
+                else:
+                    one, two = load_u16(ids + 2 * token), load_u16(ids + 2 * token + 2)
+                best = max_16_bytes(best, load_16_bytes(table + one * row_bytes + piece))
+                other = max_16_bytes(other, load_16_bytes(table + two * row_bytes + piece))
+            if (last - first) % 2:
+                one = load_i32(ids + 4 * (last - 1)) if wide_ids else load_u16(ids + 2 * (last - 1))
+                best = max_16_bytes(best, load_16_bytes(table + one * row_bytes + piece))
+            store_16_bytes(spare + 16, max_16_bytes(best, other))
+            for q in range(min(16, n_tokens - piece)):
+                byte = load_u8(spare + 16 + q)
+                total += byte
+                if byte:
+                    empty = False
+        store_i64(sums + 8 * i, -1 if empty and n_tokens else total)
+
+
+def centroid_interaction(
+    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places
+) -> NDArray[np.float32]:
+    """See `kernels.centroid_interaction`."""
+    n_tokens, n_centroids = scores.shape
+    n_documents = len(tokens) if only is None else len(only)
+    if not n_tokens:
+        return np.zeros(n_documents, np.float32)
+    low, high = float(scores.min()), float(scores.max())
+    unit = (high - low) / 254 if high > low else 1.0
+    row_bytes = -(-n_tokens // PIECE) * PIECE
+    table = np.empty((n_centroids, row_bytes), np.uint8)
+    kept = None if kept is None else np.ascontiguousarray(kept, np.bool_)
+    kept_address = 0 if kept is None else kept.ctypes.data
+    _to_bytes(scores, n_tokens, n_centroids, kept_address, np.float32(low), np.float32(1 / unit), row_bytes, table.ctypes.data)
+    ids = np.ascontiguousarray(tokens.values)
+    ids = ids if ids.dtype in (np.uint16, np.int32) else ids.astype(np.int32)
+    offsets, sums = tokens.offsets, np.empty(n_documents, np.int64)
+
+    def part(first: int, last: int) -> None:
+        spare = np.zeros(2 * PIECE, np.uint8)
+        _sum_maxima(
+            ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, row_bytes, n_tokens, offsets.ctypes.data,
+            0 if only is None else only.ctypes.data, first, last, spare.ctypes.data, sums.ctypes.data,
+        )  # fmt: skip
+
+    in_parallel(part, offsets, only)
+    totals = (sums - n_tokens) * unit + n_tokens * low
+    return np.where(sums < 0, -np.inf, totals).astype(np.float32)
+
+
+@compiled
+def _mark(lists: Any, starts: Any, chosen: Any, n_chosen: Any, marks: Any) -> None:
+    for i in range(n_chosen):
+        which = load_i64(chosen + 8 * i)
+        for at in range(load_i64(starts + 8 * which), load_i64(starts + 8 * which + 8)):
+            store_u8(marks + load_i32(lists + 4 * at), 1)
+
+
+def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
+    """See `kernels.union`."""
+    documents = np.ascontiguousarray(lists.values, np.int32)
+    marks = np.zeros(n_documents, np.uint8)
+    chosen = np.ascontiguousarray(chosen, np.int64)
+    _mark(documents.ctypes.data, lists.offsets.ctypes.data, chosen.ctypes.data, len(chosen), marks.ctypes.data)
+    return np.flatnonzero(marks)

@@ -1,0 +1,143 @@
+"""From floats to integers: what the integer MaxSim kernel takes, and the formula that it computes.
+
+A code of a token stands for bytes u (0 to 255), one a dimension, with `value[d] = lowest[d] + step[d] * u[d]`. A query token q
+is rounded to integers `w[d] = round(q[d] * step[d] / factor)` from -63 to 63, `factor = max |q * step| / 63`. Then
+
+    score(q, token) = (q . centroid + q . lowest + factor * sum_d w[d] u[d]) * inverse norm,
+
+where the sum is exact in int32 and the rest is float32, each operation rounded once. The only errors are those of w and of u,
+at most half a unit each: sum_d |q[d] step[d] - factor w[d]| u[d] <= dim * factor / 2 * 255 in the worst case, a few thousandths
+of a cosine in practice, as both are independent of each other over the dimensions.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.kernels.cpu.floats import products
+from colbert_research.kernels.cpu.simd import LANES, STEP_BLOCK, WIDTH
+from colbert_research.kernels.operands import ProductTable, ResidualTable
+
+PACKED, LOOKED_UP, CODEWORDS = 0, 1, 2
+GREATEST = 63  # of a query's integers: two products with bytes still fit 16 bits
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """How the bytes u of a token come out of its code.
+
+    `kind`: PACKED codes of `bits` looked up in 16 bytes; 8-bit codes LOOKED_UP in 256 bytes; CODEWORDS of `sub` bytes each.
+    `width`: bytes of a code. `places` `(dim,)`: where the byte of each dimension comes to lie; `length`: bytes in all, a
+    multiple of four. `lowest`, `step` `(dim,)` float32.
+    """
+
+    kind: int
+    bits: int
+    width: int
+    sub: int
+    table: NDArray[np.uint8]
+    places: NDArray[np.int64]
+    length: int
+    lowest: NDArray[np.float32]
+    step: NDArray[np.float32]
+
+    @property
+    def plane(self) -> int:
+        """Bytes between the first and the second codes of packed bytes."""
+        return _up(self.width, 4)
+
+    @property
+    def steps(self) -> int:
+        """Groups of four bytes that are multiplied."""
+        return _up(self.length // 4, STEP_BLOCK)
+
+    @property
+    def stride(self) -> int:
+        """Bytes between the decoded tokens of a block: whole vectors may be written past `length`."""
+        return _up(max(self.length, 4 * self.steps) + WIDTH, 64)
+
+
+@lru_cache(maxsize=64)
+def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
+    """The decoder of a codec's state, made once for each."""
+    return _product(table) if isinstance(table, ProductTable) else _residual(table)
+
+
+def _residual(table: ResidualTable) -> Decoder:
+    levels = table.levels.astype(np.float64)
+    lowest, span = levels.min(), np.ptp(levels)
+    step = span / 255 if span > 0 else 1.0
+    bytes_of = np.rint((levels - lowest) / step).astype(np.uint8)
+    bits, width, dimensions = table.bits, table.packed_width, np.arange(table.dim)
+    per_byte, plane = 8 // bits, _up(width, 4)
+    places = dimensions % per_byte * plane + dimensions // per_byte
+    looked_up = np.tile(np.resize(bytes_of, 16), WIDTH // 16) if bits < 8 else bytes_of
+    kind = PACKED if bits < 8 else LOOKED_UP
+    scales = table.scales.astype(np.float64)
+    return Decoder(kind, bits, width, 0, looked_up, places, per_byte * plane, _f32(scales * lowest), _f32(scales * step))
+
+
+def _product(table: ProductTable) -> Decoder:
+    m, _, sub = table.codewords.shape
+    words = table.codewords.astype(np.float64)
+    lowest, span = words.min(axis=1), np.ptp(words, axis=1)
+    step = np.where(span > 0, span, 255.0) / 255
+    bytes_of = np.rint((words - lowest[:, None]) / step[:, None]).astype(np.uint8)
+    padded = np.concatenate([bytes_of.ravel(), np.zeros(8, np.uint8)])  # words are copied eight bytes at a time
+    return Decoder(CODEWORDS, 8, m, sub, padded, np.arange(m * sub), _up(m * sub, 4), _f32(lowest.ravel()), _f32(step.ravel()))
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerQuery:
+    """One query, ready for the kernel.
+
+    `weights` `(groups, steps, LANES, 4)` int8: w of LANES query tokens for four bytes at a time. `factors` `(groups * LANES,)`.
+    `table` `(K or 1, groups * LANES)` float32: q . centroid + q . lowest. Lanes beyond `n_tokens` are zeros.
+    """
+
+    weights: NDArray[np.int8]
+    factors: NDArray[np.float32]
+    table: NDArray[np.float32]
+    n_tokens: int
+
+    @property
+    def groups(self) -> int:
+        return len(self.weights)
+
+
+def integer_query(query: NDArray[np.float32], decoder: Decoder, centroids: NDArray[np.float32] | None) -> IntegerQuery:
+    """Round one query `(n_tokens, dim)` float32, at least one token, for a decoder."""
+    n = len(query)
+    groups = -(-n // LANES)
+    scaled = query * decoder.step
+    factors = np.zeros(groups * LANES, np.float32)
+    factors[:n] = np.abs(scaled).max(axis=1) / np.float32(GREATEST)
+    weights = np.zeros((groups * LANES, 4 * decoder.steps), np.int8)
+    weights[:n, decoder.places] = np.rint(scaled / np.where(factors > 0, factors, 1)[:n, None]).astype(np.int8)
+    grouped = np.ascontiguousarray(weights.reshape(groups, LANES, decoder.steps, 4).transpose(0, 2, 1, 3))
+    # query . centroid for every centroid: one row, of zeros, where there are none
+    table = np.zeros((1, groups * LANES), np.float32) if centroids is None else products(query, centroids)
+    table[:, :n] += query @ decoder.lowest
+    return IntegerQuery(grouped, factors, table, n)
+
+
+def worst_error(query: NDArray[np.float32], decoder: Decoder) -> float:
+    """By how much a score of this query may differ from the exact one, for tokens whose inverse norm is at most 1.
+
+    Each query token errs by what the rounding of its integers left over, times bytes up to 255, and by half a unit of each
+    byte; a maximum errs by no more than what it is taken over.
+    """
+    made = integer_query(query, decoder, None)
+    weights = made.weights.transpose(0, 2, 1, 3).reshape(made.groups * LANES, -1)[: len(query), decoder.places]
+    left_over = np.abs(query * decoder.step - made.factors[: len(query), None] * weights)
+    return float((left_over * 255 + np.abs(query) * decoder.step / 2).sum())
+
+
+def _up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _f32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32)

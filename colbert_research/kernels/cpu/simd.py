@@ -1,0 +1,336 @@
+"""SIMD vectors inside Numba functions: a handful of operations, each emitted as LLVM vector instructions.
+
+Numba's own vectoriser does not find byte shuffles, byte maxima and integer dot products, which is all that compressed MaxSim is
+made of; written as vector IR they run as fast as C intrinsics and need no compiler at installation. The width and the few
+instructions without a portable form are chosen once by the features of this processor, `TIER`: `amx` (tiles of integers, beside
+AVX-512), `avx512` (with VNNI), `avx2`, or `generic`, which any processor can run. `COLBERT_RESEARCH_SIMD` forces a lower one.
+Integer operations give the same numbers in all of them.
+
+Memory is addressed by plain integers (`array.ctypes.data` plus a byte offset): callers check shapes, types and bounds.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, register_model
+
+WIDTHS = {"amx": 64, "avx512": 64, "avx2": 32, "generic": 16}
+_FEATURES = {"avx512": ("avx512bw", "avx512vl", "avx512vnni"), "avx2": ("avx2", "fma"), "generic": ()}
+
+
+def _choose_tier() -> str:
+    features = binding.get_host_cpu_features()
+    possible = [tier for tier, needed in _FEATURES.items() if all(features.get(name) for name in needed)]
+    if possible[0] == "avx512" and features.get("amx-tile") and features.get("amx-int8") and _tiles_permitted():
+        possible.insert(0, "amx")
+    asked = os.environ.get("COLBERT_RESEARCH_SIMD") or possible[0]
+    if asked not in possible:
+        raise ValueError(f"COLBERT_RESEARCH_SIMD={asked!r}, but this processor has {', '.join(possible)}")
+    return asked
+
+
+def _tiles_permitted() -> bool:
+    """Ask Linux for the state of the tile registers, which it gives to processes that ask (arch_prctl, XTILEDATA)."""
+    if sys.platform != "linux":
+        return False
+    system_call, request, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(system_call, request, tile_data) == 0
+
+
+TIER = _choose_tier()
+WIDTH = WIDTHS[TIER]
+"""Bytes of a vector."""
+LANES = WIDTH // 4
+"""32-bit lanes of a vector."""
+STEP_BLOCK = 16 if TIER == "amx" else 1
+"""Steps of four bytes that are multiplied at once."""
+
+_I8, _I16, _I32, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+_BYTES, _SHORTS = ir.VectorType(_I8, WIDTH), ir.VectorType(_I16, WIDTH // 2)
+_INTS, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
+
+
+class _Vector(types.Type):  # type: ignore[misc]
+    def __init__(self, name: str, element: Any) -> None:
+        self.element = element
+        super().__init__(name=f"{name}x{WIDTH}bytes")
+
+
+class _ByteVector(_Vector):
+    pass
+
+
+class _IntVector(_Vector):
+    pass
+
+
+class _FloatVector(_Vector):
+    pass
+
+
+BYTES, INTS, FLOATS = _ByteVector("bytes", _BYTES), _IntVector("ints", _INTS), _FloatVector("floats", _FLOATS)
+
+
+@register_model(_ByteVector)
+@register_model(_IntVector)
+@register_model(_FloatVector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: _Vector) -> None:
+        super().__init__(manager, vector, vector.element)
+
+
+def _emit(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make an intrinsic of this signature from `function(builder, *values)`, which writes its LLVM instructions."""
+
+    def declare(function: Callable[..., Any]) -> Any:
+        made = result(*arguments), lambda context, builder, signature, values: function(builder, *values)
+        definitions: list[Any] = [
+            lambda typing: made,
+            lambda typing, a: made,
+            lambda typing, a, b: made,
+            lambda typing, a, b, c: made,
+        ]
+        definition = definitions[len(arguments)]
+        definition.__name__, definition.__doc__ = function.__name__, function.__doc__
+        return intrinsic(definition)
+
+    return declare
+
+
+def _pointer(builder: Any, address: Any, pointee: Any) -> Any:
+    return builder.inttoptr(address, pointee.as_pointer())
+
+
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(_I32, vector.count), None))
+
+
+def _call(builder: Any, name: str, result: Any, *values: Any) -> Any:
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), values)
+
+
+@_emit(BYTES, types.intp)
+def load_bytes(builder: Any, address: Any) -> Any:
+    """WIDTH bytes from memory."""
+    return builder.load(_pointer(builder, address, _BYTES), align=1)
+
+
+@_emit(types.void, types.intp, BYTES)
+def store_bytes(builder: Any, address: Any, vector: Any) -> Any:
+    """WIDTH bytes to memory."""
+    builder.store(vector, _pointer(builder, address, _BYTES), align=1)
+
+
+@_emit(FLOATS, types.intp)
+def load_floats(builder: Any, address: Any) -> Any:
+    """LANES float32 from memory."""
+    return builder.load(_pointer(builder, address, _FLOATS), align=4)
+
+
+@_emit(types.void, types.intp, FLOATS)
+def store_floats(builder: Any, address: Any, vector: Any) -> Any:
+    """LANES float32 to memory."""
+    builder.store(vector, _pointer(builder, address, _FLOATS), align=4)
+
+
+@_emit(BYTES, types.intp)
+def spread_word(builder: Any, address: Any) -> Any:
+    """The four bytes at an address, repeated over a vector."""
+    return builder.bitcast(_splat(builder, builder.load(_pointer(builder, address, _I32), align=1), _INTS), _BYTES)
+
+
+@_emit(FLOATS, types.float32)
+def spread_float(builder: Any, value: Any) -> Any:
+    """A float32 in every lane."""
+    return _splat(builder, value, _FLOATS)
+
+
+@_emit(BYTES, types.uint8)
+def spread_byte(builder: Any, value: Any) -> Any:
+    """A byte in every place."""
+    return _splat(builder, value, _BYTES)
+
+
+@_emit(INTS)
+def zero_ints(builder: Any) -> Any:
+    """Zeros."""
+    return ir.Constant(_INTS, None)
+
+
+@_emit(BYTES, BYTES, types.int64, types.uint8)
+def bits_of_bytes(builder: Any, vector: Any, shift: Any, mask: Any) -> Any:
+    """Every byte shifted right by `shift` < 8 bits, then masked with at most 8 - shift bits."""
+    distance = _splat(builder, builder.trunc(shift, _I16), _SHORTS)
+    shifted = builder.lshr(builder.bitcast(vector, _SHORTS), distance)  # the mask removes what crosses from the next byte
+    return builder.and_(builder.bitcast(shifted, _BYTES), _splat(builder, mask, _BYTES))
+
+
+@_emit(BYTES, BYTES, BYTES)
+def max_bytes(builder: Any, one: Any, other: Any) -> Any:
+    """The larger of two unsigned bytes, place by place."""
+    return builder.select(builder.icmp_unsigned(">", one, other), one, other)
+
+
+@_emit(BYTES, BYTES, BYTES)
+def look_up(builder: Any, table: Any, places: Any) -> Any:
+    """`table[place]` for every byte of `places` below 16; `table` holds its 16 bytes in each 16-byte part."""
+    if TIER != "generic":
+        name = "llvm.x86.avx2.pshuf.b" if TIER == "avx2" else "llvm.x86.avx512.pshuf.b.512"
+        return _call(builder, name, _BYTES, table, places)
+    found = ir.Constant(_BYTES, ir.Undefined)
+    for place in range(WIDTH):
+        byte = builder.extract_element(table, builder.extract_element(places, _I32(place)))
+        found = builder.insert_element(found, byte, _I32(place))
+    return found
+
+
+@_emit(INTS, INTS, BYTES, BYTES)
+def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+    """`sums` plus, lane by lane, the dot product of four unsigned bytes with four signed ones.
+
+    Exact in every tier as long as two neighbouring products stay below 2^15: unsigned <= 255 with -64 < signed < 64.
+    """
+    if TIER in ("amx", "avx512"):
+        taken = (unsigned, signed)
+        if binding.llvm_version_info[0] < 22:
+            taken = tuple(builder.bitcast(vector, _INTS) for vector in taken)
+        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS, sums, *taken)
+    if TIER == "avx2":
+        pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, unsigned, signed)
+        ones = ir.Constant(_SHORTS, [1] * _SHORTS.count)
+        return builder.add(sums, _call(builder, "llvm.x86.avx2.pmadd.wd", _INTS, pairs, ones))
+    wide = ir.VectorType(_I16, WIDTH)
+    products = builder.sext(builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide)), ir.VectorType(_I32, WIDTH))
+    for part in range(4):
+        places = ir.Constant(ir.VectorType(_I32, LANES), [4 * lane + part for lane in range(LANES)])
+        sums = builder.add(sums, builder.shuffle_vector(products, ir.Constant(products.type, ir.Undefined), places))
+    return sums
+
+
+@_emit(FLOATS, INTS)
+def floats_of(builder: Any, vector: Any) -> Any:
+    """int32 lanes as float32."""
+    return builder.sitofp(vector, _FLOATS)
+
+
+@_emit(FLOATS, FLOATS, FLOATS)
+def add(builder: Any, one: Any, other: Any) -> Any:
+    """Sums, lane by lane."""
+    return builder.fadd(one, other)
+
+
+@_emit(FLOATS, FLOATS, FLOATS)
+def multiply(builder: Any, one: Any, other: Any) -> Any:
+    """Products, lane by lane."""
+    return builder.fmul(one, other)
+
+
+@_emit(FLOATS, FLOATS, FLOATS, FLOATS)
+def multiply_add(builder: Any, one: Any, other: Any, third: Any) -> Any:
+    """`one * other + third`, lane by lane, rounded once where the processor can."""
+    return _call(builder, f"llvm.{'fmuladd' if TIER == 'generic' else 'fma'}.v{LANES}f32", _FLOATS, one, other, third)
+
+
+@_emit(FLOATS, FLOATS, FLOATS)
+def max_floats(builder: Any, one: Any, other: Any) -> Any:
+    """The larger, lane by lane; `one` where either is not a number."""
+    return builder.select(builder.fcmp_ordered("<=", one, other), other, one)
+
+
+@_emit(types.float32, types.intp)
+def load_half(builder: Any, address: Any) -> Any:
+    """A finite, not negative float16 from memory, as float32, without the instruction that older processors lack."""
+    bits = builder.zext(builder.load(_pointer(builder, address, _I16), align=2), _I32)
+    return builder.fmul(builder.bitcast(builder.shl(bits, _I32(13)), _F32), ir.Constant(_F32, 2.0**112))
+
+
+def _loader(result: Any, stored: Any) -> Any:
+    @_emit(result, types.intp)
+    def load(builder: Any, address: Any) -> Any:
+        value = builder.load(_pointer(builder, address, stored), align=1)
+        return value if stored.width == result.bitwidth else builder.zext(value, ir.IntType(result.bitwidth))
+
+    return load
+
+
+load_u8, load_u16 = _loader(types.int64, _I8), _loader(types.int64, _I16)
+load_i32, load_i64 = _loader(types.int64, _I32), _loader(types.int64, ir.IntType(64))
+load_f32 = _emit(types.float32, types.intp)(lambda builder, address: builder.load(_pointer(builder, address, _F32), align=4))
+
+
+@_emit(types.void, types.intp, types.uint8)
+def store_u8(builder: Any, address: Any, value: Any) -> Any:
+    """One byte to memory."""
+    builder.store(value, _pointer(builder, address, _I8), align=1)
+
+
+@_emit(types.void, types.intp, types.int64)
+def store_i64(builder: Any, address: Any, value: Any) -> Any:
+    """One int64 to memory."""
+    builder.store(value, _pointer(builder, address, ir.IntType(64)), align=1)
+
+
+@_emit(types.void, types.intp, types.float32)
+def store_f32(builder: Any, address: Any, value: Any) -> Any:
+    """One float32 to memory."""
+    builder.store(value, _pointer(builder, address, _F32), align=4)
+
+
+@_emit(INTS, types.intp)
+def load_ints(builder: Any, address: Any) -> Any:
+    """LANES int32 from memory."""
+    return builder.load(_pointer(builder, address, _INTS), align=4)
+
+
+@_emit(types.void, types.intp, INTS)
+def store_ints(builder: Any, address: Any, vector: Any) -> Any:
+    """LANES int32 to memory."""
+    builder.store(vector, _pointer(builder, address, _INTS), align=4)
+
+
+@_emit(FLOATS, types.intp)
+def load_halves(builder: Any, address: Any) -> Any:
+    """LANES float16 from memory as float32, infinities and NaN included, without the instruction that older processors lack."""
+    halves = builder.load(_pointer(builder, address, ir.VectorType(_I16, LANES)), align=2)
+    bits = builder.zext(halves, _INTS)
+
+    def constant(value: int) -> Any:
+        return ir.Constant(_INTS, [value] * LANES)
+
+    magnitude = builder.shl(builder.and_(bits, constant(0x7FFF)), constant(13))
+    scaled = builder.fmul(builder.bitcast(magnitude, _FLOATS), ir.Constant(_FLOATS, [2.0**112] * LANES))
+    endless = builder.icmp_unsigned("==", builder.and_(bits, constant(0x7C00)), constant(0x7C00))
+    finite = builder.bitcast(scaled, _INTS)
+    value = builder.select(endless, builder.or_(magnitude, constant(0x7F800000)), finite)
+    sign = builder.shl(builder.and_(bits, constant(0x8000)), constant(16))
+    return builder.bitcast(builder.or_(value, sign), _FLOATS)
+
+
+_SIXTEEN = ir.VectorType(_I8, 16)
+SIXTEEN = _ByteVector("sixteen", _SIXTEEN)
+
+
+@_emit(SIXTEEN, types.intp)
+def load_16_bytes(builder: Any, address: Any) -> Any:
+    """Sixteen bytes from memory."""
+    return builder.load(_pointer(builder, address, _SIXTEEN), align=1)
+
+
+@_emit(types.void, types.intp, SIXTEEN)
+def store_16_bytes(builder: Any, address: Any, vector: Any) -> Any:
+    """Sixteen bytes to memory."""
+    builder.store(vector, _pointer(builder, address, _SIXTEEN), align=1)
+
+
+@_emit(SIXTEEN, SIXTEEN, SIXTEEN)
+def max_16_bytes(builder: Any, one: Any, other: Any) -> Any:
+    """The larger of two unsigned bytes, place by place."""
+    return builder.select(builder.icmp_unsigned(">", one, other), one, other)

@@ -1,0 +1,139 @@
+"""Dot products of a block of decoded tokens with the integers of LANES query tokens, the way this processor does them best."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from colbert_research.kernels.cpu.compile import compiled
+from colbert_research.kernels.cpu.simd import (
+    LANES,
+    TIER,
+    WIDTH,
+    _call,
+    _emit,
+    _pointer,
+    add_dots,
+    load_bytes,
+    spread_word,
+    store_ints,
+    zero_ints,
+)
+
+BLOCK = 16
+"""Tokens of a block."""
+
+_TILE, _VOID = ir.IntType(8), ir.VoidType()
+_ROW_BYTES = 64
+
+
+@compiled
+def _vector_dots(tokens: Any, stride: Any, count: Any, weights: Any, steps: Any, sums: Any) -> None:
+    for first in range(0, count, 8):
+        t0 = tokens + first * stride
+        t1, t2, t3, t4 = t0 + stride, t0 + 2 * stride, t0 + 3 * stride, t0 + 4 * stride
+        t5, t6, t7 = t4 + stride, t4 + 2 * stride, t4 + 3 * stride
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zero_ints()
+        for step in range(steps):
+            w = load_bytes(weights + step * WIDTH)
+            s0 = add_dots(s0, spread_word(t0 + 4 * step), w)
+            s1 = add_dots(s1, spread_word(t1 + 4 * step), w)
+            s2 = add_dots(s2, spread_word(t2 + 4 * step), w)
+            s3 = add_dots(s3, spread_word(t3 + 4 * step), w)
+            s4 = add_dots(s4, spread_word(t4 + 4 * step), w)
+            s5 = add_dots(s5, spread_word(t5 + 4 * step), w)
+            s6 = add_dots(s6, spread_word(t6 + 4 * step), w)
+            s7 = add_dots(s7, spread_word(t7 + 4 * step), w)
+        at = sums + first * WIDTH
+        store_ints(at, s0)
+        store_ints(at + WIDTH, s1)
+        store_ints(at + 2 * WIDTH, s2)
+        store_ints(at + 3 * WIDTH, s3)
+        store_ints(at + 4 * WIDTH, s4)
+        store_ints(at + 5 * WIDTH, s5)
+        store_ints(at + 6 * WIDTH, s6)
+        store_ints(at + 7 * WIDTH, s7)
+
+
+@compiled
+def _no_tiles(configuration: Any) -> None:
+    return
+
+
+@compiled
+def _no_release() -> None:
+    return
+
+
+def _tile(number: int) -> Any:
+    return ir.Constant(_TILE, number)
+
+
+@_emit(types.void, types.intp)
+def _configure(builder: Any, address: Any) -> Any:
+    _call(builder, "llvm.x86.ldtilecfg", _VOID, _pointer(builder, address, _TILE))
+
+
+@_emit(types.void)
+def _release(builder: Any) -> Any:
+    _call(builder, "llvm.x86.tilerelease", _VOID)
+
+
+@_emit(types.void)
+def _zero(builder: Any) -> Any:
+    _call(builder, "llvm.x86.tilezero", _VOID, _tile(0))
+
+
+@_emit(types.void, types.intp, types.intp, types.intp)
+def _multiply(builder: Any, tokens: Any, stride: Any, weights: Any) -> Any:
+    """16 tokens of 64 bytes with 16 steps of weights, added to the tile of sums."""
+    _call(builder, "llvm.x86.tileloadd64", _VOID, _tile(1), _pointer(builder, tokens, _TILE), stride)
+    row = ir.Constant(ir.IntType(64), _ROW_BYTES)
+    _call(builder, "llvm.x86.tileloadd64", _VOID, _tile(2), _pointer(builder, weights, _TILE), row)
+    _call(builder, "llvm.x86.tdpbusd", _VOID, _tile(0), _tile(1), _tile(2))
+
+
+@_emit(types.void, types.intp)
+def _store(builder: Any, sums: Any) -> Any:
+    row = ir.Constant(ir.IntType(64), _ROW_BYTES)
+    _call(builder, "llvm.x86.tilestored64", _VOID, _tile(0), _pointer(builder, sums, _TILE), row)
+
+
+@compiled
+def _tile_dots(tokens: Any, stride: Any, count: Any, weights: Any, steps: Any, sums: Any) -> None:
+    _zero()
+    for step in range(0, steps, 16):
+        _multiply(tokens + 4 * step, stride, weights + step * WIDTH)
+    _store(sums)
+
+
+@compiled
+def _configure_tiles(configuration: Any) -> None:
+    _configure(configuration)
+
+
+@compiled
+def _release_tiles() -> None:
+    _release()
+
+
+block_dots = _tile_dots if TIER == "amx" else _vector_dots
+"""`(tokens, stride, count, weights, steps, sums)`: int32 `(BLOCK, LANES)` at `sums`; rows from `count` on are arbitrary."""
+begin = _configure_tiles if TIER == "amx" else _no_tiles
+"""To be called with the address of `configuration()` by a thread before its first `block_dots`."""
+end = _release_tiles if TIER == "amx" else _no_release
+"""To be called after the last."""
+
+
+def configuration() -> Any:
+    """The shapes of the three tiles: 16 rows of 64 bytes each."""
+    import numpy as np
+
+    shapes = np.zeros(_ROW_BYTES, np.uint8)
+    shapes[0] = 1  # palette
+    shapes[16:22].view(np.uint16)[:] = _ROW_BYTES
+    shapes[48:51] = 16
+    return shapes
+
+
+assert LANES * 4 == WIDTH

@@ -1,0 +1,60 @@
+"""Kernels for a CPU: SIMD code compiled by Numba, threads over documents, no matrix library.
+
+Float vectors are scored in float32; codes in integers, within the bound that `cpu.prepare` states; centroid interaction in
+bytes, within the bound of `cpu.interaction`. A score never depends on the other documents, the other queries or the threads.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.kernels.cpu import floats, integer
+from colbert_research.kernels.cpu.interaction import centroid_interaction, union
+from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
+from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.ragged import Ragged
+
+__all__ = ["assign", "centroid_interaction", "dot_products", "maxsim", "maxsim_codes", "union"]
+
+
+def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
+    """See `kernels.maxsim`."""
+    values = np.asarray(documents.values)
+    if values.dtype not in (np.float32, np.float16):
+        values = values.astype(np.float32)
+    documents = Ragged(values, documents.offsets)
+    scores = _scores(queries, documents.offsets, only)
+    for query, row in zip(queries, scores, strict=True):
+        if len(query):
+            floats.maxsim(np.asarray(query, np.float32), documents, only, row)
+    return scores
+
+
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
+    """See `kernels.maxsim_codes`."""
+    decoder = decoder_of(tokens.table)
+    scores = _scores(queries, tokens.offsets, only)
+    for query, row in zip(queries, scores, strict=True):
+        if not len(query):
+            continue
+        query = np.asarray(query, np.float32)
+        if np.isfinite(query).all():
+            integer.maxsim(integer_query(query, decoder, tokens.table.centroids), decoder, tokens, only, row)
+        else:
+            row[:] = np.nan
+    return scores
+
+
+def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """See `kernels.dot_products`."""
+    return floats.products(query, rows)[:, : len(query)].T
+
+
+def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
+    """See `kernels.assign`."""
+    from colbert_research.kernels import torch_backend
+
+    return torch_backend.assign(vectors, centroids)
+
+
+def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Places) -> NDArray[np.float32]:
+    return np.zeros((len(queries), len(offsets) - 1 if only is None else len(only)), np.float32)

@@ -1,0 +1,180 @@
+"""The integer kernels against NumPy integers, bit for bit, in every tier that this processor has, on any number of threads."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from colbert_research import kernels
+from colbert_research.kernels.cpu import simd
+from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
+from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable, unpack_bits
+from colbert_research.ragged import Ragged, offsets_of
+
+KINDS = [("residual", bits, centroids) for bits in (1, 2, 4, 8) for centroids in (0, 11)]
+KINDS += [("product", sub, centroids) for sub in (1, 2, 4, 8, 12) for centroids in (0, 11)]
+DIMS = (12, 48, 64, 96, 128, 384)
+LENGTHS = [7, 0, 1, 16, 33, 250, 3, 15, 17]
+
+
+def tokens_of(kind: str, size: int, n_centroids: int, dim: int, seed: int = 0) -> CodedTokens:
+    rng = np.random.default_rng(seed)
+    n = sum(LENGTHS)
+    centroids = rng.standard_normal((n_centroids, dim)).astype(np.float32) if n_centroids else None
+    table: ResidualTable | ProductTable
+    if kind == "residual":
+        table = ResidualTable(
+            rng.uniform(0.5, 2, dim).astype(np.float32), np.sort(rng.standard_normal(2**size)).astype(np.float32), centroids
+        )
+        codes = rng.integers(0, 256, (n, table.packed_width)).astype(np.uint8)
+    else:
+        table = ProductTable(rng.standard_normal((dim // size, 256, size)).astype(np.float32), centroids)
+        codes = rng.integers(0, 256, (n, dim // size)).astype(np.uint8)
+    if not n_centroids:
+        return CodedTokens(table, codes, offsets_of(LENGTHS))
+    ids = rng.integers(0, n_centroids, n).astype(np.uint16 if seed % 2 else np.int32)
+    return CodedTokens(table, codes, offsets_of(LENGTHS), ids, rng.uniform(0.5, 1.5, n).astype(np.float16))
+
+
+def oracle(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
+    """The formula of cpu/prepare.py in NumPy: integer sums, then one float32 rounding an operation."""
+    table, decoder = tokens.table, decoder_of(tokens.table)
+    prepared, n = integer_query(query, decoder, table.centroids), len(query)
+    if isinstance(table, ProductTable):
+        low, high = (
+            table.codewords.min(axis=1, keepdims=True).astype(float),
+            table.codewords.max(axis=1, keepdims=True).astype(float),
+        )
+        unit = np.where(high > low, (high - low) / 255, 1)
+        words = np.rint((table.codewords - low) / unit).astype(np.int64)
+        u = np.concatenate([part[column] for part, column in zip(words, tokens.codes.T, strict=True)], axis=1)
+    else:
+        levels = table.levels.astype(np.float64)
+        unit = np.ptp(levels) / 255
+        u = np.rint((levels - levels.min()) / unit).astype(np.int64)[unpack_bits(tokens.codes, table.bits, table.dim)]
+    w = prepared.weights.transpose(0, 2, 1, 3).reshape(prepared.groups * simd.LANES, -1)[:n][:, decoder.places].astype(np.int64)
+    sums = (w @ u.T).astype(np.float32)
+    ids = np.zeros(len(u), np.int64) if tokens.centroid_ids is None else tokens.centroid_ids
+    scores = prepared.table[ids, :n].T + prepared.factors[:n, None] * sums
+    if tokens.inverse_norms is not None:
+        scores = scores * tokens.inverse_norms.astype(np.float32)
+    found = np.full(len(LENGTHS), -np.inf, np.float32)
+    for document, (low, high) in enumerate(zip(tokens.offsets, tokens.offsets[1:], strict=False)):
+        if high > low:
+            found[document] = np.add.accumulate(scores[:, low:high].max(axis=1), dtype=np.float32)[-1]
+    return found
+
+
+@pytest.mark.parametrize("n_tokens", [1, 7, 16, 17, 40])
+@pytest.mark.parametrize(("kind", "size", "n_centroids"), KINDS)
+@pytest.mark.parametrize("dim", DIMS)
+def test_bit_equal_to_numpy(kind, size, n_centroids, dim, n_tokens):
+    if dim % size and kind == "product":
+        return
+    tokens = tokens_of(kind, size, n_centroids, dim, seed=n_tokens)
+    query = np.random.default_rng(1).standard_normal((n_tokens, dim)).astype(np.float32)
+    got = kernels.maxsim_codes(Ragged(query, offsets_of([n_tokens])), tokens, backend="cpu")[0]
+    assert np.array_equal(got, oracle(query, tokens))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_fill_their_range_and_bytes_theirs(seed):
+    """A rounding that wasted bits would still be close; this says that none is wasted, and that no sum of 16 bits overflows."""
+    tokens = tokens_of("residual", 4, 11, 128)
+    decoder = decoder_of(tokens.table)
+    query = np.random.default_rng(seed).standard_normal((7, 128)).astype(np.float32)
+    prepared = integer_query(query, decoder, tokens.table.centroids)
+    weights = prepared.weights.transpose(0, 2, 1, 3).reshape(prepared.groups * simd.LANES, -1)
+    assert np.abs(weights.astype(int)).max(axis=1)[:7].tolist() == [63] * 7
+    assert not weights[7:].any()
+    assert {decoder.table.min(), decoder.table.max()} == {0, 255}
+    assert 2 * 63 * 255 < 2**15
+
+
+def test_a_query_of_zeros_scores_zero():
+    tokens = tokens_of("residual", 4, 11, 128)
+    scores = kernels.maxsim_codes(Ragged(np.zeros((3, 128), np.float32), offsets_of([3])), tokens, backend="cpu")[0]
+    assert scores.tolist() == [-np.inf if length == 0 else 0 for length in LENGTHS]
+
+
+def test_what_is_not_finite_is_not_a_number():
+    tokens = tokens_of("residual", 4, 11, 128)
+    query = np.ones((2, 128), np.float32)
+    query[1, 5] = np.nan
+    assert np.isnan(kernels.maxsim_codes(Ragged(query, offsets_of([2])), tokens, backend="cpu")).all()
+
+
+def test_places_outside_are_refused():
+    tokens = tokens_of("residual", 4, 11, 128)
+    query = Ragged(np.ones((2, 128), np.float32), offsets_of([2]))
+    for only in ([len(LENGTHS)], [-1]):
+        with pytest.raises(IndexError, match=f"places must lie between 0 and {len(LENGTHS) - 1}"):
+            kernels.maxsim_codes(query, tokens, only=np.array(only))
+
+
+@pytest.mark.parametrize("tier", list(simd.WIDTHS))
+def test_every_tier_gives_the_same_numbers(tier, tmp_path):
+    """Codes score the same bits in every tier; float vectors within float32 rounding, as lower tiers may round products."""
+    file = tmp_path / "scores.npz"
+    environment = os.environ | {"COLBERT_RESEARCH_SIMD": tier, "OUT": str(file)}
+    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    if "but this processor has" in run.stderr:
+        pytest.skip(run.stderr.strip().splitlines()[-1])
+    assert run.returncode == 0, run.stderr
+    scope: dict = {}
+    exec(SCRIPT.split("# save")[0], scope)
+    found = np.load(file)
+    assert str(found["tier"]) == tier
+    assert np.array_equal(found["interaction"], scope["interaction"])
+    eps = np.finfo(np.float32).eps * 128 * 128 * 9
+    for name in ("residual", "product"):  # the table of centroids is made of float products
+        assert np.abs(found[name] - scope[name]).max() <= eps
+    assert np.array_equal(found["bare"], scope["bare"])
+    assert np.abs(found["floats"] - scope["floats"]).max() <= eps
+
+
+SCRIPT = """
+import os
+import numpy as np
+from colbert_research import kernels
+from colbert_research.kernels.cpu import simd
+from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable
+from colbert_research.ragged import Ragged, offsets_of
+
+rng = np.random.default_rng(0)
+offsets = offsets_of([5, 1, 40, 17])
+query = Ragged(rng.standard_normal((9, 128)).astype(np.float32), offsets_of([9]))
+centroids = rng.standard_normal((13, 128)).astype(np.float32)
+ids, norms = rng.integers(0, 13, 63).astype(np.uint16), rng.uniform(0.5, 1.5, 63).astype(np.float16)
+levels = np.sort(rng.standard_normal(16)).astype(np.float32)
+scales = rng.uniform(0.5, 2, 128).astype(np.float32)
+packed = rng.integers(0, 256, (63, 64)).astype(np.uint8)
+words = rng.standard_normal((32, 256, 4)).astype(np.float32)
+tokens = CodedTokens(ResidualTable(scales, levels, centroids), packed, offsets, ids, norms)
+residual = kernels.maxsim_codes(query, tokens, backend="cpu")
+bare = kernels.maxsim_codes(query, CodedTokens(ResidualTable(scales, levels), packed, offsets), backend="cpu")
+tokens = CodedTokens(ProductTable(words, centroids), packed[:, :32], offsets, ids, norms)
+product = kernels.maxsim_codes(query, tokens, backend="cpu")
+floats = kernels.maxsim(query, Ragged(rng.standard_normal((63, 128)).astype(np.float32), offsets), backend="cpu")
+interaction = kernels.centroid_interaction(rng.uniform(-1, 1, (9, 13)).astype(np.float32), Ragged(ids, offsets), backend="cpu")
+# save
+found = dict(residual=residual, bare=bare, product=product, floats=floats, interaction=interaction)
+np.savez(os.environ["OUT"], tier=simd.TIER, **found)
+"""
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_threads_change_nothing(n_threads, monkeypatch):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 400, 300)
+    tokens = Ragged(rng.standard_normal((int(lengths.sum()), 16)).astype(np.float32), offsets_of(lengths))
+    queries = Ragged(rng.standard_normal((12, 16)).astype(np.float32), offsets_of([5, 7]))
+    expected = kernels.maxsim(queries, tokens, backend="reference")
+    monkeypatch.setenv("COLBERT_RESEARCH_THREADS", str(n_threads))
+    scores = kernels.maxsim(queries, tokens, backend="cpu")
+    one_by_one = [kernels.maxsim(queries, tokens.slice(i, i + 1), backend="cpu") for i in range(len(tokens))]
+    assert np.array_equal(scores, np.concatenate(one_by_one, axis=1))
+    finite = np.isfinite(expected)
+    assert np.allclose(scores[finite], expected[finite], atol=1e-3)
