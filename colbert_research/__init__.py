@@ -11,6 +11,7 @@ _HOME = {
     "DATASETS": "data",
     "ENCODERS": "encoders",
     "REDUCERS": "encoders.reduce",
+    "POOLERS": "encoders.pooling",
     "CODECS": "codecs",
     "Index": "index",
     "build_index": "index",

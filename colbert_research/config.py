@@ -127,8 +127,10 @@ def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, de
     """The config of one member of an axis from a mapping with a `kind` (or else the default one), or from the kind alone."""
     if isinstance(value, Config):
         return value
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         value = {"kind": value}
+    if isinstance(value, Mapping) and value.get("kind", default) is None:
+        value = {**value, "kind": "none"}  # overrides read `none` as null: here it is a name
     kind = str(value.get("kind", default)) if isinstance(value, Mapping) else ""
     if not kind:
         raise ValueError(f"expected a mapping with a `kind` ({', '.join(sorted(registry))}); given {value!r}")

@@ -8,13 +8,14 @@ from colbert_research.codecs import CODECS
 from colbert_research.config import Config, component, flat
 from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
+from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.reduce import REDUCERS
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import STRATEGIES
 
 
 class ExperimentConfig(Config):
-    """Dataset, encoder, reducer, codec, index and search of one experiment, and what is measured.
+    """Dataset, encoder, reducer, pooling, codec, index and search of one experiment, and what is measured.
 
     `k`: documents retrieved for each query. `vectors`: precision in which token vectors are kept between stages. `repeats`: how
     often the search is run after a warm-up; times are medians, and repeats must give identical rankings.
@@ -24,6 +25,7 @@ class ExperimentConfig(Config):
     encoder: component("encoder", ENCODERS, default="transformer") = "transformer"  # type: ignore[valid-type]
     vectors: Literal["float32", "float16"] = "float32"
     reducer: component("reducer", REDUCERS, default="identity") = "identity"  # type: ignore[valid-type]
+    pooling: component("pooling", POOLERS, default="none") = "none"  # type: ignore[valid-type]
     codec: component("codec", CODECS, default="exact") = "exact"  # type: ignore[valid-type]
     index: BuildConfig = BuildConfig()
     search: component("search", STRATEGIES, default="exhaustive") = "exhaustive"  # type: ignore[valid-type]
@@ -38,6 +40,13 @@ class ExperimentConfig(Config):
 
         parse_measures(self.measures)
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """All settings, without `pooling` where there is none: experiments from before that axis keep their ids."""
+        settings = super().identity()
+        if self.pooling.kind == "none":
+            del settings["pooling"]
+        return settings
 
     def table(self) -> Any:
         """Every setting by its dotted name, as a table."""

@@ -54,18 +54,20 @@ class Experiment:
 
     @cached_property
     def pipeline(self) -> dict[str, stages.Stage]:
-        """All stages, run or not, in order; without `reduce` for the identity, and `cluster` for a codec without centroids."""
+        """All stages, run or not, in order; without those that this config does not need (`reduce`, `pool`, `cluster`)."""
         documents, queries = (
             stages.encode(self.cache, self.config, self.encoder, self.collection, side) for side in ("documents", "queries")
         )
         reduced = stages.reduce(self.cache, self.config, documents)
-        clustered = stages.cluster(self.cache, self.config, reduced)
-        index = stages.index(self.cache, self.config, self.collection, reduced=reduced, clustered=clustered)
+        pooled = stages.pool(self.cache, self.config, reduced)
+        clustered = stages.cluster(self.cache, self.config, pooled)
+        index = stages.index(self.cache, self.config, self.collection, stored=pooled, clustered=clustered)
         search = stages.search(self.cache, self.config, self.collection, built=index, queries=queries, reduced=reduced)
         found = {
             "encode documents": documents,
             "encode queries": queries,
             "reduce": None if reduced is documents else reduced,
+            "pool": None if pooled is reduced else pooled,
             "cluster": clustered,
             "index": index,
             "search": search,
@@ -91,6 +93,13 @@ class Experiment:
     def documents(self) -> TokenVectors:
         """Token vectors of the documents as encoded, memory-mapped."""
         return open_vectors(self.run("encode documents").path)
+
+    @cached_property
+    def stored_documents(self) -> TokenVectors:
+        """Token vectors of the documents as they are indexed, before the codec: encoded, reduced, pooled; memory-mapped."""
+        last = next(name for name in ("pool", "reduce", "encode documents") if name in self.pipeline)
+        self.run(last)
+        return stages.document_tokens(self.pipeline[last])
 
     @cached_property
     def queries(self) -> TokenVectors:
@@ -166,7 +175,7 @@ class Experiment:
             "query": query.vectors[0],
             "document": self.index.vectors_of([hit.document_id])[0],
             "query_tokens": self.encoder.tokens(query.token_ids[0]),
-            "document_tokens": self.encoder.tokens(self.documents.token_ids[position]),
+            "document_tokens": self.encoder.tokens(self.stored_documents.token_ids[position]),
         }
         return pair, f"{hit.score:.2f}  {question}  —  {hit.title}"
 

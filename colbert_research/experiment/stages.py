@@ -21,17 +21,18 @@ from colbert_research.artifacts import StageCache, StageResult, folder_bytes, re
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
-from colbert_research.encoders import Encoder, encode_to_folder, open_vectors
+from colbert_research.encoders import Encoder, TokenVectors, encode_to_folder, open_vectors
 from colbert_research.encoders.reduce import project
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.index import Index, build_index
 from colbert_research.index.auxiliary import auxiliary_folder
 from colbert_research.index.build import sample_rows
-from colbert_research.ragged import NpyWriter, Ragged, load_npy
+from colbert_research.progress import progress
+from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import Trace
 
-VERSIONS = {"encode": 1, "reduce": 1, "cluster": 1, "index": 3, "search": 2}
+VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 1, "index": 3, "search": 2}
 CHUNK_ROWS = 65_536
 logger = logging.getLogger("colbert_research")
 
@@ -115,9 +116,52 @@ def reduce(cache: StageCache, config: ExperimentConfig, encoded: Stage) -> Stage
     return Stage(cache, "reduce", {"vectors": encoded.key, "reducer": config.reducer, "seed": config.seed}, compute)
 
 
-def document_vectors(reduced: Stage) -> Ragged:
-    """The document vectors that an encode or reduce stage left, memory-mapped."""
-    return Ragged(load_npy(reduced.folder / "vectors.npy", mmap=True), np.load(reduced.folder / "offsets.npy"))
+def pool(cache: StageCache, config: ExperimentConfig, reduced: Stage) -> Stage:
+    """Fewer token vectors a document, with their token ids, and what the pooler learnt of the collection, `state.safetensors`.
+
+    Without pooling, `reduced`. Chunk by chunk; queries are not pooled.
+    """
+    if config.pooling.kind == "none":
+        return reduced
+
+    def compute(folder: Path) -> dict[str, Any]:
+        from safetensors.numpy import save_file
+
+        documents = document_tokens(reduced)
+        state = config.pooling.fit(documents)
+        save_file(dict(state), folder / "state.safetensors")
+        starts = [start for start, _ in documents.vectors.chunks(CHUNK_ROWS)]
+        stops = [*starts[1:], len(documents.vectors)]
+        lengths: list[NDArray[np.int64]] = []
+        with (
+            NpyWriter(folder / "vectors.npy", config.vectors, (documents.vectors.dim,)) as vectors,
+            NpyWriter(folder / "token_ids.npy", np.int32) as token_ids,
+        ):
+            spans = zip(starts, stops, strict=True)
+            for start, stop in progress(spans, total=len(starts), description="pool", unit=f"chunks of {CHUNK_ROWS} tokens"):
+                chunk = TokenVectors(*(part.slice(start, stop) for part in documents))
+                pooled = config.pooling.pool(chunk, state, seed=config.seed)
+                vectors.append(pooled.vectors.values)
+                token_ids.append(pooled.token_ids.values)
+                lengths.append(pooled.vectors.lengths)
+        offsets = offsets_of(np.concatenate(lengths) if lengths else [])
+        np.save(folder / "offsets.npy", offsets)
+        return {"tokens": int(offsets[-1]), "tokens_before": documents.vectors.n_rows}
+
+    return Stage(cache, "pool", {"vectors": reduced.key, "pooling": config.pooling, "seed": config.seed}, compute)
+
+
+def document_vectors(stored: Stage) -> Ragged:
+    """The document vectors that an encode, reduce or pool stage left, memory-mapped."""
+    return Ragged(load_npy(stored.folder / "vectors.npy", mmap=True), np.load(stored.folder / "offsets.npy"))
+
+
+def document_tokens(stored: Stage) -> TokenVectors:
+    """`document_vectors` and, for each of them, the id of the token that it stands for, memory-mapped."""
+    vectors = document_vectors(stored)
+    # a reduce stage changes no token, so it keeps no ids: they are those of the encode stage before it
+    folder = stored.cache.path("encode", stored.inputs["vectors"]) if stored.kind == "reduce" else stored.folder
+    return TokenVectors(vectors, Ragged(load_npy(folder / "token_ids.npy", mmap=True), vectors.offsets))
 
 
 def reduce_queries(reduced: Stage, queries: Ragged) -> Ragged:
@@ -127,24 +171,24 @@ def reduce_queries(reduced: Stage, queries: Ragged) -> Ragged:
     return queries.map(lambda values: project(values, projection))
 
 
-def cluster(cache: StageCache, config: ExperimentConfig, reduced: Stage) -> Stage | None:
+def cluster(cache: StageCache, config: ExperimentConfig, stored: Stage) -> Stage | None:
     """`centroids.npy`, shared by all codecs whose settings of the clustering agree; None for a codec without centroids."""
     codec = config.codec
     if not isinstance(codec, Clustering):
         return None
 
     def compute(folder: Path) -> dict[str, Any]:
-        vectors = document_vectors(reduced)
+        vectors = document_vectors(stored)
         sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=config.seed)
         centroids = codec.cluster(sample, n_tokens=vectors.n_rows, seed=config.seed)
         np.save(folder / "centroids.npy", centroids)
         return {"tokens": len(sample), "centroids": len(centroids)}
 
-    return Stage(cache, "cluster", {"vectors": reduced.key, "clustering": codec.clustering(), "seed": config.seed}, compute)
+    return Stage(cache, "cluster", {"vectors": stored.key, "clustering": codec.clustering(), "seed": config.seed}, compute)
 
 
 def index(
-    cache: StageCache, config: ExperimentConfig, collection: Collection, *, reduced: Stage, clustered: Stage | None
+    cache: StageCache, config: ExperimentConfig, collection: Collection, *, stored: Stage, clustered: Stage | None
 ) -> Stage:
     """The index, in the folder's `index`; open with `Index.open`."""
 
@@ -152,7 +196,7 @@ def index(
         built = build_index(
             folder / "index",
             collection,
-            document_vectors(reduced),
+            document_vectors(stored),
             config.codec,
             seed=config.seed,
             build=config.index,
@@ -161,7 +205,7 @@ def index(
         return {"tokens": built.n_tokens, "bytes": built.nbytes()}
 
     inputs = {
-        "vectors": reduced.key,
+        "vectors": stored.key,
         "documents": content_hash(collection.document_ids, collection.titles, collection.texts, collection.metadata),
         "codec": config.codec,
         "centroids": clustered.key if clustered else None,

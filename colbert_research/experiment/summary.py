@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@100", "RR@10")) -> "pd.DataFrame":
-    """Every finished record below `folder`, ordered by collection, width, codec and search.
+    """Every finished record below `folder`, ordered by collection, width, pooling, codec and search.
 
-    `overlap@10` is with the record that scores the exact vectors of the same width exhaustively, where there is one.
+    `overlap@10` is with the record that scores all exact vectors of the same width exhaustively, where there is one.
     """
     import pandas as pd
 
     found = {path.parent: Record.open(path.parent) for path in sorted(Path(folder).rglob(FILE))}
-    exact = {_space(r): path for path, r in found.items() if (r.config["codec"]["kind"], _search(r)) == ("exact", "exhaustive")}
+    exact = {_space(record): path for path, record in found.items() if _is_reference(record)}
     rows = []
     for path, record in found.items():
         queries = max(1, record.dataset["queries"])
@@ -27,22 +27,40 @@ def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@
             {
                 "collection": record.dataset["name"],
                 "dim": record.index["dim"],
+                "pooling": _pooling(record),
                 "codec": _codec(record),
                 "search": _search(record),
                 **{name: f"{record.metrics[name]:.4f}" for name in measures if name in record.metrics},
                 "overlap@10": f"{_overlap(path, exact[_space(record)]):.3f}" if _space(record) in exact else "",
                 "ms/query": f"{1e3 * record.measured['seconds']['search'] / queries:.1f}",
+                "tokens/document": f"{record.index['tokens'] / max(1, record.dataset['documents']):.1f}",
                 "bytes/token": record.index["code_bytes_per_token"],
                 "record": record.id,
             }
         )
-    return pd.DataFrame(rows).sort_values(["collection", "dim", "codec", "search"], ascending=[True, False, True, True])
+    return pd.DataFrame(rows).sort_values(
+        ["collection", "dim", "pooling", "codec", "search"], ascending=[True, False, True, True, True]
+    )
 
 
 def _space(record: Record) -> tuple[str, str]:
-    """The vectors a record was made from: the collection's content and the reduced token vectors."""
+    """The vectors a record was made from: the collection's content and the reduced token vectors, before pooling."""
     stages = record.stages
     return record.dataset["fingerprint"], stages.get("reduce", stages["encode documents"])
+
+
+def _is_reference(record: Record) -> bool:
+    """Whether a record scores every document's own token vectors."""
+    return (record.config["codec"]["kind"], _search(record), _pooling(record)) == ("exact", "exhaustive", "")
+
+
+def _pooling(record: Record) -> str:
+    """Kind, variant and factor, as in `ward cosine unit 2`; nothing where all tokens are kept."""
+    pooling = record.config.get("pooling", {"kind": "none"})
+    if pooling["kind"] == "none":
+        return ""
+    variant = [pooling[key] for key in ("kind", "definition", "merged") if key in pooling]
+    return " ".join([*variant, f"{pooling['factor']:g}"] if "factor" in pooling else variant)
 
 
 def _codec(record: Record) -> str:
