@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from colbert_research import kernels
+from colbert_research import kernels, threads
 from colbert_research.kernels.cpu import simd
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable, unpack_bits
@@ -138,7 +138,7 @@ def test_every_tier_gives_the_same_numbers(tier, tmp_path):
 SCRIPT = """
 import os
 import numpy as np
-from colbert_research import kernels
+from colbert_research import kernels, threads
 from colbert_research.kernels.cpu import simd
 from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable
 from colbert_research.ragged import Ragged, offsets_of
@@ -172,7 +172,7 @@ def test_threads_change_nothing(n_threads, monkeypatch):
     tokens = Ragged(rng.standard_normal((int(lengths.sum()), 16)).astype(np.float32), offsets_of(lengths))
     queries = Ragged(rng.standard_normal((12, 16)).astype(np.float32), offsets_of([5, 7]))
     expected = kernels.maxsim(queries, tokens, backend="reference")
-    monkeypatch.setenv("COLBERT_RESEARCH_THREADS", str(n_threads))
+    monkeypatch.setattr(threads, "count", lambda: n_threads)
     scores = kernels.maxsim(queries, tokens, backend="cpu")
     one_by_one = [kernels.maxsim(queries, tokens.slice(i, i + 1), backend="cpu") for i in range(len(tokens))]
     assert np.array_equal(scores, np.concatenate(one_by_one, axis=1))

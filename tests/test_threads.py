@@ -1,0 +1,86 @@
+"""One number of threads: where it comes from, whom it reaches, and that it is put back."""
+
+import subprocess
+import sys
+
+import faiss
+import numba
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from colbert_research import threads
+
+
+@pytest.fixture(autouse=True)
+def _no_variable(monkeypatch):
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+
+
+def reached() -> set[int]:
+    """The numbers of threads that the libraries would use."""
+    pools = {pool["num_threads"] for pool in threadpool_info()}
+    return pools | {torch.get_num_threads(), faiss.omp_get_max_threads(), numba.get_num_threads()}
+
+
+def test_the_default_is_the_cpus_of_this_process():
+    one_cpu = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    program = one_cpu + "from colbert_research import threads; print(threads.count(), threads.available())"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["1", "1"]
+    assert threads.count() == threads.available() >= 1
+
+
+def test_the_variable_overrides_the_default(monkeypatch):
+    monkeypatch.setattr(threads, "available", lambda: 64)
+    monkeypatch.setenv(threads.VARIABLE, "17")
+    assert threads.count() == 17
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "many", "1.5", "65"])
+def test_a_variable_that_is_no_number_of_threads(monkeypatch, written):
+    monkeypatch.setattr(threads, "available", lambda: 64)
+    monkeypatch.setenv(threads.VARIABLE, written)
+    with pytest.raises(ValueError, match=f"COLBERT_RESEARCH_THREADS must be a whole number from 1 to 64.*{written}"):
+        threads.count()
+
+
+def test_a_block_reaches_every_library_and_puts_the_numbers_back():
+    before, default = reached(), threads.count()
+    with threads.pinned_threads(1):
+        assert reached() == {1}
+        assert threads.count() == 1
+    assert reached() == before
+    assert threads.count() == default
+
+
+def test_blocks_nest_and_an_error_puts_the_numbers_back(monkeypatch):
+    before, most = reached(), threads.available()
+    monkeypatch.setenv(threads.VARIABLE, "1")
+    with pytest.raises(RuntimeError, match="within"), threads.pinned_threads(most):
+        assert threads.count() == most, "a block is nearer than the variable"
+        with threads.pinned_threads(1):
+            assert reached() == {1}
+        assert threads.count() == most
+        assert torch.get_num_threads() == most
+        raise RuntimeError("within")
+    assert threads.count() == 1
+    assert reached() == before
+
+
+@pytest.mark.parametrize("n", [0, -2, 1.5, None, "two", 10_000])
+def test_what_is_no_number_of_threads_changes_nothing(n):
+    before = reached()
+    with pytest.raises(ValueError, match="must be a whole number from 1 to"), threads.pinned_threads(n):
+        pass
+    assert reached() == before
+
+
+def test_no_library_is_loaded_for_it():
+    program = (
+        "import sys; from colbert_research.threads import pinned_threads\n"
+        "with pinned_threads(1): pass\n"
+        "print(sorted({'torch', 'faiss', 'numba'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
