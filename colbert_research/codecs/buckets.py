@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research import kernels
+
 Levels = Literal["least_squares", "quantiles"]
 LLOYD_ITERATIONS, LLOYD_SAMPLE = 100, 1_000_000
 
@@ -48,7 +50,7 @@ class Buckets:
 
     def numbers(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The bucket of each value: `(n, dim)` uint8."""
-        return np.searchsorted(self.limits, values / self.scales, side="left").astype(np.uint8)
+        return kernels.bucket_numbers(values, self.scales, self.limits)
 
 
 def _lloyd(values: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import Trace
 
-VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 1, "index": 3, "search": 2}
+VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 2}
 CHUNK_ROWS = 65_536
 logger = logging.getLogger("colbert_research")
 

@@ -13,6 +13,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
 | `topk` | the best documents by score descending, then position ascending |
 | `assign` | the nearest centroid of each vector by dot product |
+| `bucket_numbers` | the bucket of each value, for scalar quantisation |
 | `dot_products` | every query token with every one of some vectors, such as centroids |
 | `union` | the documents in any of some inverted lists |
 """
@@ -97,6 +98,13 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32], *, back
     `vectors`: `(n, dim)`, `centroids`: `(K, dim)`.
     """
     return _backend(backend).assign(vectors, centroids)
+
+
+def bucket_numbers(
+    values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32], *, backend: str = "auto"
+) -> NDArray[np.uint8]:
+    """How many of the rising `limits` `(at most 255,)` lie below `values / scales`: `(n, dim)` uint8, for values `(n, dim)`."""
+    return _backend(backend).bucket_numbers(values, scales, limits)
 
 
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.float32]:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu import floats, integer
 from colbert_research.kernels.cpu.interaction import centroid_interaction, union
+from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-__all__ = ["assign", "centroid_interaction", "dot_products", "maxsim", "maxsim_codes", "union"]
+__all__ = ["assign", "bucket_numbers", "centroid_interaction", "dot_products", "maxsim", "maxsim_codes", "union"]
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
@@ -47,13 +48,6 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> N
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """See `kernels.dot_products`."""
     return floats.products(query, rows)[:, : len(query)].T
-
-
-def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
-    """See `kernels.assign`."""
-    from colbert_research.kernels import torch_backend
-
-    return torch_backend.assign(vectors, centroids)
 
 
 def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Places) -> NDArray[np.float32]:

@@ -56,6 +56,11 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     return similarities.argmax(axis=1).astype(np.int32)
 
 
+def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """See `kernels.bucket_numbers`; the division is in float32, as its result decides."""
+    return np.searchsorted(limits, values / scales, side="left").astype(np.uint8)
+
+
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """See `kernels.dot_products`."""
     return (query.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.reference import bucket_numbers as bucket_numbers
 from colbert_research.kernels.reference import union as union
 from colbert_research.ragged import Ragged, offsets_of
 

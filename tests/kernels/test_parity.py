@@ -213,3 +213,26 @@ def test_bad_input(rng):
         kernels.topk(np.zeros(3, np.float32), 0)
     with pytest.raises(ValueError, match="NaN"):
         kernels.topk(np.array([1, np.nan], np.float32), 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("n", "dim", "bits"), [(0, 3, 2), (1, 1, 1), (50, 13, 4), (300, 128, 8)])
+def test_bucket_numbers(rng, backend, n, dim, bits):
+    values = rng.integers(-4, 5, (n, dim)).astype(np.float32)  # many of them on a limit, where the lower bucket is right
+    scales, limits = (
+        rng.choice([0.5, 1, 2], dim).astype(np.float32),
+        np.sort(rng.integers(-4, 5, 2**bits - 1)).astype(np.float32),
+    )
+    got = kernels.bucket_numbers(values, scales, limits, backend=backend)
+    assert got.dtype == np.uint8
+    assert got.tolist() == [
+        [sum(v / s > limit for limit in limits) for v, s in zip(row, scales, strict=True)] for row in values
+    ]
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 255, 256, 257, 700])
+@pytest.mark.parametrize("k", [1, 15, 16, 17, 40])
+def test_assign_around_the_block_sizes(rng, n, k):
+    vectors, centroids = rng.integers(-3, 4, (n, 5)).astype(np.float32), rng.integers(-3, 4, (k, 5)).astype(np.float32)
+    got = kernels.assign(vectors, centroids, backend="cpu")
+    assert got.tolist() == kernels.assign(vectors, centroids, backend="reference").tolist()

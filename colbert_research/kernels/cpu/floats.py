@@ -41,7 +41,7 @@ def _widen(row: Any, dim: Any, stop: Any, spare: Any, out: Any) -> None:
 
 
 @compiled
-def _dots(x0: Any, x1: Any, x2: Any, x3: Any, x4: Any, x5: Any, x6: Any, x7: Any, query: Any, dim: Any) -> Any:
+def dots(x0: Any, x1: Any, x2: Any, x3: Any, x4: Any, x5: Any, x6: Any, x7: Any, query: Any, dim: Any) -> Any:
     """Dot products of eight rows with LANES query tokens."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = spread_float(np.float32(0))
     for d in range(dim):
@@ -82,7 +82,7 @@ def _score(
             x4, x5 = block + min(4, end) * step, block + min(5, end) * step
             x6, x7 = block + min(6, end) * step, block + min(7, end) * step
             for group in range(groups):
-                s0, s1, s2, s3, s4, s5, s6, s7 = _dots(x0, x1, x2, x3, x4, x5, x6, x7, queries + group * dim * WIDTH, dim)
+                s0, s1, s2, s3, s4, s5, s6, s7 = dots(x0, x1, x2, x3, x4, x5, x6, x7, queries + group * dim * WIDTH, dim)
                 best = max_floats(max_floats(max_floats(s0, s1), max_floats(s2, s3)), load_floats(maxima + group * WIDTH))
                 best = max_floats(max_floats(max_floats(s4, s5), max_floats(s6, s7)), best)
                 store_floats(maxima + group * WIDTH, best)
@@ -102,7 +102,7 @@ def _products(rows: Any, first: Any, last: Any, dim: Any, queries: Any, groups: 
         x4, x5 = block + min(4, end) * step, block + min(5, end) * step
         x6, x7 = block + min(6, end) * step, block + min(7, end) * step
         for group in range(groups):
-            s0, s1, s2, s3, s4, s5, s6, s7 = _dots(x0, x1, x2, x3, x4, x5, x6, x7, queries + group * dim * WIDTH, dim)
+            s0, s1, s2, s3, s4, s5, s6, s7 = dots(x0, x1, x2, x3, x4, x5, x6, x7, queries + group * dim * WIDTH, dim)
             at = out + group * WIDTH
             store_floats(at, s0)
             store_floats(at + min(1, end) * width, s1)

@@ -95,6 +95,7 @@ def _emit(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
             lambda typing, a: made,
             lambda typing, a, b: made,
             lambda typing, a, b, c: made,
+            lambda typing, a, b, c, d: made,
         ]
         definition = definitions[len(arguments)]
         definition.__name__, definition.__doc__ = function.__name__, function.__doc__
@@ -334,3 +335,21 @@ def store_16_bytes(builder: Any, address: Any, vector: Any) -> Any:
 def max_16_bytes(builder: Any, one: Any, other: Any) -> Any:
     """The larger of two unsigned bytes, place by place."""
     return builder.select(builder.icmp_unsigned(">", one, other), one, other)
+
+
+@_emit(INTS, types.int64)
+def spread_int(builder: Any, value: Any) -> Any:
+    """An int32 in every lane."""
+    return _splat(builder, builder.trunc(value, _I32), _INTS)
+
+
+@_emit(INTS, FLOATS, FLOATS, INTS, INTS)
+def where_greater(builder: Any, one: Any, other: Any, yes: Any, no: Any) -> Any:
+    """`yes` in the lanes where `one > other`, `no` elsewhere."""
+    return builder.select(builder.fcmp_ordered(">", one, other), yes, no)
+
+
+@_emit(types.void, types.intp, types.int64)
+def store_i32(builder: Any, address: Any, value: Any) -> Any:
+    """One int32 to memory."""
+    builder.store(builder.trunc(value, _I32), _pointer(builder, address, _I32), align=1)

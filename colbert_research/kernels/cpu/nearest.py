@@ -1,0 +1,119 @@
+"""The nearest centroid of each vector by dot product, and the bucket of each value: what building an index is made of."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.kernels.cpu.compile import compiled
+from colbert_research.kernels.cpu.floats import columns_of, dots
+from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.simd import (
+    LANES,
+    WIDTH,
+    load_f32,
+    load_floats,
+    load_i32,
+    load_ints,
+    max_floats,
+    spread_float,
+    spread_int,
+    store_floats,
+    store_i32,
+    store_ints,
+    where_greater,
+)
+
+ROWS = 256  # vectors that one pass over all centroids is for
+BLOCK = 8
+
+
+@compiled
+def _keep(similarities: Any, panel: Any, best: Any, which: Any, row: Any) -> None:
+    before = load_floats(best + row * WIDTH)
+    number = spread_int(panel)
+    store_ints(which + row * WIDTH, where_greater(similarities, before, number, load_ints(which + row * WIDTH)))
+    store_floats(best + row * WIDTH, max_floats(before, similarities))
+
+
+@compiled
+def _assign(
+    vectors: Any, dim: Any, columns: Any, n_panels: Any, n_centroids: Any, low: Any, high: Any, best: Any, ids: Any
+) -> None:
+    which, step = best + ROWS * WIDTH, 4 * dim
+    for first in range(low, high, ROWS):
+        count = min(ROWS, high - first)
+        for row in range(count):
+            store_floats(best + row * WIDTH, spread_float(np.float32(-np.inf)))
+            store_ints(which + row * WIDTH, spread_int(0))
+        for panel in range(n_panels):
+            for row in range(0, count, BLOCK):
+                # the last block may take vectors twice, which changes nothing
+                at = max(0, min(row, count - BLOCK))
+                end = min(BLOCK, count) - 1
+                x0 = vectors + (first + at) * step
+                x1, x2, x3 = x0 + min(1, end) * step, x0 + min(2, end) * step, x0 + min(3, end) * step
+                x4, x5 = x0 + min(4, end) * step, x0 + min(5, end) * step
+                x6, x7 = x0 + min(6, end) * step, x0 + min(7, end) * step
+                s0, s1, s2, s3, s4, s5, s6, s7 = dots(x0, x1, x2, x3, x4, x5, x6, x7, columns + panel * dim * WIDTH, dim)
+                _keep(s0, panel, best, which, at)
+                _keep(s1, panel, best, which, at + min(1, end))
+                _keep(s2, panel, best, which, at + min(2, end))
+                _keep(s3, panel, best, which, at + min(3, end))
+                _keep(s4, panel, best, which, at + min(4, end))
+                _keep(s5, panel, best, which, at + min(5, end))
+                _keep(s6, panel, best, which, at + min(6, end))
+                _keep(s7, panel, best, which, at + min(7, end))
+        for row in range(count):
+            greatest, chosen = np.float32(-np.inf), n_centroids
+            for lane in range(LANES):
+                similarity = load_f32(best + row * WIDTH + 4 * lane)
+                centroid = load_i32(which + row * WIDTH + 4 * lane) * LANES + lane
+                if centroid < n_centroids and (similarity > greatest or (similarity == greatest and centroid < chosen)):
+                    greatest, chosen = similarity, centroid
+            store_i32(ids + 4 * (first + row), min(chosen, n_centroids - 1))
+
+
+def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
+    """See `kernels.assign`."""
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    n, dim = vectors.shape
+    columns, ids = columns_of(np.asarray(centroids, np.float32)), np.empty(n, np.int32)
+    # lanes beyond the last centroid repeat the first one, which never wins against itself
+    if len(centroids) % LANES:
+        columns[-1, :, len(centroids) % LANES :] = np.asarray(centroids, np.float32)[0][:, None]
+
+    def part(low: int, high: int) -> None:
+        best = np.empty(2 * ROWS * WIDTH, np.uint8)
+        _assign(
+            vectors.ctypes.data, dim, columns.ctypes.data, len(columns), len(centroids), low, high, best.ctypes.data,
+            ids.ctypes.data,
+        )  # fmt: skip
+
+    # in pieces of whole passes: each costs as much as scoring all centroids
+    starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)
+    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * len(centroids), None)
+    return ids
+
+
+@compiled
+def _bucket_numbers(values: Any, scales: Any, limits: Any, low: Any, high: Any, numbers: Any) -> None:
+    for row in range(low, high):
+        for d in range(values.shape[1]):
+            numbers[row, d] = 0
+        for i in range(limits.shape[0]):
+            limit = limits[i]
+            for d in range(values.shape[1]):
+                numbers[row, d] += np.uint8(values[row, d] / scales[d] > limit)
+
+
+def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """See `kernels.bucket_numbers`."""
+    values = np.ascontiguousarray(values, np.float32)
+    numbers = np.empty(values.shape, np.uint8)
+
+    def part(low: int, high: int) -> None:
+        _bucket_numbers(values, scales, limits, low, high, numbers)
+
+    in_parallel(part, np.arange(len(values) + 1), None)
+    return numbers
