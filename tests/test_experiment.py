@@ -243,3 +243,13 @@ def test_token_vectors_can_be_kept_in_half_precision(cache, folder):
     experiment = make(cache, folder, "vectors=float16")
     assert experiment.documents.vectors.values.dtype == np.float16
     assert experiment.metrics["RR@10"] == 1.0
+
+
+def test_strategies_that_look_at_words_get_them(cache, folder):
+    words = "search={kind: rerank, first_stage: {kind: bm25}, depth: 4} k=4"
+    experiment = make(cache, folder).variant(words)
+    assert experiment.config.search.kind == "rerank"
+    for query in range(3):
+        assert {int(d[1:]) % 3 for d, _ in experiment.ranking.top(query)} == {query}
+    assert set(experiment.search("banana", k=4)["document_id"]) == {"d1", "d4", "d7", "d10"}
+    assert experiment.results["search"].notes["auxiliary_bytes"] > 0

@@ -47,7 +47,7 @@ class Scripted(SearchStrategy):
         return self
 
     def _search(self, index, queries, k, subset, trace):
-        query = round(float(queries.values[0, 0]))
+        query = round(float(queries.vectors.values[0, 0]))
         call = sum(entry[:2] == (self.name, query) for entry in self.log)
         self.log.append((self.name, query, threads.count(), torch.get_num_threads()))
         inside, outside = self.cost(self.name, query, call)

@@ -146,7 +146,8 @@ class Experiment:
         """Search for one new text: a table with rank, score, document_id, title, text."""
         import pandas as pd
 
-        found = self.config.search.search(self.index, self.encode_query(text).vectors, k).top(0)
+        query = self.encode_query(text).vectors
+        found = self.config.search.search(self.index, query, k, query_texts=[text]).top(0)
         documents = self.index.documents([document for document, _ in found])
         rows = [(i, score, d.id, d.title, d.text) for i, ((_, score), d) in enumerate(zip(found, documents, strict=True), 1)]
         return pd.DataFrame(rows, columns=["rank", "score", "document_id", "title", "text"]).set_index("rank")

@@ -231,11 +231,12 @@ def search(
         for auxiliary in config.search.auxiliaries():
             opened.auxiliary(auxiliary)
         auxiliary_seconds = time.perf_counter() - start
-        config.search.search(opened, vectors.slice(0, 1), wanted)
+        named = {"query_ids": collection.query_ids, "query_texts": collection.query_texts}
+        config.search.search(opened, vectors.slice(0, 1), wanted, **{name: column[:1] for name, column in named.items()})
         rankings, traces, seconds = [], [], []
         for _ in range(config.repeats):
             trace, start = Trace(), time.perf_counter()
-            rankings.append(config.search.search(opened, vectors, wanted, query_ids=collection.query_ids, trace=trace))
+            rankings.append(config.search.search(opened, vectors, wanted, trace=trace, **named))
             seconds.append(time.perf_counter() - start)
             traces.append(trace)
         if any(not _same(ranking, rankings[0]) for ranking in rankings):

@@ -1,11 +1,39 @@
 """Search strategies: an index and query vectors to a ranking. `STRATEGIES` is the table of contents of the axis."""
 
 from colbert_research.config import Config
-from colbert_research.search.base import SearchStrategy
+from colbert_research.search.ann import ANNS
+from colbert_research.search.base import Queries, SearchStrategy
 from colbert_research.search.exhaustive import Exhaustive
+from colbert_research.search.first_stages import FIRST_STAGES
+from colbert_research.search.graphs import GRAPHS
+from colbert_research.search.ladr import Ladr
+from colbert_research.search.muvera import Muvera
 from colbert_research.search.plaid import Plaid
+from colbert_research.search.rerank import Rerank
+from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.trace import Trace
 
-STRATEGIES: dict[str, type[Config]] = {"exhaustive": Exhaustive, "plaid": Plaid}
+STRATEGIES: dict[str, type[Config]] = {
+    "exhaustive": Exhaustive,
+    "plaid": Plaid,
+    "token_ann": TokenAnn,
+    "muvera": Muvera,
+    "rerank": Rerank,
+    "ladr": Ladr,
+}
 
-__all__ = ["STRATEGIES", "Exhaustive", "Plaid", "SearchStrategy", "Trace"]
+__all__ = [
+    "ANNS",
+    "FIRST_STAGES",
+    "GRAPHS",
+    "STRATEGIES",
+    "Exhaustive",
+    "Ladr",
+    "Muvera",
+    "Plaid",
+    "Queries",
+    "Rerank",
+    "SearchStrategy",
+    "TokenAnn",
+    "Trace",
+]

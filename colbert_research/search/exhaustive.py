@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from colbert_research.codecs import bytes_per_token
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
-from colbert_research.search.base import Found, SearchStrategy
+from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.stages import best, merge_best, score
 from colbert_research.search.trace import Trace
 
@@ -23,11 +23,11 @@ class Exhaustive(SearchStrategy):
     def widest(self, index: Index) -> Self:
         return self
 
-    def _search(self, index: Index, queries: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         found: list[Found] = []
         block = max(1, SCORES_HELD // max(1, index.n_documents))
         for start in range(0, len(queries), block):
-            part = queries.slice(start, start + block)
+            part = queries.vectors.slice(start, start + block)
             if subset is not None:
                 scores = score(index, part, subset, trace, stage="score")
                 found += [best(subset, row, k) for row in scores]

@@ -16,7 +16,7 @@ from colbert_research.config import Threshold
 from colbert_research.index import Index
 from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
-from colbert_research.search.base import Found, SearchStrategy
+from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.stages import best, interaction, score
 from colbert_research.search.trace import Trace
 
@@ -58,11 +58,11 @@ class Plaid(SearchStrategy):
                 f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
             )
 
-    def _search(self, index: Index, queries: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and len(subset) <= self.n_exact:
-            scores = score(index, queries, subset, trace, stage="exact")
+            scores = score(index, queries.vectors, subset, trace, stage="exact")
             return [best(subset, row, k) for row in scores]
-        return [self._one(index, queries.slice(i, i + 1), k, subset, trace) for i in range(len(queries))]
+        return [self._one(index, query.vectors, k, subset, trace) for query in queries]
 
     def _one(self, index: Index, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
         centroids = index.codec.centroids

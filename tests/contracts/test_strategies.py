@@ -10,7 +10,7 @@ from colbert_research.index import build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.ragged import Ragged, offsets_of
-from colbert_research.search import STRATEGIES, Exhaustive, Plaid, Trace
+from colbert_research.search import STRATEGIES, Exhaustive, Ladr, Muvera, Plaid, Rerank, TokenAnn, Trace
 
 N_DOCUMENTS, DIM = 60, 32
 CODECS = {
@@ -24,6 +24,14 @@ CASES = [
     (Plaid(ncells=2, ndocs=60, n_exact=60), "residual-4"),
     (Plaid(ncells=3, ndocs=40, n_exact=20, centroid_score_threshold={"quantile": 0.5}), "residual-4"),
     (Plaid(ncells=1, ndocs=30, n_exact=30, centroid_score_threshold={"value": 0.1}), "residual-1"),
+    (TokenAnn(ann="flat", k_tokens=20), "exact"),
+    (TokenAnn(ann={"kind": "ivf", "nlist": 16, "nprobe": 3}, k_tokens=40, n_exact=15), "residual-4"),
+    (TokenAnn(ann={"kind": "ivfpq", "nlist": 4, "nprobe": 2, "m": 8}, k_tokens=40), "residual-1"),
+    (TokenAnn(ann={"kind": "hnsw", "m": 8, "ef_search": 40}, k_tokens=40, n_exact=15, deduplicate=False), "exact"),
+    (Muvera(repetitions=4, k_sim=3, d_proj=8, n_candidates=20), "residual-4"),
+    (Muvera(repetitions=2, k_sim=2, d_proj=None, d_final=64, storage="float16", n_candidates=15), "exact"),
+    (Rerank(first_stage="mean_vector", depth=20), "residual-4"),
+    (Ladr(first_stage="mean_vector", n_seeds=8, depth=5, graph={"neighbours": 4}), "residual-4"),
 ]
 IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
 

@@ -1,0 +1,122 @@
+"""First stages: cheap rankings whose best documents are scored exactly. `FIRST_STAGES` is the table of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.artifacts import sha256_file
+from colbert_research.config import Config, ConfigError
+from colbert_research.index import Auxiliary, Index
+from colbert_research.kernels import topk
+from colbert_research.ranking import Ranking
+from colbert_research.search.base import Queries
+from colbert_research.search.bm25 import Bm25, Bm25Index, Bm25Settings
+from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
+from colbert_research.search.trace import Trace
+
+
+class FirstStage(Config, ABC):
+    """Base of all first stages: scores documents; the best `depth` of those that may be found are the candidates."""
+
+    kind: str
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        """The structures beside the codes that it asks the index for."""
+        return ()
+
+    def needs_texts(self) -> bool:
+        """Whether it looks at the queries' texts."""
+        return False
+
+    def candidates(
+        self, index: Index, queries: Queries, depth: int, subset: NDArray[np.int64] | None, trace: Trace
+    ) -> list[NDArray[np.int64]]:
+        """Rising positions of the best `depth` documents of each query, among `subset` where there is one; ties by position."""
+        scores, found = self.scores(index, queries), []
+        for _ in range(len(queries)):
+            with trace.stage("first stage") as count:
+                positions, scored = next(scores)
+                if subset is not None:
+                    allowed = np.isin(positions, subset)
+                    positions, scored = positions[allowed], scored[allowed]
+                found.append(np.sort(positions[topk(scored, depth)]))
+                count.documents += len(found[-1])
+        return found
+
+    @abstractmethod
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """For each query, rising positions and scores of documents; those left out or at minus infinity are not found."""
+
+
+class Bm25Stage(Bm25Settings, FirstStage):
+    """BM25 over title and text; finds only documents that share a word with the query."""
+
+    kind: Literal["bm25"] = "bm25"
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return (Bm25Index(**{name: getattr(self, name) for name in Bm25Settings.model_fields}),)
+
+    def needs_texts(self) -> bool:
+        return True
+
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        assert queries.texts is not None  # search() refused such queries
+        bm25: Bm25 = index.auxiliary(self.auxiliaries()[0])
+        positions = np.arange(index.n_documents, dtype=np.int64)
+        return ((positions, bm25.of(text)) for text in queries.texts)
+
+
+class MeanVectorStage(FirstStage):
+    """One vector a text: the cosine of the mean token vectors of query and document, no training involved."""
+
+    kind: Literal["mean_vector"] = "mean_vector"
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return (MeanVectors(),)
+
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        means = index.auxiliary(MeanVectors())
+        positions = np.arange(index.n_documents, dtype=np.int64)
+        return ((positions, means @ mean_vectors(query.vectors)[0]) for query in queries)
+
+
+class TrecStage(FirstStage):
+    """A TREC run file, looked up by query id. `missing`: whether a query that the file lacks is an error or finds nothing."""
+
+    kind: Literal["trec"] = "trec"
+    path: str
+    missing: Literal["error", "nothing"] = "error"
+
+    def identity(self) -> dict[str, Any]:
+        """All fields, with the file's content in place of its path: it does not matter where it lies, but what it says."""
+        return super().identity() | {"path": sha256_file(self._file())}
+
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        run = Ranking.from_trec(self._file(), document_ids=index.document_ids)
+        place = {query: i for i, query in enumerate(run.query_ids)}
+        absent = [query for query in queries.ids if query not in place]
+        if absent and self.missing == "error":
+            raise ValueError(
+                f"{self.path} has no results for {len(absent)} of the {len(queries)} queries, such as {absent[:3]}; "
+                "give a run of these queries, or say first_stage.missing=nothing"
+            )
+        return (self._of(run, place.get(query)) for query in queries.ids)
+
+    @staticmethod
+    def _of(run: Ranking, place: int | None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows = slice(0, 0) if place is None else slice(run.offsets[place], run.offsets[place + 1])
+        order = np.argsort(run.positions[rows])
+        return run.positions[rows][order], run.scores[rows][order]
+
+    def _file(self) -> Path:
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"first_stage.path={self.path!r} is no file; give the path of a TREC run")
+        return path
+
+
+FIRST_STAGES: dict[str, type[Config]] = {"bm25": Bm25Stage, "mean_vector": MeanVectorStage, "trec": TrecStage}

@@ -1,0 +1,34 @@
+"""One vector a document: the mean of its decoded token vectors, made length one."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.index import Auxiliary, Index
+from colbert_research.ragged import Ragged
+from colbert_research.search.decoded import decoded_blocks
+
+
+class MeanVectors(Auxiliary):
+    """`(n_documents, dim)` float32, rows of length one; zeros for a document without tokens."""
+
+    kind: Literal["mean_vectors"] = "mean_vectors"
+
+    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
+        return {"means": np.concatenate([mean_vectors(block) for block in decoded_blocks(index)])}
+
+    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        return arrays["means"]
+
+
+def mean_vectors(texts: Ragged) -> NDArray[np.float32]:
+    """The mean direction of each text's token vectors: `(n_texts, dim)` float32, rows of length one or zeros."""
+    from scipy.sparse import csr_array
+
+    n = texts.n_rows
+    members = csr_array((np.ones(n), np.arange(n), texts.offsets), shape=(len(texts), n))
+    sums = members @ np.asarray(texts.values, np.float64)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.asarray(sums / np.where(norms > 0, norms, 1), np.float32)

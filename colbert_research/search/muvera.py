@@ -1,0 +1,112 @@
+"""MUVERA: the documents whose fixed dimensional encodings lie nearest to the query's, scored exactly.
+
+Source: MUVERA (Dhulipala et al. 2024), sections 2 and 3; the encodings themselves are in `search/fde.py`. The paper finds the
+nearest with a graph (DiskANN); here every encoding is compared, so that what is lost is lost by the encodings alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from colbert_research.index import Auxiliary, Index
+from colbert_research.search import ann
+from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import is_few, score_all, score_candidates
+from colbert_research.search.decoded import decoded_blocks, decoded_documents
+from colbert_research.search.fde import FixedDimensional, fde_of_documents, fde_of_queries
+from colbert_research.search.trace import Trace
+
+DIMENSIONS_A_CODE = 8  # the paper's PQ-256-8: 256 centroids for each 8 dimensions
+VALUES_HELD = 2**25  # float32 values of one block of encodings: 128 MiB
+DOCUMENTS_READ = 256
+
+
+class FdeSettings(FixedDimensional):
+    """An encoding, and how those of documents are kept: as `float32`, `float16`, or `pq`: a byte for 8 dimensions."""
+
+    storage: Literal["float32", "float16", "pq"] = "float32"
+
+    def check_storage(self, *, n: int, dim: int) -> None:
+        """Raise ValueError when the encodings of `n` documents with `dim` dimensions a token cannot be kept like this."""
+        width = self.width(dim)
+        if self.storage == "pq":
+            if width % DIMENSIONS_A_CODE:
+                raise ValueError(
+                    f"storage='pq' takes {DIMENSIONS_A_CODE} dimensions a byte, and {width} is no multiple of that"
+                )
+            ann.check_product(n=n, dim=width, m=width // DIMENSIONS_A_CODE)
+
+
+class DocumentFdes(FdeSettings, Auxiliary):
+    """The encodings of all documents, as a faiss structure.
+
+    Memory while building: the structure, twice at the end, and for product codes a float32 sample of at most 16384 encodings.
+    """
+
+    kind: Literal["fde"] = "fde"
+
+    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
+        width = self.width(index.dim)
+        product = f"PQ{width // DIMENSIONS_A_CODE}x{ann.PQ_BITS}np"
+        structure = ann.Structure(
+            factory={"float32": "Flat", "float16": "SQfp16", "pq": product}[self.storage],
+            training=ann.POINTS_PER_CENTROID * ann.PQ_CENTROIDS if self.storage == "pq" else 0,
+            seed=self.seed,
+        )
+        positions = ann.training_rows(index.n_documents, structure)
+        sample = np.empty((len(positions), width), np.float32)
+        for start in range(0, len(positions), DOCUMENTS_READ):
+            part = slice(start, start + DOCUMENTS_READ)
+            sample[part] = fde_of_documents(decoded_documents(index, positions[part]), self)
+        return {"faiss": ann.build_faiss(structure, width, sample=sample, blocks=self._blocks(index, width))}
+
+    def _blocks(self, index: Index, width: int) -> Iterator[NDArray[np.float32]]:
+        step = max(1, VALUES_HELD // width)
+        for block in decoded_blocks(index):
+            for start in range(0, len(block), step):
+                yield fde_of_documents(block.slice(start, start + step), self)
+
+    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Any:
+        return ann.open_faiss(arrays["faiss"])
+
+
+class Muvera(FdeSettings, SearchStrategy):
+    """The `n_candidates` documents whose encodings have the largest inner product with the query's, scored exactly.
+
+    The other settings are those of `FixedDimensional` and `storage`. Documents, or a subset, of at most `n_candidates` are
+    scored exactly, without candidates.
+    """
+
+    kind: Literal["muvera"] = "muvera"
+    n_candidates: int = Field(1000, ge=1)
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return (DocumentFdes(**{name: getattr(self, name) for name in FdeSettings.model_fields}),)
+
+    def widest(self, index: Index) -> Self:
+        return self.model_copy(update={"n_candidates": index.n_documents})
+
+    def check(self, index: Index, k: int) -> None:
+        self.check_storage(n=index.n_documents, dim=index.dim)
+        if min(k, index.n_documents) > self.n_candidates:
+            raise ValueError(
+                f"k={k} results cannot come from n_candidates={self.n_candidates} documents; "
+                "raise search.n_candidates or lower k"
+            )
+
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        if is_few(index, subset, self.n_candidates):
+            return score_all(index, queries, k, subset, trace)
+        encodings, candidates = index.auxiliary(self.auxiliaries()[0]), []
+        for query in queries:
+            with trace.stage("fde") as count:
+                wanted = self.n_candidates if subset is None else index.n_documents
+                found = ann.nearest(encodings, fde_of_queries(query.vectors, self), wanted)[0]
+                if subset is not None:
+                    found = found[np.isin(found, subset)][: self.n_candidates]
+                candidates.append(np.sort(found))
+                count.documents += index.n_documents
+        return score_candidates(index, queries, k, candidates, trace)

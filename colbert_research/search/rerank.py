@@ -1,0 +1,49 @@
+"""Re-ranking: another ranking's best documents, scored exactly.
+
+Source: ColBERT (Khattab and Zaharia 2020), section 4.2, over BM25; MacAvaney and Tonellotto 2024 show how far that goes.
+"""
+
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from colbert_research.config import component
+from colbert_research.index import Auxiliary, Index
+from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import is_few, score_all, score_candidates
+from colbert_research.search.first_stages import FIRST_STAGES
+from colbert_research.search.trace import Trace
+
+
+class Rerank(SearchStrategy):
+    """The best `depth` documents of the `first_stage`, scored exactly.
+
+    A subset is ranked by the first stage among itself. Documents, or a subset, of at most `depth` are scored exactly, without
+    a first stage.
+    """
+
+    kind: Literal["rerank"] = "rerank"
+    first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
+    depth: int = Field(1000, ge=1)
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        structures: tuple[Auxiliary, ...] = self.first_stage.auxiliaries()
+        return structures
+
+    def needs_texts(self) -> bool:
+        return bool(self.first_stage.needs_texts())
+
+    def widest(self, index: Index) -> Self:
+        return self.model_copy(update={"depth": index.n_documents})
+
+    def check(self, index: Index, k: int) -> None:
+        if min(k, index.n_documents) > self.depth:
+            raise ValueError(f"k={k} results cannot come from depth={self.depth} documents; raise search.depth or lower k")
+
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        if is_few(index, subset, self.depth):
+            return score_all(index, queries, k, subset, trace)
+        candidates = self.first_stage.candidates(index, queries, self.depth, subset, trace)
+        return score_candidates(index, queries, k, candidates, trace)

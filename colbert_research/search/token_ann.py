@@ -1,0 +1,112 @@
+"""ColBERT's own end-to-end search: nearest document tokens of every query token, then exact scoring of their documents.
+
+Source: ColBERT (Khattab and Zaharia 2020), section 3.6. With `n_exact` it is the single-vector heuristic that MUVERA (Dhulipala
+et al. 2024, section 3.1) compares itself with: only the documents that appear first in the lists of neighbours are scored.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from colbert_research.config import component
+from colbert_research.index import Auxiliary, Index
+from colbert_research.search.ann import ANNS, Structure, build_faiss, nearest, open_faiss, selector_of, training_rows
+from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import is_few, score_all, score_candidates
+from colbert_research.search.decoded import decoded_blocks, decoded_rows, token_offsets
+from colbert_research.search.trace import Trace
+
+
+class TokenNeighbours(Auxiliary):
+    """A faiss structure over all decoded token vectors. Memory while building: the structure, twice at the end."""
+
+    kind: Literal["token_ann"] = "token_ann"
+    structure: Structure
+
+    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
+        sample = decoded_rows(index, training_rows(index.n_tokens, self.structure))
+        blocks = (block.values for block in decoded_blocks(index))
+        return {"faiss": build_faiss(self.structure, index.dim, sample=sample, blocks=blocks)}
+
+    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Any:
+        return open_faiss(arrays["faiss"])
+
+
+class TokenAnn(SearchStrategy):
+    """`k_tokens` (k') nearest document tokens of every query token by `ann`; all their documents are scored exactly.
+
+    `n_exact`: of those documents only so many are scored, in the order of first appearance when the lists are read rank by
+    rank, each rank in the order of the query's tokens. `deduplicate=False` counts tokens rather than documents, so that a
+    document which appears twice counts twice (MUVERA's weaker baseline). A subset of at most `n_exact` (or else `k_tokens`)
+    documents is scored exactly, without candidates; a larger one is searched among its own tokens.
+    """
+
+    kind: Literal["token_ann"] = "token_ann"
+    ann: component("ann", ANNS, default="ivfpq") = "ivfpq"  # type: ignore[valid-type]
+    k_tokens: int = Field(500, ge=1, description="k'")
+    n_exact: int | None = Field(None, ge=1)
+    deduplicate: bool = True
+    seed: int = Field(42, ge=0)
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if self.n_exact is None and not self.deduplicate:
+            raise ValueError("deduplicate=False says what n_exact counts; give n_exact too")
+        return self
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return (TokenNeighbours(structure=self.ann.structure(self.seed)),)
+
+    def widest(self, index: Index) -> Self:
+        opened = {"ann": self.ann.widest(), "k_tokens": index.n_tokens, "n_exact": None, "deduplicate": True}
+        return self.model_copy(update=opened)
+
+    def check(self, index: Index, k: int) -> None:
+        if self.n_exact is not None and min(k, index.n_documents) > self.n_exact:
+            raise ValueError(
+                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
+            )
+        self.ann.check(n=index.n_tokens, dim=index.dim, k=min(self.k_tokens, index.n_tokens))
+
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        if subset is not None and is_few(index, subset, self.n_exact or self.k_tokens):
+            return score_all(index, queries, k, subset, trace)
+        self._check_lengths(queries, min(k, index.n_documents if subset is None else len(subset)))
+        neighbours, offsets = index.auxiliary(self.auxiliaries()[0]), token_offsets(index)
+        selector = None
+        if subset is not None:
+            allowed = np.zeros(index.n_documents, np.bool_)
+            allowed[subset] = True
+            selector = selector_of(np.repeat(allowed, np.diff(offsets)))
+        parameters, candidates = self.ann.parameters(selector), []
+        for query in queries:
+            with trace.stage("neighbours") as count:
+                tokens = nearest(neighbours, query.vectors.values, self.k_tokens, parameters)
+                candidates.append(self._documents(tokens, offsets))
+                count.tokens += len(np.unique(tokens[tokens >= 0]))
+                count.documents += len(candidates[-1])
+        return score_candidates(index, queries, k, candidates, trace)
+
+    def _check_lengths(self, queries: Queries, k: int) -> None:
+        few = np.flatnonzero(queries.vectors.lengths * self.k_tokens < k)
+        if len(few):
+            tokens = queries.vectors.lengths[few[0]]
+            raise ValueError(
+                f"k={k} results cannot come from the k_tokens={self.k_tokens} neighbours of each of the {tokens} tokens of "
+                f"query {queries.ids[few[0]]!r}; raise search.k_tokens to at least {-(-k // tokens)} or lower k"
+            )
+
+    def _documents(self, tokens: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rising positions of the documents to score, from neighbours `(n_query_tokens, k_tokens)`."""
+        read = tokens.T.ravel()
+        read = read[read >= 0]
+        documents = np.searchsorted(offsets, read, side="right") - 1
+        if self.n_exact is not None and not self.deduplicate:
+            documents = documents[: self.n_exact]
+        unique, first = np.unique(documents, return_index=True)
+        if self.n_exact is not None and len(unique) > self.n_exact:
+            unique = np.sort(unique[np.argsort(first)[: self.n_exact]])
+        return unique
