@@ -6,22 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.simd import (
-    LANES,
-    WIDTH,
+from colbert_research.kernels.cpu.memory import (
     load_f32,
     load_floats,
     load_halves,
     load_i64,
     load_u8,
-    max_floats,
-    multiply_add,
-    spread_float,
     store_f32,
     store_floats,
     store_u8,
 )
+from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, multiply_add, spread_float
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 

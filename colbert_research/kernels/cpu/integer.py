@@ -6,13 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.prepare import CODEWORDS, PACKED, Decoder, IntegerQuery
-from colbert_research.kernels.cpu.simd import (
-    WIDTH,
-    add,
-    bits_of_bytes,
-    floats_of,
+from colbert_research.kernels.cpu.memory import (
     load_bytes,
     load_f32,
     load_floats,
@@ -22,16 +16,15 @@ from colbert_research.kernels.cpu.simd import (
     load_ints,
     load_u8,
     load_u16,
-    look_up,
-    max_floats,
-    multiply,
-    spread_float,
     store_bytes,
     store_f32,
     store_floats,
     store_i64,
     store_u8,
 )
+from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.prepare import CODEWORDS, PACKED, Decoder, IntegerQuery
+from colbert_research.kernels.cpu.simd import WIDTH, add, bits_of_bytes, floats_of, look_up, max_floats, multiply, spread_float
 from colbert_research.kernels.cpu.tiles import BLOCK, begin, block_dots, configuration, end
 from colbert_research.kernels.operands import CodedTokens, Places
 

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.simd import (
+from colbert_research.kernels.cpu.memory import (
     load_16_bytes,
     load_i32,
     load_i64,
     load_u8,
     load_u16,
-    max_16_bytes,
     store_16_bytes,
     store_i64,
     store_u8,
 )
+from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.simd import max_16_bytes
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 

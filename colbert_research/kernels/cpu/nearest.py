@@ -7,22 +7,9 @@ from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.floats import columns_of, dots
+from colbert_research.kernels.cpu.memory import load_f32, load_floats, load_i32, load_ints, store_floats, store_i32, store_ints
 from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.simd import (
-    LANES,
-    WIDTH,
-    load_f32,
-    load_floats,
-    load_i32,
-    load_ints,
-    max_floats,
-    spread_float,
-    spread_int,
-    store_floats,
-    store_i32,
-    store_ints,
-    where_greater,
-)
+from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_float, spread_int, where_greater
 
 ROWS = 256  # vectors that one pass over all centroids is for
 BLOCK = 8

@@ -51,9 +51,9 @@ LANES = WIDTH // 4
 STEP_BLOCK = 16 if TIER == "amx" else 1
 """Steps of four bytes that are multiplied at once."""
 
-_I8, _I16, _I32, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
-_BYTES, _SHORTS = ir.VectorType(_I8, WIDTH), ir.VectorType(_I16, WIDTH // 2)
-_INTS, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
+I8, I16, I32, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+BYTE_VECTOR, SHORT_VECTOR = ir.VectorType(I8, WIDTH), ir.VectorType(I16, WIDTH // 2)
+INT_VECTOR, FLOAT_VECTOR = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
 
 
 class _Vector(types.Type):  # type: ignore[misc]
@@ -74,7 +74,7 @@ class _FloatVector(_Vector):
     pass
 
 
-BYTES, INTS, FLOATS = _ByteVector("bytes", _BYTES), _IntVector("ints", _INTS), _FloatVector("floats", _FLOATS)
+BYTES, INTS, FLOATS = _ByteVector("bytes", BYTE_VECTOR), _IntVector("ints", INT_VECTOR), _FloatVector("floats", FLOAT_VECTOR)
 
 
 @register_model(_ByteVector)
@@ -85,7 +85,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, vector, vector.element)
 
 
-def _emit(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+def emit(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
     """Make an intrinsic of this signature from `function(builder, *values)`, which writes its LLVM instructions."""
 
     def declare(function: Callable[..., Any]) -> Any:
@@ -104,96 +104,66 @@ def _emit(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
     return declare
 
 
-def _pointer(builder: Any, address: Any, pointee: Any) -> Any:
+def pointer_to(builder: Any, address: Any, pointee: Any) -> Any:
     return builder.inttoptr(address, pointee.as_pointer())
 
 
-def _splat(builder: Any, value: Any, vector: Any) -> Any:
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(_I32, vector.count), None))
+def splat(builder: Any, value: Any, vector: Any) -> Any:
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, I32(0))
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(I32, vector.count), None))
 
 
-def _call(builder: Any, name: str, result: Any, *values: Any) -> Any:
+def call_intrinsic(builder: Any, name: str, result: Any, *values: Any) -> Any:
     kind = ir.FunctionType(result, [value.type for value in values])
     return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), values)
 
 
-@_emit(BYTES, types.intp)
-def load_bytes(builder: Any, address: Any) -> Any:
-    """WIDTH bytes from memory."""
-    return builder.load(_pointer(builder, address, _BYTES), align=1)
-
-
-@_emit(types.void, types.intp, BYTES)
-def store_bytes(builder: Any, address: Any, vector: Any) -> Any:
-    """WIDTH bytes to memory."""
-    builder.store(vector, _pointer(builder, address, _BYTES), align=1)
-
-
-@_emit(FLOATS, types.intp)
-def load_floats(builder: Any, address: Any) -> Any:
-    """LANES float32 from memory."""
-    return builder.load(_pointer(builder, address, _FLOATS), align=4)
-
-
-@_emit(types.void, types.intp, FLOATS)
-def store_floats(builder: Any, address: Any, vector: Any) -> Any:
-    """LANES float32 to memory."""
-    builder.store(vector, _pointer(builder, address, _FLOATS), align=4)
-
-
-@_emit(BYTES, types.intp)
-def spread_word(builder: Any, address: Any) -> Any:
-    """The four bytes at an address, repeated over a vector."""
-    return builder.bitcast(_splat(builder, builder.load(_pointer(builder, address, _I32), align=1), _INTS), _BYTES)
-
-
-@_emit(FLOATS, types.float32)
+@emit(FLOATS, types.float32)
 def spread_float(builder: Any, value: Any) -> Any:
     """A float32 in every lane."""
-    return _splat(builder, value, _FLOATS)
+    return splat(builder, value, FLOAT_VECTOR)
 
 
-@_emit(BYTES, types.uint8)
+@emit(BYTES, types.uint8)
 def spread_byte(builder: Any, value: Any) -> Any:
     """A byte in every place."""
-    return _splat(builder, value, _BYTES)
+    return splat(builder, value, BYTE_VECTOR)
 
 
-@_emit(INTS)
+@emit(INTS)
 def zero_ints(builder: Any) -> Any:
     """Zeros."""
-    return ir.Constant(_INTS, None)
+    return ir.Constant(INT_VECTOR, None)
 
 
-@_emit(BYTES, BYTES, types.int64, types.uint8)
+@emit(BYTES, BYTES, types.int64, types.uint8)
 def bits_of_bytes(builder: Any, vector: Any, shift: Any, mask: Any) -> Any:
     """Every byte shifted right by `shift` < 8 bits, then masked with at most 8 - shift bits."""
-    distance = _splat(builder, builder.trunc(shift, _I16), _SHORTS)
-    shifted = builder.lshr(builder.bitcast(vector, _SHORTS), distance)  # the mask removes what crosses from the next byte
-    return builder.and_(builder.bitcast(shifted, _BYTES), _splat(builder, mask, _BYTES))
+    distance = splat(builder, builder.trunc(shift, I16), SHORT_VECTOR)
+    shifted = builder.lshr(builder.bitcast(vector, SHORT_VECTOR), distance)  # the mask removes what crosses from the next byte
+    return builder.and_(builder.bitcast(shifted, BYTE_VECTOR), splat(builder, mask, BYTE_VECTOR))
 
 
-@_emit(BYTES, BYTES, BYTES)
+@emit(BYTES, BYTES, BYTES)
 def max_bytes(builder: Any, one: Any, other: Any) -> Any:
     """The larger of two unsigned bytes, place by place."""
     return builder.select(builder.icmp_unsigned(">", one, other), one, other)
 
 
-@_emit(BYTES, BYTES, BYTES)
+@emit(BYTES, BYTES, BYTES)
 def look_up(builder: Any, table: Any, places: Any) -> Any:
     """`table[place]` for every byte of `places` below 16; `table` holds its 16 bytes in each 16-byte part."""
     if TIER != "generic":
         name = "llvm.x86.avx2.pshuf.b" if TIER == "avx2" else "llvm.x86.avx512.pshuf.b.512"
-        return _call(builder, name, _BYTES, table, places)
-    found = ir.Constant(_BYTES, ir.Undefined)
+        return call_intrinsic(builder, name, BYTE_VECTOR, table, places)
+    found = ir.Constant(BYTE_VECTOR, ir.Undefined)
     for place in range(WIDTH):
-        byte = builder.extract_element(table, builder.extract_element(places, _I32(place)))
-        found = builder.insert_element(found, byte, _I32(place))
+        byte = builder.extract_element(table, builder.extract_element(places, I32(place)))
+        found = builder.insert_element(found, byte, I32(place))
     return found
 
 
-@_emit(INTS, INTS, BYTES, BYTES)
+@emit(INTS, INTS, BYTES, BYTES)
 def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     """`sums` plus, lane by lane, the dot product of four unsigned bytes with four signed ones.
 
@@ -202,154 +172,69 @@ def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     if TIER in ("amx", "avx512"):
         taken = (unsigned, signed)
         if binding.llvm_version_info[0] < 22:
-            taken = tuple(builder.bitcast(vector, _INTS) for vector in taken)
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _INTS, sums, *taken)
+            taken = tuple(builder.bitcast(vector, INT_VECTOR) for vector in taken)
+        return call_intrinsic(builder, "llvm.x86.avx512.vpdpbusd.512", INT_VECTOR, sums, *taken)
     if TIER == "avx2":
-        pairs = _call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, unsigned, signed)
-        ones = ir.Constant(_SHORTS, [1] * _SHORTS.count)
-        return builder.add(sums, _call(builder, "llvm.x86.avx2.pmadd.wd", _INTS, pairs, ones))
-    wide = ir.VectorType(_I16, WIDTH)
-    products = builder.sext(builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide)), ir.VectorType(_I32, WIDTH))
+        pairs = call_intrinsic(builder, "llvm.x86.avx2.pmadd.ub.sw", SHORT_VECTOR, unsigned, signed)
+        ones = ir.Constant(SHORT_VECTOR, [1] * SHORT_VECTOR.count)
+        return builder.add(sums, call_intrinsic(builder, "llvm.x86.avx2.pmadd.wd", INT_VECTOR, pairs, ones))
+    wide = ir.VectorType(I16, WIDTH)
+    products = builder.sext(builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide)), ir.VectorType(I32, WIDTH))
     for part in range(4):
-        places = ir.Constant(ir.VectorType(_I32, LANES), [4 * lane + part for lane in range(LANES)])
+        places = ir.Constant(ir.VectorType(I32, LANES), [4 * lane + part for lane in range(LANES)])
         sums = builder.add(sums, builder.shuffle_vector(products, ir.Constant(products.type, ir.Undefined), places))
     return sums
 
 
-@_emit(FLOATS, INTS)
+@emit(FLOATS, INTS)
 def floats_of(builder: Any, vector: Any) -> Any:
     """int32 lanes as float32."""
-    return builder.sitofp(vector, _FLOATS)
+    return builder.sitofp(vector, FLOAT_VECTOR)
 
 
-@_emit(FLOATS, FLOATS, FLOATS)
+@emit(FLOATS, FLOATS, FLOATS)
 def add(builder: Any, one: Any, other: Any) -> Any:
     """Sums, lane by lane."""
     return builder.fadd(one, other)
 
 
-@_emit(FLOATS, FLOATS, FLOATS)
+@emit(FLOATS, FLOATS, FLOATS)
 def multiply(builder: Any, one: Any, other: Any) -> Any:
     """Products, lane by lane."""
     return builder.fmul(one, other)
 
 
-@_emit(FLOATS, FLOATS, FLOATS, FLOATS)
+@emit(FLOATS, FLOATS, FLOATS, FLOATS)
 def multiply_add(builder: Any, one: Any, other: Any, third: Any) -> Any:
     """`one * other + third`, lane by lane, rounded once where the processor can."""
-    return _call(builder, f"llvm.{'fmuladd' if TIER == 'generic' else 'fma'}.v{LANES}f32", _FLOATS, one, other, third)
+    return call_intrinsic(
+        builder, f"llvm.{'fmuladd' if TIER == 'generic' else 'fma'}.v{LANES}f32", FLOAT_VECTOR, one, other, third
+    )
 
 
-@_emit(FLOATS, FLOATS, FLOATS)
+@emit(FLOATS, FLOATS, FLOATS)
 def max_floats(builder: Any, one: Any, other: Any) -> Any:
     """The larger, lane by lane; `one` where either is not a number."""
     return builder.select(builder.fcmp_ordered("<=", one, other), other, one)
 
 
-@_emit(types.float32, types.intp)
-def load_half(builder: Any, address: Any) -> Any:
-    """A finite, not negative float16 from memory, as float32, without the instruction that older processors lack."""
-    bits = builder.zext(builder.load(_pointer(builder, address, _I16), align=2), _I32)
-    return builder.fmul(builder.bitcast(builder.shl(bits, _I32(13)), _F32), ir.Constant(_F32, 2.0**112))
+SIXTEEN_VECTOR = ir.VectorType(I8, 16)
+SIXTEEN = _ByteVector("sixteen", SIXTEEN_VECTOR)
 
 
-def _loader(result: Any, stored: Any) -> Any:
-    @_emit(result, types.intp)
-    def load(builder: Any, address: Any) -> Any:
-        value = builder.load(_pointer(builder, address, stored), align=1)
-        return value if stored.width == result.bitwidth else builder.zext(value, ir.IntType(result.bitwidth))
-
-    return load
-
-
-load_u8, load_u16 = _loader(types.int64, _I8), _loader(types.int64, _I16)
-load_i32, load_i64 = _loader(types.int64, _I32), _loader(types.int64, ir.IntType(64))
-load_f32 = _emit(types.float32, types.intp)(lambda builder, address: builder.load(_pointer(builder, address, _F32), align=4))
-
-
-@_emit(types.void, types.intp, types.uint8)
-def store_u8(builder: Any, address: Any, value: Any) -> Any:
-    """One byte to memory."""
-    builder.store(value, _pointer(builder, address, _I8), align=1)
-
-
-@_emit(types.void, types.intp, types.int64)
-def store_i64(builder: Any, address: Any, value: Any) -> Any:
-    """One int64 to memory."""
-    builder.store(value, _pointer(builder, address, ir.IntType(64)), align=1)
-
-
-@_emit(types.void, types.intp, types.float32)
-def store_f32(builder: Any, address: Any, value: Any) -> Any:
-    """One float32 to memory."""
-    builder.store(value, _pointer(builder, address, _F32), align=4)
-
-
-@_emit(INTS, types.intp)
-def load_ints(builder: Any, address: Any) -> Any:
-    """LANES int32 from memory."""
-    return builder.load(_pointer(builder, address, _INTS), align=4)
-
-
-@_emit(types.void, types.intp, INTS)
-def store_ints(builder: Any, address: Any, vector: Any) -> Any:
-    """LANES int32 to memory."""
-    builder.store(vector, _pointer(builder, address, _INTS), align=4)
-
-
-@_emit(FLOATS, types.intp)
-def load_halves(builder: Any, address: Any) -> Any:
-    """LANES float16 from memory as float32, infinities and NaN included, without the instruction that older processors lack."""
-    halves = builder.load(_pointer(builder, address, ir.VectorType(_I16, LANES)), align=2)
-    bits = builder.zext(halves, _INTS)
-
-    def constant(value: int) -> Any:
-        return ir.Constant(_INTS, [value] * LANES)
-
-    magnitude = builder.shl(builder.and_(bits, constant(0x7FFF)), constant(13))
-    scaled = builder.fmul(builder.bitcast(magnitude, _FLOATS), ir.Constant(_FLOATS, [2.0**112] * LANES))
-    endless = builder.icmp_unsigned("==", builder.and_(bits, constant(0x7C00)), constant(0x7C00))
-    finite = builder.bitcast(scaled, _INTS)
-    value = builder.select(endless, builder.or_(magnitude, constant(0x7F800000)), finite)
-    sign = builder.shl(builder.and_(bits, constant(0x8000)), constant(16))
-    return builder.bitcast(builder.or_(value, sign), _FLOATS)
-
-
-_SIXTEEN = ir.VectorType(_I8, 16)
-SIXTEEN = _ByteVector("sixteen", _SIXTEEN)
-
-
-@_emit(SIXTEEN, types.intp)
-def load_16_bytes(builder: Any, address: Any) -> Any:
-    """Sixteen bytes from memory."""
-    return builder.load(_pointer(builder, address, _SIXTEEN), align=1)
-
-
-@_emit(types.void, types.intp, SIXTEEN)
-def store_16_bytes(builder: Any, address: Any, vector: Any) -> Any:
-    """Sixteen bytes to memory."""
-    builder.store(vector, _pointer(builder, address, _SIXTEEN), align=1)
-
-
-@_emit(SIXTEEN, SIXTEEN, SIXTEEN)
+@emit(SIXTEEN, SIXTEEN, SIXTEEN)
 def max_16_bytes(builder: Any, one: Any, other: Any) -> Any:
     """The larger of two unsigned bytes, place by place."""
     return builder.select(builder.icmp_unsigned(">", one, other), one, other)
 
 
-@_emit(INTS, types.int64)
+@emit(INTS, types.int64)
 def spread_int(builder: Any, value: Any) -> Any:
     """An int32 in every lane."""
-    return _splat(builder, builder.trunc(value, _I32), _INTS)
+    return splat(builder, builder.trunc(value, I32), INT_VECTOR)
 
 
-@_emit(INTS, FLOATS, FLOATS, INTS, INTS)
+@emit(INTS, FLOATS, FLOATS, INTS, INTS)
 def where_greater(builder: Any, one: Any, other: Any, yes: Any, no: Any) -> Any:
     """`yes` in the lanes where `one > other`, `no` elsewhere."""
     return builder.select(builder.fcmp_ordered(">", one, other), yes, no)
-
-
-@_emit(types.void, types.intp, types.int64)
-def store_i32(builder: Any, address: Any, value: Any) -> Any:
-    """One int32 to memory."""
-    builder.store(builder.trunc(value, _I32), _pointer(builder, address, _I32), align=1)

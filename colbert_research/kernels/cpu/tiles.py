@@ -6,19 +6,8 @@ from llvmlite import ir
 from numba import types
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.simd import (
-    LANES,
-    TIER,
-    WIDTH,
-    _call,
-    _emit,
-    _pointer,
-    add_dots,
-    load_bytes,
-    spread_word,
-    store_ints,
-    zero_ints,
-)
+from colbert_research.kernels.cpu.memory import load_bytes, spread_word, store_ints
+from colbert_research.kernels.cpu.simd import LANES, TIER, WIDTH, add_dots, call_intrinsic, emit, pointer_to, zero_ints
 
 BLOCK = 16
 """Tokens of a block."""
@@ -69,34 +58,34 @@ def _tile(number: int) -> Any:
     return ir.Constant(_TILE, number)
 
 
-@_emit(types.void, types.intp)
+@emit(types.void, types.intp)
 def _configure(builder: Any, address: Any) -> Any:
-    _call(builder, "llvm.x86.ldtilecfg", _VOID, _pointer(builder, address, _TILE))
+    call_intrinsic(builder, "llvm.x86.ldtilecfg", _VOID, pointer_to(builder, address, _TILE))
 
 
-@_emit(types.void)
+@emit(types.void)
 def _release(builder: Any) -> Any:
-    _call(builder, "llvm.x86.tilerelease", _VOID)
+    call_intrinsic(builder, "llvm.x86.tilerelease", _VOID)
 
 
-@_emit(types.void)
+@emit(types.void)
 def _zero(builder: Any) -> Any:
-    _call(builder, "llvm.x86.tilezero", _VOID, _tile(0))
+    call_intrinsic(builder, "llvm.x86.tilezero", _VOID, _tile(0))
 
 
-@_emit(types.void, types.intp, types.intp, types.intp)
+@emit(types.void, types.intp, types.intp, types.intp)
 def _multiply(builder: Any, tokens: Any, stride: Any, weights: Any) -> Any:
     """16 tokens of 64 bytes with 16 steps of weights, added to the tile of sums."""
-    _call(builder, "llvm.x86.tileloadd64", _VOID, _tile(1), _pointer(builder, tokens, _TILE), stride)
+    call_intrinsic(builder, "llvm.x86.tileloadd64", _VOID, _tile(1), pointer_to(builder, tokens, _TILE), stride)
     row = ir.Constant(ir.IntType(64), _ROW_BYTES)
-    _call(builder, "llvm.x86.tileloadd64", _VOID, _tile(2), _pointer(builder, weights, _TILE), row)
-    _call(builder, "llvm.x86.tdpbusd", _VOID, _tile(0), _tile(1), _tile(2))
+    call_intrinsic(builder, "llvm.x86.tileloadd64", _VOID, _tile(2), pointer_to(builder, weights, _TILE), row)
+    call_intrinsic(builder, "llvm.x86.tdpbusd", _VOID, _tile(0), _tile(1), _tile(2))
 
 
-@_emit(types.void, types.intp)
+@emit(types.void, types.intp)
 def _store(builder: Any, sums: Any) -> Any:
     row = ir.Constant(ir.IntType(64), _ROW_BYTES)
-    _call(builder, "llvm.x86.tilestored64", _VOID, _tile(0), _pointer(builder, sums, _TILE), row)
+    call_intrinsic(builder, "llvm.x86.tilestored64", _VOID, _tile(0), pointer_to(builder, sums, _TILE), row)
 
 
 @compiled

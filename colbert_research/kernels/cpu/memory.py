@@ -1,0 +1,142 @@
+"""Loads and stores of vectors and numbers, at addresses that are plain integers; see `simd`."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from colbert_research.kernels.cpu.simd import (
+    BYTE_VECTOR,
+    BYTES,
+    F32,
+    FLOAT_VECTOR,
+    FLOATS,
+    I8,
+    I16,
+    I32,
+    INT_VECTOR,
+    INTS,
+    LANES,
+    SIXTEEN,
+    SIXTEEN_VECTOR,
+    emit,
+    pointer_to,
+    splat,
+)
+
+
+@emit(BYTES, types.intp)
+def load_bytes(builder: Any, address: Any) -> Any:
+    """WIDTH bytes from memory."""
+    return builder.load(pointer_to(builder, address, BYTE_VECTOR), align=1)
+
+
+@emit(types.void, types.intp, BYTES)
+def store_bytes(builder: Any, address: Any, vector: Any) -> Any:
+    """WIDTH bytes to memory."""
+    builder.store(vector, pointer_to(builder, address, BYTE_VECTOR), align=1)
+
+
+@emit(FLOATS, types.intp)
+def load_floats(builder: Any, address: Any) -> Any:
+    """LANES float32 from memory."""
+    return builder.load(pointer_to(builder, address, FLOAT_VECTOR), align=4)
+
+
+@emit(types.void, types.intp, FLOATS)
+def store_floats(builder: Any, address: Any, vector: Any) -> Any:
+    """LANES float32 to memory."""
+    builder.store(vector, pointer_to(builder, address, FLOAT_VECTOR), align=4)
+
+
+@emit(BYTES, types.intp)
+def spread_word(builder: Any, address: Any) -> Any:
+    """The four bytes at an address, repeated over a vector."""
+    return builder.bitcast(splat(builder, builder.load(pointer_to(builder, address, I32), align=1), INT_VECTOR), BYTE_VECTOR)
+
+
+@emit(types.float32, types.intp)
+def load_half(builder: Any, address: Any) -> Any:
+    """A finite, not negative float16 from memory, as float32, without the instruction that older processors lack."""
+    bits = builder.zext(builder.load(pointer_to(builder, address, I16), align=2), I32)
+    return builder.fmul(builder.bitcast(builder.shl(bits, I32(13)), F32), ir.Constant(F32, 2.0**112))
+
+
+def _loader(result: Any, stored: Any) -> Any:
+    @emit(result, types.intp)
+    def load(builder: Any, address: Any) -> Any:
+        value = builder.load(pointer_to(builder, address, stored), align=1)
+        return value if stored.width == result.bitwidth else builder.zext(value, ir.IntType(result.bitwidth))
+
+    return load
+
+
+load_u8, load_u16 = _loader(types.int64, I8), _loader(types.int64, I16)
+load_i32, load_i64 = _loader(types.int64, I32), _loader(types.int64, ir.IntType(64))
+load_f32 = emit(types.float32, types.intp)(lambda builder, address: builder.load(pointer_to(builder, address, F32), align=4))
+
+
+@emit(types.void, types.intp, types.uint8)
+def store_u8(builder: Any, address: Any, value: Any) -> Any:
+    """One byte to memory."""
+    builder.store(value, pointer_to(builder, address, I8), align=1)
+
+
+@emit(types.void, types.intp, types.int64)
+def store_i64(builder: Any, address: Any, value: Any) -> Any:
+    """One int64 to memory."""
+    builder.store(value, pointer_to(builder, address, ir.IntType(64)), align=1)
+
+
+@emit(types.void, types.intp, types.float32)
+def store_f32(builder: Any, address: Any, value: Any) -> Any:
+    """One float32 to memory."""
+    builder.store(value, pointer_to(builder, address, F32), align=4)
+
+
+@emit(INTS, types.intp)
+def load_ints(builder: Any, address: Any) -> Any:
+    """LANES int32 from memory."""
+    return builder.load(pointer_to(builder, address, INT_VECTOR), align=4)
+
+
+@emit(types.void, types.intp, INTS)
+def store_ints(builder: Any, address: Any, vector: Any) -> Any:
+    """LANES int32 to memory."""
+    builder.store(vector, pointer_to(builder, address, INT_VECTOR), align=4)
+
+
+@emit(FLOATS, types.intp)
+def load_halves(builder: Any, address: Any) -> Any:
+    """LANES float16 from memory as float32, infinities and NaN included, without the instruction that older processors lack."""
+    halves = builder.load(pointer_to(builder, address, ir.VectorType(I16, LANES)), align=2)
+    bits = builder.zext(halves, INT_VECTOR)
+
+    def constant(value: int) -> Any:
+        return ir.Constant(INT_VECTOR, [value] * LANES)
+
+    magnitude = builder.shl(builder.and_(bits, constant(0x7FFF)), constant(13))
+    scaled = builder.fmul(builder.bitcast(magnitude, FLOAT_VECTOR), ir.Constant(FLOAT_VECTOR, [2.0**112] * LANES))
+    endless = builder.icmp_unsigned("==", builder.and_(bits, constant(0x7C00)), constant(0x7C00))
+    finite = builder.bitcast(scaled, INT_VECTOR)
+    value = builder.select(endless, builder.or_(magnitude, constant(0x7F800000)), finite)
+    sign = builder.shl(builder.and_(bits, constant(0x8000)), constant(16))
+    return builder.bitcast(builder.or_(value, sign), FLOAT_VECTOR)
+
+
+@emit(SIXTEEN, types.intp)
+def load_16_bytes(builder: Any, address: Any) -> Any:
+    """Sixteen bytes from memory."""
+    return builder.load(pointer_to(builder, address, SIXTEEN_VECTOR), align=1)
+
+
+@emit(types.void, types.intp, SIXTEEN)
+def store_16_bytes(builder: Any, address: Any, vector: Any) -> Any:
+    """Sixteen bytes to memory."""
+    builder.store(vector, pointer_to(builder, address, SIXTEEN_VECTOR), align=1)
+
+
+@emit(types.void, types.intp, types.int64)
+def store_i32(builder: Any, address: Any, value: Any) -> Any:
+    """One int32 to memory."""
+    builder.store(builder.trunc(value, I32), pointer_to(builder, address, I32), align=1)
