@@ -117,6 +117,7 @@ def make_record(experiment: "Experiment") -> Record:
         measured={
             "seconds": {name: result.notes["seconds"] for name, result in results.items()},
             "search_stage_seconds": results["search"].notes["stage_seconds"],
+            "search_notes": results["search"].notes["search_notes"],
             "peak_memory_bytes": max(int(result.notes["peak_memory_bytes"]) for result in results.values()),
             "cached": [name for name, result in results.items() if result.hit],
         },

@@ -248,6 +248,7 @@ def search(
         return {
             "seconds": statistics.median(seconds),
             "stage_seconds": by_stage,
+            "search_notes": list(dict.fromkeys(traces[0].notes)),
             "auxiliary_seconds": auxiliary_seconds,
             "auxiliary_bytes": sum(folder_bytes(auxiliary_folder(opened, a)) for a in config.search.auxiliaries()),
         }

@@ -2,7 +2,9 @@
 
 from colbert_research.config import Config
 from colbert_research.search.ann import ANNS
+from colbert_research.search.auto import Auto
 from colbert_research.search.base import Queries, SearchStrategy
+from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
@@ -16,6 +18,10 @@ from colbert_research.search.trace import Trace
 STRATEGIES: dict[str, type[Config]] = {
     "exhaustive": Exhaustive,
     "plaid": Plaid,
+    "stanford_plaid": StanfordPlaid,
+    "fast_plaid": FastPlaid,
+    "next_plaid": NextPlaid,
+    "auto": Auto,
     "token_ann": TokenAnn,
     "muvera": Muvera,
     "rerank": Rerank,
@@ -27,13 +33,17 @@ __all__ = [
     "FIRST_STAGES",
     "GRAPHS",
     "STRATEGIES",
+    "Auto",
     "Exhaustive",
+    "FastPlaid",
     "Ladr",
     "Muvera",
+    "NextPlaid",
     "Plaid",
     "Queries",
     "Rerank",
     "SearchStrategy",
+    "StanfordPlaid",
     "TokenAnn",
     "Trace",
 ]

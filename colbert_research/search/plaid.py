@@ -26,12 +26,15 @@ class Plaid(SearchStrategy):
 
     `centroid_score_threshold`: in the first interaction, tokens of centroids whose best score over the query's tokens lies
     below it are left out; as a cosine `value` (0.4 to 0.5 suits ColBERTv2's) or as a `quantile` of the query's centroid scores.
+    Without it both interactions are the same, and computed once. `cell_score_threshold`: cells whose best score lies below it
+    are not opened at all.
     A subset of at most `n_exact` documents is scored exactly, without candidates.
     """
 
     kind: Literal["plaid"] = "plaid"
     ncells: int = Field(4, ge=1)
     centroid_score_threshold: Threshold | None = None
+    cell_score_threshold: Threshold | None = None
     ndocs: int = Field(4096, ge=1)
     n_exact: int = Field(1024, ge=1)
 
@@ -45,7 +48,7 @@ class Plaid(SearchStrategy):
         if index.codec.centroids is None:
             raise ValueError(_NO_CENTROIDS.format(index.codec.config))
         n = index.n_documents
-        opened = {"ncells": len(index.codec.centroids), "centroid_score_threshold": None, "ndocs": n, "n_exact": n}
+        opened = {"ncells": len(index.codec.centroids), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
         return self.model_copy(update=opened)
 
     def check(self, index: Index, k: int) -> None:
@@ -70,30 +73,35 @@ class Plaid(SearchStrategy):
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query.values, centroids)
             cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            opened = _reaching(scores, self.cell_score_threshold)
+            if opened is not None:
+                cells = cells[opened[cells]]
             count.centroids += len(cells)
         with trace.stage("candidates") as count:
             candidates = _candidates(index, cells)
             if subset is not None:
                 candidates = np.intersect1d(candidates, subset, assume_unique=True)
             count.documents += len(candidates)
-        kept = self._kept(scores)
-        if len(candidates) > self.ndocs:
-            stage = "interaction" if kept is None else "pruned interaction"
-            candidates = _narrow(candidates, interaction(index, scores, candidates, trace, stage=stage, kept=kept), self.ndocs)
+        kept = _reaching(scores, self.centroid_score_threshold)
+        if kept is not None and len(candidates) > self.ndocs:
+            pruned = interaction(index, scores, candidates, trace, stage="pruned interaction", kept=kept)
+            candidates = _narrow(candidates, pruned, self.ndocs)
         if len(candidates) > self.n_exact:
             candidates = _narrow(candidates, interaction(index, scores, candidates, trace, stage="interaction"), self.n_exact)
         return best(candidates, score(index, query, candidates, trace, stage="exact")[0], k)
 
-    def _kept(self, scores: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-        if self.centroid_score_threshold is None:
-            return None
-        highest = scores.max(axis=0)
-        value, quantile = self.centroid_score_threshold.value, self.centroid_score_threshold.quantile
-        limit = np.quantile(highest, quantile) if quantile is not None else value
-        kept: NDArray[np.bool_] = highest >= limit
-        return kept
+
+def _reaching(scores: NDArray[np.float32], threshold: Threshold | None) -> NDArray[np.bool_] | None:
+    """Which centroids score at least the threshold with one of the query's tokens; None without a threshold."""
+    if threshold is None:
+        return None
+    highest = scores.max(axis=0)
+    limit = threshold.value if threshold.quantile is None else np.quantile(highest, threshold.quantile)
+    reaching: NDArray[np.bool_] = highest >= limit
+    return reaching
 
 
+_THRESHOLDS = ("centroid_score_threshold", "cell_score_threshold")
 _NO_CENTROIDS = "plaid needs an index whose codec has centroids, such as residual; this one has {!r}"
 
 

@@ -19,10 +19,11 @@ class Stage:
 
 @dataclass
 class Trace:
-    """Collects what a strategy did; hand one to `search` to look inside it."""
+    """Collects what a strategy did, and what it has to say; hand one to `search` to look inside it."""
 
     queries: int = 0
     stages: dict[str, Stage] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

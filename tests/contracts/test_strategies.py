@@ -10,7 +10,20 @@ from colbert_research.index import build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.ragged import Ragged, offsets_of
-from colbert_research.search import STRATEGIES, Exhaustive, Ladr, Muvera, Plaid, Rerank, TokenAnn, Trace
+from colbert_research.search import (
+    STRATEGIES,
+    Auto,
+    Exhaustive,
+    FastPlaid,
+    Ladr,
+    Muvera,
+    NextPlaid,
+    Plaid,
+    Rerank,
+    StanfordPlaid,
+    TokenAnn,
+    Trace,
+)
 
 N_DOCUMENTS, DIM = 60, 32
 CODECS = {
@@ -24,6 +37,13 @@ CASES = [
     (Plaid(ncells=2, ndocs=60, n_exact=60), "residual-4"),
     (Plaid(ncells=3, ndocs=40, n_exact=20, centroid_score_threshold={"quantile": 0.5}), "residual-4"),
     (Plaid(ncells=1, ndocs=30, n_exact=30, centroid_score_threshold={"value": 0.1}), "residual-1"),
+    (Plaid(ncells=3, ndocs=40, n_exact=20, cell_score_threshold={"quantile": 0.5}), "residual-4"),
+    (StanfordPlaid(), "residual-4"),
+    (StanfordPlaid(ncells=3, centroid_score_threshold=0.1, ndocs=80), "residual-1"),
+    (FastPlaid(n_ivf_probe=3, n_full_scores=160), "residual-4"),
+    (NextPlaid(n_ivf_probe=3, n_full_scores=40, centroid_score_threshold=0.2), "residual-4"),
+    *((Auto(), codec) for codec in CODECS),
+    (Auto(exhaustive_tokens=0, ncells=2, n_exact=20), "residual-4"),
     (TokenAnn(ann="flat", k_tokens=20), "exact"),
     (TokenAnn(ann={"kind": "ivf", "nlist": 16, "nprobe": 3}, k_tokens=40, n_exact=15), "residual-4"),
     (TokenAnn(ann={"kind": "ivfpq", "nlist": 4, "nprobe": 2, "m": 8}, k_tokens=40), "residual-1"),

@@ -1,5 +1,6 @@
 """MaxSim over token vectors in float32: query tokens along the lanes, eight document tokens at a time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -118,8 +119,35 @@ def columns_of(query: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(padded.reshape(-1, LANES, dim).transpose(0, 2, 1))
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A question to `products`: the bytes of the query, and the rows by identity."""
+
+    query: bytes
+    rows: int
+
+
+_answered: dict[_Asked, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+
+
 def products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Dot products of `rows` `(n, dim)` with a query's tokens: `(n, groups * LANES)`, summed in the order of the dimensions."""
+    """Dot products of `rows` `(n, dim)` with a query's tokens: `(n, groups * LANES)`, summed in the order of the dimensions.
+
+    The last answer is kept, because a search asks for a query's products with the centroids twice: to choose cells and to
+    score; it is read-only.
+    """
+    asked = _Asked(query.tobytes(), id(rows))
+    kept = _answered.get(asked)
+    if kept is not None and kept[0] is rows:
+        return kept[1]
+    found = _compute_products(query, rows)
+    found.flags.writeable = False
+    _answered.clear()
+    _answered[asked] = rows, found
+    return found
+
+
+def _compute_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     rows, columns = np.ascontiguousarray(rows, np.float32), columns_of(query)
     found = np.empty((len(rows), len(columns) * LANES), np.float32)
 

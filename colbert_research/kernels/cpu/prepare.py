@@ -118,7 +118,7 @@ def integer_query(query: NDArray[np.float32], decoder: Decoder, centroids: NDArr
     weights[:n, decoder.places] = np.rint(scaled / np.where(factors > 0, factors, 1)[:n, None]).astype(np.int8)
     grouped = np.ascontiguousarray(weights.reshape(groups, LANES, decoder.steps, 4).transpose(0, 2, 1, 3))
     # query . centroid for every centroid: one row, of zeros, where there are none
-    table = np.zeros((1, groups * LANES), np.float32) if centroids is None else products(query, centroids)
+    table = np.zeros((1, groups * LANES), np.float32) if centroids is None else products(query, centroids).copy()
     table[:, :n] += query @ decoder.lowest
     return IntegerQuery(grouped, factors, table, n)
 

@@ -1,0 +1,49 @@
+"""A choice for who does not want to make one: exhaustive while that is fast, else PLAID with measured settings."""
+
+import logging
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from colbert_research.index import Index
+from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.exhaustive import Exhaustive
+from colbert_research.search.plaid import Plaid
+from colbert_research.search.trace import Trace
+
+logger = logging.getLogger("colbert_research")
+
+
+class Auto(SearchStrategy):
+    """`exhaustive` on an index of at most `exhaustive_tokens` tokens or without centroids, else `plaid`.
+
+    So small collections get exact results. `ncells` and `n_exact` are what `plaid` gets; `n_exact` is raised to 4 k where k is
+    large. `choose` tells what is chosen and why; a search notes it in its trace.
+    """
+
+    kind: Literal["auto"] = "auto"
+    exhaustive_tokens: int = Field(2_000_000, ge=0)
+    ncells: int = Field(4, ge=1)
+    n_exact: int = Field(512, ge=1)
+
+    def choose(self, index: Index, k: int) -> tuple[SearchStrategy, str]:
+        """The strategy for an index and k, and the reason in a sentence."""
+        if index.n_tokens <= self.exhaustive_tokens:
+            return Exhaustive(), f"exhaustive: {index.n_tokens} tokens are at most {self.exhaustive_tokens}"
+        if index.codec.centroids is None:
+            return Exhaustive(), f"exhaustive: codec {index.codec.config.kind!r} has no centroids to find candidates with"  # type: ignore[attr-defined]
+        n_exact = max(self.n_exact, 4 * k)
+        ncells = min(self.ncells, len(index.codec.centroids))
+        chosen = Plaid(ncells=ncells, ndocs=n_exact, n_exact=n_exact)
+        return chosen, f"plaid with ncells={ncells}, n_exact={n_exact}: {index.n_tokens} tokens"
+
+    def widest(self, index: Index) -> Self:
+        return self.model_copy(update={"exhaustive_tokens": index.n_tokens})
+
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        chosen, reason = self.choose(index, k)
+        logger.info("auto chose %s", reason)
+        trace.notes.append(reason)
+        return chosen._search(index, queries, k, subset, trace)

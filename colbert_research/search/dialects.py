@@ -1,0 +1,102 @@
+"""PLAID as three engines run it, under their own names for the knobs; each says which `Plaid` it means.
+
+What an engine derives from k or from another knob is derived here too, and nothing is remembered between searches.
+"""
+
+from abc import abstractmethod
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from colbert_research.config import Threshold
+from colbert_research.index import Index
+from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.plaid import Plaid
+from colbert_research.search.trace import Trace
+
+
+class Dialect(SearchStrategy):
+    """A strategy that is a `Plaid` whose settings depend on k."""
+
+    @abstractmethod
+    def plaid(self, k: int) -> Plaid:
+        """What this engine does for the best `k`."""
+
+    def check(self, index: Index, k: int) -> None:
+        self.plaid(k).check(index, k)
+
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        return self.plaid(k)._search(index, queries, k, subset, trace)
+
+
+class StanfordPlaid(Dialect):
+    """Stanford's engine (ColBERT 0.2): settings left out follow k, and the last stage scores `ndocs / 4` documents.
+
+    k <= 10: ncells 1, threshold 0.5, ndocs 256; k <= 100: 2, 0.45, 1024; else 4, 0.4, max(4 k, 4096). There the first query
+    fixes them for the life of a searcher; here each search follows its own k.
+    """
+
+    kind: Literal["stanford_plaid"] = "stanford_plaid"
+    ncells: int | None = Field(None, ge=1)
+    centroid_score_threshold: float | None = None
+    ndocs: int | None = Field(None, ge=4)
+
+    def plaid(self, k: int) -> Plaid:
+        if k <= 10:
+            ncells, threshold, ndocs = 1, 0.5, 256
+        elif k <= 100:
+            ncells, threshold, ndocs = 2, 0.45, 1024
+        else:
+            ncells, threshold, ndocs = 4, 0.4, max(4 * k, 4096)
+        ndocs = ndocs if self.ndocs is None else self.ndocs
+        value = threshold if self.centroid_score_threshold is None else self.centroid_score_threshold
+        return Plaid(
+            ncells=self.ncells or ncells, centroid_score_threshold=Threshold(value=value), ndocs=ndocs, n_exact=ndocs // 4
+        )
+
+    def widest(self, index: Index) -> Self:
+        opened = Plaid().widest(index)
+        lowest = -float(np.finfo(np.float32).max)
+        update = {"ncells": opened.ncells, "centroid_score_threshold": lowest, "ndocs": 4 * opened.ndocs}
+        return self.model_copy(update=update)
+
+
+class FastPlaid(Dialect):
+    """fast-plaid: no thresholds; centroid interaction keeps `n_full_scores`, of which a quarter is scored exactly."""
+
+    kind: Literal["fast_plaid"] = "fast_plaid"
+    n_ivf_probe: int = Field(8, ge=1)
+    n_full_scores: int = Field(4096, ge=4)
+
+    def plaid(self, k: int) -> Plaid:
+        return Plaid(ncells=self.n_ivf_probe, ndocs=self.n_full_scores, n_exact=self.n_full_scores // 4)
+
+    def widest(self, index: Index) -> Self:
+        opened = Plaid().widest(index)
+        return self.model_copy(update={"n_ivf_probe": opened.ncells, "n_full_scores": 4 * opened.ndocs})
+
+
+class NextPlaid(Dialect):
+    """next-plaid: like fast-plaid, but cells below `centroid_score_threshold` are not opened, and at least k are scored."""
+
+    kind: Literal["next_plaid"] = "next_plaid"
+    n_ivf_probe: int = Field(8, ge=1)
+    n_full_scores: int = Field(4096, ge=1)
+    centroid_score_threshold: float | None = 0.4
+
+    def plaid(self, k: int) -> Plaid:
+        value = self.centroid_score_threshold
+        n_exact = max(self.n_full_scores // 4, k)
+        return Plaid(
+            ncells=self.n_ivf_probe,
+            cell_score_threshold=None if value is None else Threshold(value=value),
+            ndocs=max(self.n_full_scores, n_exact),
+            n_exact=n_exact,
+        )
+
+    def widest(self, index: Index) -> Self:
+        opened = Plaid().widest(index)
+        update = {"n_ivf_probe": opened.ncells, "n_full_scores": 4 * opened.ndocs, "centroid_score_threshold": None}
+        return self.model_copy(update=update)

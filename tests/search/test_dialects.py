@@ -1,0 +1,83 @@
+"""What each dialect of PLAID means for a k, and what `auto` chooses."""
+
+import numpy as np
+import pytest
+
+from colbert_research.codecs import ExactConfig, ResidualConfig
+from colbert_research.config import Threshold
+from colbert_research.data import Collection
+from colbert_research.index import build_index
+from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.search import Auto, Exhaustive, FastPlaid, NextPlaid, Plaid, StanfordPlaid, Trace
+
+
+def stanford(ncells: int, threshold: float, ndocs: int, n_exact: int) -> Plaid:
+    return Plaid(ncells=ncells, centroid_score_threshold=Threshold(value=threshold), ndocs=ndocs, n_exact=n_exact)
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [
+        (1, stanford(1, 0.5, 256, 64)),
+        (10, stanford(1, 0.5, 256, 64)),
+        (11, stanford(2, 0.45, 1024, 256)),
+        (100, stanford(2, 0.45, 1024, 256)),
+        (101, stanford(4, 0.4, 4096, 1024)),
+        (1000, stanford(4, 0.4, 4096, 1024)),
+        (2000, stanford(4, 0.4, 8000, 2000)),
+    ],
+)
+def test_stanfords_settings_follow_k(k, expected):
+    assert StanfordPlaid().plaid(k) == expected
+
+
+def test_what_is_given_wins():
+    given = StanfordPlaid(ncells=8, centroid_score_threshold=0.35, ndocs=8192)
+    assert given.plaid(10) == given.plaid(1000) == stanford(8, 0.35, 8192, 2048)
+
+
+def test_fast_plaid():
+    assert FastPlaid().plaid(10) == FastPlaid().plaid(900) == Plaid(ncells=8, ndocs=4096, n_exact=1024)
+
+
+def test_next_plaid():
+    expected = Plaid(ncells=8, cell_score_threshold=Threshold(value=0.4), ndocs=4096, n_exact=1024)
+    assert NextPlaid().plaid(10) == expected
+    assert NextPlaid(n_full_scores=40).plaid(100).n_exact == 100
+    assert NextPlaid(centroid_score_threshold=None).plaid(10) == FastPlaid().plaid(10)
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("indexes")
+    values = rng.standard_normal((400, 16)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    vectors = Ragged(values, offsets_of([10] * 40))
+    collection = Collection.from_texts([f"text {i}" for i in range(40)])
+    codecs = {"residual": ResidualConfig(nbits=4, centroids=8), "exact": ExactConfig()}
+    return {name: build_index(folder / name, collection, vectors, codec) for name, codec in codecs.items()}
+
+
+def test_auto_says_what_it_chose_and_why(indexes):
+    small, reason = Auto().choose(indexes["residual"], 10)
+    assert small == Exhaustive()
+    assert "400 tokens are at most 2000000" in reason
+    large, reason = Auto(exhaustive_tokens=399, ncells=2, n_exact=16).choose(indexes["residual"], 10)
+    assert large == Plaid(ncells=2, ndocs=40, n_exact=40)
+    assert reason == "plaid with ncells=2, n_exact=40: 400 tokens"
+    without, reason = Auto(exhaustive_tokens=0).choose(indexes["exact"], 10)
+    assert without == Exhaustive()
+    assert "no centroids" in reason
+    trace = Trace()
+    Auto().search(indexes["residual"], Ragged(np.eye(16, dtype=np.float32)[:2], offsets_of([2])), 3, trace=trace)
+    assert trace.notes == ["exhaustive: 400 tokens are at most 2000000"]
+
+
+def test_cells_below_the_threshold_are_not_opened(indexes):
+    index = indexes["residual"]
+    query = Ragged(np.asarray(index.codec.centroids[:1]), offsets_of([1]))
+    scores = index.codec.centroids @ index.codec.centroids[0]
+    for limit in (0.0, float(np.sort(scores)[-2]) + 1e-4, 0.5):
+        trace = Trace()
+        Plaid(ncells=8, ndocs=40, n_exact=40, cell_score_threshold=Threshold(value=limit)).search(index, query, 3, trace=trace)
+        assert trace.stages["probe"].centroids == int((scores >= limit).sum())
