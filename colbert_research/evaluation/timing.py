@@ -67,9 +67,12 @@ class Latency:
         import pandas as pd
 
         whole, queries = self.figures()["mean"], self.milliseconds.shape[1]
+        units = next(iter(self.work.values()), {})
+        sums = {unit: sum(counts[unit] for counts in self.work.values()) for unit in units}
+        work = {**self.work, REST: dict.fromkeys(units, 0), "whole search": sums}
         rows: dict[str, dict[str, float]] = {}
         for name, figures in {**self.stage_figures(), "whole search": self.figures()}.items():
-            counts = {unit: total / queries for unit, total in self.work.get(name, {}).items()}
+            counts = {unit: total / queries for unit, total in work[name].items()}
             rows[name] = {**figures, "share of mean": figures["mean"] / whole, **counts}
         return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"{self.name}, ms a query")
 
@@ -114,7 +117,7 @@ class Comparison:
             }
             for result in self.results
         }
-        return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"{first.threads} threads, ms a query")
+        return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"threads={first.threads}, ms a query")
 
     def to_json(self) -> dict[str, Any]:
         """`k` and every strategy by name, for a file."""

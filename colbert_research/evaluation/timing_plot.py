@@ -15,7 +15,7 @@ def plot_latency(comparison: Comparison, *, title: str = "") -> Any:
     results = comparison.results
     stages = list(dict.fromkeys(name for result in results for name in result.stages))
     colours = dict(zip(stages, matplotlib.color_sequences["tab10"] * len(stages), strict=False)) | {REST: "lightgrey"}
-    figure = Figure(figsize=(12, 2.4 + 0.42 * len(results)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(12, 2.8 + 0.4 * len(results)), dpi=100, layout="constrained")
     bars, spread = figure.subplots(1, 2)
     places = np.arange(len(results))[::-1]
     left = np.zeros(len(results))
@@ -33,11 +33,13 @@ def plot_latency(comparison: Comparison, *, title: str = "") -> Any:
         taken = np.sort(result.per_query)
         spread.step(taken, np.arange(1, len(taken) + 1) / len(taken), where="post", label=result.name, color=colour)
     spread.axhline(0.95, color="grey", linewidth=0.7, linestyle=":")
-    spread.set_xscale("log")
+    if max(r.per_query.max() for r in results) > 10 * min(r.per_query.min() for r in results):
+        spread.set_xscale("log")
+        spread.xaxis.set_major_formatter("{x:g}")
     spread.set_ylim(0, 1.02)
     spread.set_xlabel("ms a query")
     spread.set_ylabel("share of queries answered")
     spread.legend(fontsize=8, loc="lower right")
     queries, threads = len(results[0].per_query), results[0].threads
-    figure.suptitle(title or f"{queries} queries, k={comparison.k}, {threads} threads", fontsize=10)
+    figure.suptitle(title or f"{queries} queries, k={comparison.k}, threads={threads}", fontsize=10)
     return figure
