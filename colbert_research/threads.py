@@ -35,7 +35,7 @@ def pinned_threads(n: int) -> Iterator[None]:
     first imported within the block keeps its own default, so use what you are going to measure once before. Raises ValueError
     for an `n` below 1 or above `available()`.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     global _pinned
     n = _checked(n, "the number of threads")

@@ -8,6 +8,7 @@ mean difference of a score.
 
 import argparse
 import json
+import sys
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def main() -> None:
         "largest difference of a score": round(float(difference.max()), 4),
         "mean difference of a score": round(float(difference.mean()), 4),
     }
-    print(json.dumps(report))
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 def scored(index, queries, backend):
