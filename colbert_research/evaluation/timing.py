@@ -19,7 +19,7 @@ from colbert_research.evaluation.measures import overlap
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
-from colbert_research.search import STRATEGIES, SearchStrategy, Trace
+from colbert_research.search import STRATEGIES, Queries, SearchStrategy, Trace
 from colbert_research.threads import pinned_threads
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Latency:
     """What one strategy took.
 
     `milliseconds`: `(repeats, n_queries)` float64, each whole search. `stages`: stage -> the same, by the strategy's own trace;
-    0 where a query skipped the stage. `work`: stage -> counts of one pass over all queries. `ranking`: what every pass found.
+    0 where a query skipped the stage. `work`: stage -> counts of one pass over all queries. `notes`: what the strategy had to
+    say. `ranking`: what every pass found.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Latency:
     milliseconds: NDArray[np.float64]
     stages: Mapping[str, NDArray[np.float64]]
     work: Mapping[str, Mapping[str, int]]
+    notes: tuple[str, ...]
     ranking: Ranking
 
     @property
@@ -125,7 +127,14 @@ class Comparison:
 
 
 def measure(
-    strategy: SearchStrategy, index: Index, queries: Ragged, k: int, *, threads: int, repeats: int = 3, name: str = ""
+    strategy: SearchStrategy,
+    index: Index,
+    queries: Ragged | Queries,
+    k: int,
+    *,
+    threads: int,
+    repeats: int = 3,
+    name: str = "",
 ) -> Latency:
     """The latency of one strategy; see `compare`."""
     return compare({name or type(strategy).__name__: strategy}, index, queries, k, threads=threads, repeats=repeats).results[0]
@@ -134,7 +143,7 @@ def measure(
 def compare(
     strategies: Mapping[str, SearchStrategy],
     index: Index,
-    queries: Ragged,
+    queries: Ragged | Queries,
     k: int,
     *,
     threads: int,
@@ -143,7 +152,8 @@ def compare(
 ) -> Comparison:
     """Search for every query alone, `repeats` times with each strategy, in turns.
 
-    `queries`: token vectors `(n_tokens, dim)`, so encoding them is not part of the times. `warmup`: queries searched before
+    `queries`: token vectors `(n_tokens, dim)`, so encoding them is not part of the times; as `Queries` where a strategy needs
+    identifiers or texts. `warmup`: queries searched before
     anything is timed, which also loads libraries, builds what a strategy keeps beside the index and compiles kernels. Raises
     ValueError for nothing to measure or numbers below 1, RuntimeError when a repeat finds another ranking than the first.
     """
@@ -151,6 +161,8 @@ def compare(
         raise ValueError(f"nothing to measure: {len(strategies)} strategies and {len(queries)} queries")
     if repeats < 1 or warmup < 1:
         raise ValueError(f"repeats and warmup must be at least 1; given {repeats} and {warmup}")
+    if isinstance(queries, Ragged):
+        queries = Queries(queries, tuple(str(i) for i in range(len(queries))))
     runs = {name: _Run(name, strategy, index, queries, k) for name, strategy in strategies.items()}
     for run in runs.values():
         run.warm_up(1)  # before pinning, which reaches only what is loaded
@@ -182,21 +194,25 @@ def strategy_of(text: str) -> SearchStrategy:
 class _Run:
     """One strategy being measured: fills in times, query by query, repeat after repeat."""
 
-    def __init__(self, name: str, strategy: SearchStrategy, index: Index, queries: Ragged, k: int) -> None:
+    def __init__(self, name: str, strategy: SearchStrategy, index: Index, queries: Queries, k: int) -> None:
         self.name, self.strategy, self.index, self.k = name, strategy, index, k
-        self.queries = [queries.slice(i, i + 1) for i in range(len(queries))]
+        self.queries, self.ids = list(queries), queries.ids
         self.found: list[Ranking] = []
         self.traces: list[list[Trace]] = [[] for _ in self.queries]
         self.seconds: list[list[float]] = [[] for _ in self.queries]
 
     def warm_up(self, n: int) -> None:
         for query in self.queries[:n]:
-            self.strategy.search(self.index, query, self.k)
+            self._search(query, Trace())
+
+    def _search(self, query: Queries, trace: Trace) -> Ranking:
+        texts = query.texts
+        return self.strategy.search(self.index, query.vectors, self.k, query_ids=query.ids, query_texts=texts, trace=trace)
 
     def turn(self, places: range) -> None:
         for i in places:
             trace, start = Trace(), time.perf_counter()
-            ranking = self.strategy.search(self.index, self.queries[i], self.k, trace=trace)
+            ranking = self._search(self.queries[i], trace)
             self.seconds[i].append(time.perf_counter() - start)
             if len(self.found) == i:
                 self.found.append(ranking)
@@ -218,9 +234,9 @@ class _Run:
                 sums = work.setdefault(name, dict.fromkeys(counts, 0))
                 work[name] = {unit: sums[unit] + counts[unit] for unit in counts}
         results = [(ranking.positions, ranking.scores) for ranking in self.found]
-        query_ids = [str(i) for i in range(len(self.queries))]
-        ranking = Ranking.of(results, query_ids=query_ids, document_ids=self.index.document_ids)
-        return Latency(self.name, self.strategy, threads, 1e3 * np.array(self.seconds).T, stages, work, ranking)
+        ranking = Ranking.of(results, query_ids=self.ids, document_ids=self.index.document_ids)
+        notes = tuple(dict.fromkeys(note for trace in first for note in trace.notes))
+        return Latency(self.name, self.strategy, threads, 1e3 * np.array(self.seconds).T, stages, work, notes, ranking)
 
 
 def _figures(milliseconds: NDArray[np.float64]) -> dict[str, float]:

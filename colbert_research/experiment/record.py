@@ -66,9 +66,8 @@ class Record:
         """Metrics, milliseconds a query, bytes a token: one row a figure."""
         import pandas as pd
 
-        queries = max(1, int(self.dataset["queries"]))
         rows = [(name, f"{value:.4f}") for name, value in self.metrics.items()]
-        rows.append(("ms/query", f"{1e3 * self.measured['seconds']['search'] / queries:.2f}"))
+        rows += [(f"ms/query, {name}", f"{self.measured['query_ms'][name]:.2f}") for name in ("median", "p95")]
         rows.append(("code bytes/token", f"{self.index['code_bytes_per_token']}"))
         rows.append(("index bytes/token", f"{self.index['bytes']['total'] / self.index['tokens']:.1f}"))
         return pd.DataFrame(rows, columns=["figure", self.id]).set_index("figure")
@@ -117,6 +116,8 @@ def make_record(experiment: "Experiment") -> Record:
         measured={
             "seconds": {name: result.notes["seconds"] for name, result in results.items()},
             "search_stage_seconds": results["search"].notes["stage_seconds"],
+            "query_ms": results["search"].notes["query_ms"],
+            "threads": results["search"].notes["threads"],
             "search_notes": results["search"].notes["search_notes"],
             "peak_memory_bytes": max(int(result.notes["peak_memory_bytes"]) for result in results.values()),
             "cached": [name for name, result in results.items() if result.hit],

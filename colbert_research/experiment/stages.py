@@ -5,7 +5,6 @@ Bump a stage's version when its code would write other bytes from the same input
 
 import logging
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research import threads
 from colbert_research.artifacts import StageCache, StageResult, folder_bytes, read_json, write_json
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, TokenVectors, encode_to_folder, open_vectors
 from colbert_research.encoders.reduce import project
+from colbert_research.evaluation.timing import measure
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.index import Index, build_index
 from colbert_research.index.auxiliary import auxiliary_folder
@@ -30,9 +31,9 @@ from colbert_research.index.build import sample_rows
 from colbert_research.progress import progress
 from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 from colbert_research.ranking import Ranking
-from colbert_research.search import Trace
+from colbert_research.search import Queries
 
-VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 2}
+VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 3}
 CHUNK_ROWS = 65_536
 logger = logging.getLogger("colbert_research")
 
@@ -218,9 +219,10 @@ def index(
 def search(
     cache: StageCache, config: ExperimentConfig, collection: Collection, *, built: Stage, queries: Stage, reduced: Stage
 ) -> Stage:
-    """The ranking, `ranking.parquet`, and the work done, `work.json`. Notes: median seconds, in all and by stage of the search.
+    """The ranking, `ranking.parquet`, and the work done, `work.json`. Notes: seconds, in all and by stage; ms a query.
 
-    One warm-up query, then `repeats` searches, which must give identical rankings.
+    Queries are searched one after another, after a warm-up; each query's time is the median of `repeats` searches, which must
+    give identical rankings.
     """
     wanted = config.k + 1 if collection.exclude_self else config.k
 
@@ -231,24 +233,17 @@ def search(
         for auxiliary in config.search.auxiliaries():
             opened.auxiliary(auxiliary)
         auxiliary_seconds = time.perf_counter() - start
-        named = {"query_ids": collection.query_ids, "query_texts": collection.query_texts}
-        config.search.search(opened, vectors.slice(0, 1), wanted, **{name: column[:1] for name, column in named.items()})
-        rankings, traces, seconds = [], [], []
-        for _ in range(config.repeats):
-            trace, start = Trace(), time.perf_counter()
-            rankings.append(config.search.search(opened, vectors, wanted, trace=trace, **named))
-            seconds.append(time.perf_counter() - start)
-            traces.append(trace)
-        if any(not _same(ranking, rankings[0]) for ranking in rankings):
-            raise RuntimeError(f"{config.search!r} gave different rankings for the same queries; it is not deterministic")
-        ranking = rankings[0].without_self().truncate(config.k) if collection.exclude_self else rankings[0]
+        asked = Queries(vectors, tuple(collection.query_ids), tuple(collection.query_texts))
+        latency = measure(config.search, opened, asked, wanted, threads=threads.count(), repeats=config.repeats)
+        ranking = latency.ranking.without_self().truncate(config.k) if collection.exclude_self else latency.ranking
         ranking.to_parquet(folder / "ranking.parquet")
-        write_json(folder / "work.json", traces[0].work())
-        by_stage = {name: statistics.median(t.seconds()[name] for t in traces) for name in traces[0].stages}
+        write_json(folder / "work.json", latency.work)
         return {
-            "seconds": statistics.median(seconds),
-            "stage_seconds": by_stage,
-            "search_notes": list(dict.fromkeys(traces[0].notes)),
+            "seconds": float(latency.per_query.sum()) / 1e3,
+            "stage_seconds": {name: float(np.median(taken, axis=0).sum()) / 1e3 for name, taken in latency.stages.items()},
+            "query_ms": latency.figures(),
+            "threads": latency.threads,
+            "search_notes": list(latency.notes),
             "auxiliary_seconds": auxiliary_seconds,
             "auxiliary_bytes": sum(folder_bytes(auxiliary_folder(opened, a)) for a in config.search.auxiliaries()),
         }
@@ -274,7 +269,3 @@ def open_ranking(found: Stage, collection: Collection) -> Ranking:
 def work_of(found: StageResult) -> dict[str, Any]:
     """The counts that a search stage left."""
     return dict(read_json(found.path / "work.json"))
-
-
-def _same(one: Ranking, other: Ranking) -> bool:
-    return np.array_equal(one.positions, other.positions) and np.array_equal(one.scores, other.scores)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@100", "RR@10")) -> "pd.DataFrame":
     """Every finished record below `folder`, ordered by collection, width, pooling, codec and search.
 
-    `overlap@10` is with the record that scores all exact vectors of the same width exhaustively, where there is one.
+    `ms/query` and `p95`: median and 95th percentile over the queries. `overlap@10` is with the record that scores all exact
+    vectors of the same width exhaustively, where there is one.
     """
     import pandas as pd
 
@@ -22,24 +23,25 @@ def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@
     exact = {_space(record): path for path, record in found.items() if _is_reference(record)}
     rows = []
     for path, record in found.items():
-        queries = max(1, record.dataset["queries"])
         rows.append(
             {
                 "collection": record.dataset["name"],
+                "documents": record.dataset["documents"],
                 "dim": record.index["dim"],
                 "pooling": _pooling(record),
                 "codec": _codec(record),
                 "search": _search(record),
                 **{name: f"{record.metrics[name]:.4f}" for name in measures if name in record.metrics},
                 "overlap@10": f"{_overlap(path, exact[_space(record)]):.3f}" if _space(record) in exact else "",
-                "ms/query": f"{1e3 * record.measured['seconds']['search'] / queries:.1f}",
+                "ms/query": f"{record.measured['query_ms']['median']:.1f}",
+                "p95": f"{record.measured['query_ms']['p95']:.1f}",
                 "tokens/document": f"{record.index['tokens'] / max(1, record.dataset['documents']):.1f}",
                 "bytes/token": record.index["code_bytes_per_token"],
                 "record": record.id,
             }
         )
     return pd.DataFrame(rows).sort_values(
-        ["collection", "dim", "pooling", "codec", "search"], ascending=[True, False, True, True, True]
+        ["collection", "documents", "dim", "pooling", "codec", "search"], ascending=[True, True, False, True, True, True]
     )
 
 
