@@ -87,7 +87,7 @@ def test_no_pooling_is_no_stage_and_no_new_name(cache, folder):
 
 
 def test_a_name_none_that_an_axis_lacks():
-    with pytest.raises(ConfigError, match=r"unknown codec kind 'none'.*Valid: exact"):
+    with pytest.raises(ConfigError, match=r"unknown codec kind 'none'.*Valid: centroid, exact"):
         load_config(ExperimentConfig, TINY, "codec.kind=none")
 
 
