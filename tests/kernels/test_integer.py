@@ -9,11 +9,12 @@ import pytest
 
 from colbert_research import kernels, threads
 from colbert_research.kernels.cpu import simd
-from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
+from colbert_research.kernels.cpu.prepare import COPIED, LOOKED_UP, PACKED, decoder_of, integer_query
 from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 
 KINDS = [("residual", bits, centroids) for bits in (1, 2, 4, 8) for centroids in (0, 11)]
+KINDS += [("uniform", 8, centroids) for centroids in (0, 11)]
 KINDS += [("product", sub, centroids) for sub in (1, 2, 4, 8, 12) for centroids in (0, 11)]
 DIMS = (12, 48, 64, 96, 128, 384)
 LENGTHS = [7, 0, 1, 16, 33, 250, 3, 15, 17]
@@ -24,10 +25,9 @@ def tokens_of(kind: str, size: int, n_centroids: int, dim: int, seed: int = 0) -
     n = sum(LENGTHS)
     centroids = rng.standard_normal((n_centroids, dim)).astype(np.float32) if n_centroids else None
     table: ResidualTable | ProductTable
-    if kind == "residual":
-        table = ResidualTable(
-            rng.uniform(0.5, 2, dim).astype(np.float32), np.sort(rng.standard_normal(2**size)).astype(np.float32), centroids
-        )
+    if kind != "product":
+        levels = np.sort(rng.standard_normal(2**size)) if kind == "residual" else 0.1 * np.arange(2**size) - 3
+        table = ResidualTable(rng.uniform(0.5, 2, dim).astype(np.float32), levels.astype(np.float32), centroids)
         codes = rng.integers(0, 256, (n, table.packed_width)).astype(np.uint8)
     else:
         table = ProductTable(rng.standard_normal((dim // size, 256, size)).astype(np.float32), centroids)
@@ -91,6 +91,15 @@ def test_weights_fill_their_range_and_bytes_theirs(seed):
     assert not weights[7:].any()
     assert {decoder.table.min(), decoder.table.max()} == {0, 255}
     assert 2 * 63 * 255 < 2**15
+
+
+def test_levels_in_equal_steps_are_copied():
+    """A code whose bytes are its own numbers needs no table; one level apart from its place, and it does."""
+    levels = (0.1 * np.arange(256) - 3).astype(np.float32)
+    assert decoder_of(ResidualTable(np.ones(8, np.float32), levels)).kind == COPIED
+    levels[100] += 0.06
+    assert decoder_of(ResidualTable(np.ones(8, np.float32), levels)).kind == LOOKED_UP
+    assert decoder_of(ResidualTable(np.ones(8, np.float32), levels[:16])).kind == PACKED
 
 
 def test_a_query_of_zeros_scores_zero():

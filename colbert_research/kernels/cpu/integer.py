@@ -23,7 +23,7 @@ from colbert_research.kernels.cpu.memory import (
     store_u8,
 )
 from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.prepare import CODEWORDS, PACKED, Decoder, IntegerQuery
+from colbert_research.kernels.cpu.prepare import CODEWORDS, COPIED, PACKED, Decoder, IntegerQuery
 from colbert_research.kernels.cpu.simd import WIDTH, add, bits_of_bytes, floats_of, look_up, max_floats, multiply, spread_float
 from colbert_research.kernels.cpu.tiles import BLOCK, begin, block_dots, configuration, end
 from colbert_research.kernels.operands import CodedTokens, Places
@@ -43,12 +43,16 @@ def _decode(
     code: Any, kind: Any, width: Any, bits: Any, sub: Any, table: Any, plane: Any, stop: Any, spare: Any, out: Any
 ) -> None:
     """The bytes of one token; codes end before the address `stop`."""
-    if kind == PACKED:
+    if kind in (PACKED, COPIED):
         if code + width + WIDTH > stop:  # not to be read as whole vectors
             for i in range(width):
                 store_u8(spare + i, load_u8(code + i))
             code = spare
-        _unpack(code, width, bits, table, plane, out)
+        if kind == PACKED:
+            _unpack(code, width, bits, table, plane, out)
+        else:
+            for at in range(0, width, WIDTH):
+                store_bytes(out + at, load_bytes(code + at))
     elif kind == CODEWORDS:
         for part in range(width):
             word = table + (part * 256 + load_u8(code + part)) * sub

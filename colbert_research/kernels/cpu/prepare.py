@@ -20,7 +20,7 @@ from colbert_research.kernels.cpu.floats import products
 from colbert_research.kernels.cpu.simd import LANES, STEP_BLOCK, WIDTH
 from colbert_research.kernels.operands import ProductTable, ResidualTable
 
-PACKED, LOOKED_UP, CODEWORDS = 0, 1, 2
+PACKED, LOOKED_UP, CODEWORDS, COPIED = 0, 1, 2, 3
 GREATEST = 63  # of a query's integers: two products with bytes still fit 16 bits
 
 
@@ -28,7 +28,8 @@ GREATEST = 63  # of a query's integers: two products with bytes still fit 16 bit
 class Decoder:
     """How the bytes u of a token come out of its code.
 
-    `kind`: PACKED codes of `bits` looked up in 16 bytes; 8-bit codes LOOKED_UP in 256 bytes; CODEWORDS of `sub` bytes each.
+    `kind`: PACKED codes of `bits` looked up in 16 bytes; 8-bit codes LOOKED_UP in 256 bytes, or COPIED where their levels rise
+    in equal steps, so that u is the code; CODEWORDS of `sub` bytes each.
     `width`: bytes of a code. `places` `(dim,)`: where the byte of each dimension comes to lie; `length`: bytes in all, a
     multiple of four. `lowest`, `step` `(dim,)` float32.
     """
@@ -74,7 +75,8 @@ def _residual(table: ResidualTable) -> Decoder:
     per_byte, plane = 8 // bits, _up(width, 4)
     places = dimensions % per_byte * plane + dimensions // per_byte
     looked_up = np.tile(np.resize(bytes_of, 16), WIDTH // 16) if bits < 8 else bytes_of
-    kind = PACKED if bits < 8 else LOOKED_UP
+    equal_steps = bits == 8 and np.array_equal(bytes_of, np.arange(256))
+    kind = PACKED if bits < 8 else COPIED if equal_steps else LOOKED_UP
     scales = table.scales.astype(np.float64)
     return Decoder(kind, bits, width, 0, looked_up, places, per_byte * plane, _f32(scales * lowest), _f32(scales * step))
 
