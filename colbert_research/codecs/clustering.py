@@ -1,4 +1,4 @@
-"""Centroids: how many, from which tokens, and k-means by faiss, seeded."""
+"""Centroids: how many, from which tokens, by which method, and k-means by faiss, seeded."""
 
 import io
 from contextlib import redirect_stdout
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research import kernels
+from colbert_research.codecs.token_aware import token_aware
 from colbert_research.config import Config, ConfigError
 
 HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
@@ -17,12 +18,14 @@ HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
 class Clustering(Config):
     """How the centroids of a collection are made; codecs that agree in these settings share one clustering.
 
-    `centroids` by number or by the formula of PLAID; k-means of `iterations` on a sample.
+    `centroids` by number or by the formula of PLAID; k-means of `iterations` on a sample, of all tokens together or of the
+    tokens of each id (see `codecs.token_aware`).
     """
 
     centroids: int | Literal["plaid"] = Field("plaid", description="K, or the largest power of two <= 16 sqrt(tokens)")
     iterations: int = Field(4, ge=1)
     points_per_centroid: int = Field(64, ge=1, description="tokens sampled for k-means, for each centroid")
+    method: Literal["kmeans", "token_aware"] = "kmeans"
 
     def n_centroids(self, n_tokens: int) -> int:
         """K for a collection of `n_tokens`. Raises ConfigError when a number was asked for that the collection lacks."""
@@ -39,10 +42,29 @@ class Clustering(Config):
         """Tokens that `cluster` wants: `points_per_centroid` for each centroid."""
         return min(n_tokens, self.n_centroids(n_tokens) * self.points_per_centroid)
 
-    def cluster(self, sample: NDArray[np.float32], *, n_tokens: int, seed: int) -> NDArray[np.float32]:
-        """Centroids `(K, dim)` float32 of length one, from a sample `(n, dim)` less the tokens that `hold_out` keeps back."""
-        trained, _ = hold_out(sample, seed=seed)
-        return kmeans(trained, self.n_centroids(n_tokens), iterations=self.iterations, seed=seed)
+    def cluster(
+        self, sample: NDArray[np.float32], token_ids: NDArray[np.int32] | None = None, *, n_tokens: int, seed: int
+    ) -> NDArray[np.float32]:
+        """Centroids `(K, dim)` float32 of length one, from a sample `(n, dim)` less the tokens that `hold_out` keeps back.
+
+        `token_ids` `(n,)`: of the sample's tokens; k-means does without. Raises ConfigError where the method needs them.
+        """
+        sample, k = np.asarray(sample, np.float32), self.n_centroids(n_tokens)
+        trained, _ = _held_out(len(sample), seed=seed)
+        if self.method == "kmeans":
+            return kmeans(sample[trained], k, iterations=self.iterations, seed=seed)
+        if token_ids is None:
+            raise ConfigError(
+                "codec.method=token_aware needs the id of every token, but none were given: hand `token_ids` to `build_index` "
+                "or `cluster`, or choose method=kmeans"
+            )
+        if len(token_ids) != len(sample):
+            raise ValueError(f"{len(sample)} token vectors need as many token ids; given {len(token_ids)}")
+
+        def of_one_id(vectors: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+            return kmeans(vectors, n, iterations=self.iterations, seed=seed)
+
+        return token_aware(sample[trained], np.asarray(token_ids)[trained], k, of_one_id)
 
     def clustering(self) -> dict[str, Any]:
         """The settings that decide the centroids, without those of the codec that uses them."""
@@ -55,11 +77,17 @@ def hold_out(sample: NDArray[np.float32], *, seed: int) -> tuple[NDArray[np.floa
     Too small a sample to estimate quantiles from a twentieth of it is used for both.
     """
     sample = np.asarray(sample, np.float32)
-    held_out = min(int(HELD_OUT_SHARE * len(sample)), HELD_OUT_MOST)
+    trained, measured = _held_out(len(sample), seed=seed)
+    return sample[trained], sample[measured]
+
+
+def _held_out(n: int, *, seed: int) -> tuple[NDArray[np.int64] | slice, NDArray[np.int64] | slice]:
+    """Which of `n` rows `hold_out` gives to the one part and to the other."""
+    held_out = min(int(HELD_OUT_SHARE * n), HELD_OUT_MOST)
     if held_out < HELD_OUT_LEAST:
-        return sample, sample[:HELD_OUT_MOST]
-    order = np.random.default_rng(seed).permutation(len(sample))
-    return sample[np.sort(order[held_out:])], sample[np.sort(order[:held_out])]
+        return slice(None), slice(HELD_OUT_MOST)
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def centroid_id_type(n_centroids: int) -> np.dtype[Any]:
@@ -91,6 +119,8 @@ def kmeans(sample: NDArray[np.float32], k: int, *, iterations: int, seed: int) -
         raise ValueError(f"{k} centroids need at least as many token vectors; given {n}")
     if k == n:
         return _unit(sample)
+    if k == 1:
+        return _unit(sample.mean(axis=0, keepdims=True, dtype=np.float64))
     with redirect_stdout(io.StringIO()):  # faiss prints a line even when it is told not to
         return _unit(clustering.kmeans(k, _Sample(sample), niter=iterations, seed=seed, verbose=False))
 
@@ -120,6 +150,6 @@ class _Sample:
         return ids.astype(np.int64), np.zeros(n, np.float32), members @ self.vectors
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(norms > 0, norms, 1), np.float32)

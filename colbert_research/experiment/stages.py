@@ -26,7 +26,7 @@ from colbert_research.encoders.reduce import project
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.index import Index, build_index
 from colbert_research.index.auxiliary import auxiliary_folder
-from colbert_research.index.build import sample_rows
+from colbert_research.index.build import sample_rows, sampled
 from colbert_research.progress import progress
 from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 from colbert_research.ranking import Ranking
@@ -178,9 +178,10 @@ def cluster(cache: StageCache, config: ExperimentConfig, stored: Stage) -> Stage
         return None
 
     def compute(folder: Path) -> dict[str, Any]:
-        vectors = document_vectors(stored)
-        sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=config.seed)
-        centroids = codec.cluster(sample, n_tokens=vectors.n_rows, seed=config.seed)
+        vectors, token_ids = document_tokens(stored)
+        rows = sampled(vectors.n_rows, codec.sample_size(vectors.n_rows), seed=config.seed)
+        sample = np.asarray(vectors.values[rows], np.float32)
+        centroids = codec.cluster(sample, token_ids.values[rows], n_tokens=vectors.n_rows, seed=config.seed)
         np.save(folder / "centroids.npy", centroids)
         return {"tokens": len(sample), "centroids": len(centroids)}
 

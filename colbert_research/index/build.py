@@ -10,6 +10,7 @@ from pydantic import Field
 
 from colbert_research.artifacts import locked, sync_tree, write_json
 from colbert_research.codecs import save_codec
+from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import Config
 from colbert_research.data import Collection
 from colbert_research.index.documents import Document
@@ -39,17 +40,21 @@ def build_index(
     seed: int = 0,
     build: BuildConfig | None = None,
     centroids: NDArray[np.float32] | None = None,
+    token_ids: NDArray[np.int32] | None = None,
 ) -> Index:
     """Build an index of a collection's documents in the new folder `path`, and open it.
 
     `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config.
-    `centroids`: made before by `codec.cluster`, to be shared between codecs. The same inputs and seed give the same bytes.
+    `centroids`: made before by `codec.cluster`, to be shared between codecs. `token_ids` `(n_tokens,)`: of the tokens, for
+    codecs whose centroids are made by them. The same inputs and seed give the same bytes.
     A build that dies leaves no index; the next one starts anew in the same folder. Raises FileExistsError when `path` holds an
     index or files of somebody else, ValueError when documents and vectors do not match.
     """
     build, path = build or BuildConfig(), Path(path)
     if len(collection.document_ids) != len(vectors):
         raise ValueError(f"{len(collection.document_ids)} documents, but token vectors of {len(vectors)}")
+    if token_ids is not None and len(token_ids) != vectors.n_rows:
+        raise ValueError(f"{vectors.n_rows} token vectors, but {len(token_ids)} token ids")
     if vectors.n_rows == 0:
         raise ValueError("the documents have no token vectors; an index needs at least one")
     with locked(path.parent / f".{path.name}.lock"):
@@ -57,7 +62,10 @@ def build_index(
             raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
         _remove_unfinished(path)
         path.mkdir(parents=True)
-        sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=seed)
+        rows = sampled(vectors.n_rows, codec.sample_size(vectors.n_rows), seed=seed)
+        sample = np.asarray(vectors.values[rows], np.float32)
+        if centroids is None and token_ids is not None and isinstance(codec, Clustering):
+            centroids = codec.cluster(sample, token_ids[rows], n_tokens=vectors.n_rows, seed=seed)
         fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed, centroids=centroids)
         del sample
         save_codec(fitted, path / "codec")
@@ -101,7 +109,11 @@ def document_at(collection: Collection, i: int) -> Document:
 
 def sample_rows(vectors: Ragged, size: int, *, seed: int) -> NDArray[np.float32]:
     """A seeded sample of token vectors without replacement, `(size, dim)` float32, in the order of the collection."""
-    if size >= vectors.n_rows:
-        return np.array(vectors.values, dtype=np.float32)
-    rows = np.sort(np.random.default_rng(seed).choice(vectors.n_rows, size=size, replace=False))
-    return np.asarray(vectors.values[rows], np.float32)
+    return np.asarray(vectors.values[sampled(vectors.n_rows, size, seed=seed)], np.float32)
+
+
+def sampled(n: int, size: int, *, seed: int) -> NDArray[np.int64] | slice:
+    """Which of `n` rows are the sample: rising places, or all of them."""
+    if size >= n:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(n, size=size, replace=False))
