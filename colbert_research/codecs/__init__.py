@@ -1,18 +1,28 @@
 """Codecs: token vectors to compact codes and back. `CODECS` is the table of contents of the axis."""
 
 from colbert_research.codecs.base import Codec, CodecConfig, bytes_per_token, open_codec, save_codec
+from colbert_research.codecs.centroid import CentroidCodec, CentroidConfig
 from colbert_research.codecs.exact import ExactCodec, ExactConfig
+from colbert_research.codecs.product import ProductCodec, ProductConfig, ResidualProductConfig
 from colbert_research.codecs.registry import CODECS
 from colbert_research.codecs.residual import ResidualCodec, ResidualConfig
+from colbert_research.codecs.scalar import ScalarCodec, ScalarConfig
 
 __all__ = [
     "CODECS",
+    "CentroidCodec",
+    "CentroidConfig",
     "Codec",
     "CodecConfig",
     "ExactCodec",
     "ExactConfig",
+    "ProductCodec",
+    "ProductConfig",
     "ResidualCodec",
     "ResidualConfig",
+    "ResidualProductConfig",
+    "ScalarCodec",
+    "ScalarConfig",
     "bytes_per_token",
     "open_codec",
     "save_codec",

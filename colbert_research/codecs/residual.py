@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from colbert_research import kernels
 from colbert_research.codecs.base import inverse_norms
-from colbert_research.codecs.buckets import Buckets
+from colbert_research.codecs.buckets import Buckets, Levels
 from colbert_research.codecs.clustering import Clustering, centroid_id_type, hold_out
 from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits
 from colbert_research.ragged import Ragged, offsets_of
@@ -26,13 +26,13 @@ class ResidualConfig(Clustering):
     """`nbits` a dimension beside the nearest of some centroids.
 
     `buckets`: scaled by each dimension's own spread, or the same for all dimensions (ColBERTv2). `levels`: those of least
-    squared error, or quantiles (ColBERTv2).
+    squared error, quantiles (ColBERTv2), or in equal steps.
     """
 
     kind: Literal["residual"] = "residual"
     nbits: Literal[1, 2, 4, 8] = 4
     buckets: Literal["per_dimension", "global"] = "per_dimension"
-    levels: Literal["least_squares", "quantiles"] = "least_squares"
+    levels: Levels = "least_squares"
 
     def fit(
         self, sample: NDArray[np.float32], *, n_tokens: int, seed: int, centroids: NDArray[np.float32] | None = None

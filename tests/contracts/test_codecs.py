@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from colbert_research import kernels
-from colbert_research.codecs import CODECS, ExactConfig, ResidualCodec, ResidualConfig, open_codec, save_codec
+from colbert_research.codecs import (
+    CODECS,
+    CentroidConfig,
+    ExactConfig,
+    ProductConfig,
+    ResidualCodec,
+    ResidualConfig,
+    ResidualProductConfig,
+    ScalarConfig,
+    open_codec,
+    save_codec,
+)
 from colbert_research.codecs.base import bytes_per_token
 from colbert_research.codecs.buckets import Buckets
 from colbert_research.config import ConfigError
@@ -23,6 +34,17 @@ CASES = [
     *(ResidualConfig(nbits=bits, centroids=16, buckets="global") for bits in (1, 2, 4, 8)),
     *(ResidualConfig(nbits=bits, centroids="plaid", iterations=1) for bits in (1, 2, 4, 8)),
     ResidualConfig(nbits=2, centroids="plaid", iterations=1, buckets="global"),
+    ResidualConfig(nbits=8, centroids=16, levels="uniform"),
+    *(ScalarConfig(nbits=bits) for bits in (1, 2, 4, 8)),
+    *(ScalarConfig(nbits=bits, levels="quantiles") for bits in (1, 2, 8)),
+    ScalarConfig(nbits=1, buckets="per_dimension"),
+    ScalarConfig(nbits=4, buckets="per_dimension", levels="least_squares"),
+    ProductConfig(m=16),
+    ProductConfig(m=6, rotation="opq"),
+    ResidualProductConfig(m=8, centroids=16),
+    ResidualProductConfig(m=12, centroids=16, rotation="opq"),
+    CentroidConfig(centroids=16),
+    CentroidConfig(centroids="plaid", iterations=1),
 ]
 IDS = ["-".join(str(v) for v in c.model_dump().values()) for c in CASES]
 
@@ -41,6 +63,17 @@ def vectors() -> np.ndarray:
 
 
 def fit(config, vectors, seed=3):
+    """Fitted once for each config and collection."""
+    key = config.model_dump_json(), vectors.tobytes(), seed
+    if key not in FITTED:
+        FITTED[key] = fit_anew(config, vectors, seed)
+    return FITTED[key]
+
+
+FITTED: dict = {}
+
+
+def fit_anew(config, vectors, seed=3):
     return config.fit(vectors[: config.sample_size(len(vectors))], n_tokens=len(vectors), seed=seed)
 
 
@@ -73,11 +106,15 @@ class TestContract:
             lengths = np.linalg.norm(decoded, axis=1)
             # the stored inverse norm is a float16: half a unit in its last place, and float32 sums over the dimensions
             assert np.abs(lengths - 1).max() <= np.finfo(np.float16).eps + DIM * np.finfo(np.float32).eps
-            to_centroid = np.linalg.norm(codec.centroids[codec.encode(vectors)["centroid_ids"]] - vectors, axis=1).mean()
-            assert error(codec, vectors) < to_centroid
+            # better than the one vector that is nearest to all, and than the centroid alone where there is one
+            mean = vectors.mean(axis=0) / np.linalg.norm(vectors.mean(axis=0))
+            assert error(codec, vectors) < np.linalg.norm(mean - vectors, axis=1).mean()
+            if codec.centroids is not None and config.kind != "centroid":
+                nearest = codec.centroids[codec.encode(vectors)["centroid_ids"]]
+                assert error(codec, vectors) < np.linalg.norm(nearest - vectors, axis=1).mean()
 
     def test_deterministic(self, config, vectors):
-        one, two = fit(config, vectors), fit(config, vectors)
+        one, two = fit(config, vectors), fit_anew(config, vectors)
         for name, array in one.state().items():
             assert array.tobytes() == two.state()[name].tobytes()
         for name, array in one.encode(vectors).items():
@@ -129,11 +166,23 @@ class TestContract:
         expected = kernels.maxsim(queries, Ragged(codec.decode(codes), offsets), backend="reference")
         rounded = np.zeros(2)
         if hasattr(codec, "table"):  # scored in integers; the tokens' inverse norms may be above 1
-            rounded = np.array([worst_error(query, decoder_of(codec.table)) for query in queries])
+            rotation = getattr(codec, "rotation", None)
+            turned = queries if rotation is None else queries.map(lambda values: values @ rotation.T)
+            rounded = np.array([worst_error(query, decoder_of(codec.table)) for query in turned])
             rounded *= float(codes["inverse_norms"].max()) if "inverse_norms" in codes else 1
+        if config.kind == "centroid":  # scored in bytes, half a unit a query token
+            tables = [query @ codec.centroids.T for query in queries]
+            rounded = np.array([len(table) * (np.ptp(table) / 508) for table in tables])
         assert np.all(np.abs(scores - expected).max(axis=1) <= np.finfo(np.float32).eps * DIM * 7 * 2 + rounded)
         order = np.array([3, 1])
         assert np.array_equal(codec.maxsim(queries, codes, offsets, order), scores[:, order])
+
+    def test_queries_and_documents_without_tokens(self, config, vectors):
+        codec = fit(config, vectors)
+        queries = Ragged(vectors[:2], offsets_of([0, 2, 0]))
+        scores = codec.maxsim(queries, codec.encode(vectors[:3]), offsets_of([1, 0, 2]))
+        assert scores[[0, 2]].tolist() == [[0, 0, 0]] * 2
+        assert np.isneginf(scores[1]).tolist() == [False, True, False]
 
     @pytest.mark.parametrize("n", [1, 2, 50])
     def test_tiny_collections(self, config, n, tmp_path):
@@ -348,3 +397,20 @@ def test_a_codec_that_cannot_be_opened(toy, vectors, tmp_path, monkeypatch):
 def test_numbers_of_centroids_that_the_collection_lacks(centroids):
     with pytest.raises(ConfigError, match=f"codec.centroids={centroids}, but the collection has 50 tokens"):
         fit(ResidualConfig(centroids=centroids), clustered(50))
+
+
+@pytest.mark.parametrize("k", [2**8, 2**16, 2**16 + 1, 2**18])
+def test_centroids_by_the_thousands(k):
+    """From 2^8 to 2^18 centroids: ids of the right type, the right ones, and scores that are those of the decoded vectors."""
+    rng = np.random.default_rng(0)
+    centroids = rng.standard_normal((k, 8)).astype(np.float32)
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    codec = CentroidConfig(centroids=k).fit(centroids[:1], n_tokens=k, seed=0, centroids=centroids)
+    chosen = np.concatenate([[0, k - 1], rng.integers(0, k, 40)])
+    codes = codec.encode(centroids[chosen])
+    assert codes["centroid_ids"].dtype == codec.layout["centroid_ids"][0] == (np.uint16 if k <= 2**16 else np.int32)
+    assert np.array_equal(codec.decode(codes), centroids[chosen])
+    query = Ragged(centroids[chosen[:3]], offsets_of([3]))
+    scores = codec.maxsim(query, codes, offsets_of([42]))
+    # every query token finds itself: 3, less half a byte's unit each of scores from -1 to 1, and float32 rounding
+    assert abs(scores[0, 0] - 3) <= 3 * 2 / 508 + 3 * 8 * np.finfo(np.float32).eps
