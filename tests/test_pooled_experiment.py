@@ -158,3 +158,16 @@ def test_a_summary_compares_with_all_tokens(cache, folder, tmp_path):
     assert list(table["tokens/document"]) == ["5.0", "2.0"]
     assert table.loc["", "overlap@10"] == "1.000"
     assert float(table.loc["prune_random 4", "overlap@10"]) < 1
+
+
+def test_token_aware_centroids_are_made_of_the_tokens_that_are_left(cache, folder):
+    experiment = make(cache, folder, "pooling.kind=ward pooling.factor=2 codec.method=token_aware")
+    made = np.load(experiment.run("cluster").path / "centroids.npy")
+    vectors, token_ids = experiment.stored_documents
+    config = experiment.config
+    sample, ids = np.asarray(vectors.values, np.float32), np.asarray(token_ids.values)
+    assert np.array_equal(made, config.codec.cluster(sample, ids, n_tokens=len(sample), seed=config.seed))
+    plain = make(cache, folder, "pooling.kind=ward pooling.factor=2").run("cluster")
+    assert not np.array_equal(made, np.load(plain.path / "centroids.npy"))
+    experiment.run("search")
+    assert np.array_equal(experiment.index.codec.centroids, made)

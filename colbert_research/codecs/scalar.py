@@ -2,7 +2,7 @@
 
 8 bits is the int8 of vector databases; 1 bit in equal steps is the sign of each dimension, as in BPR (Yamada et al. 2021).
 ColBERTv2's controls (Santhanam et al. 2022, appendix B), which are as many bits without centroids, are
-`nbits=1 buckets=global levels=uniform` and `nbits=2 buckets=global levels=quantiles`.
+`nbits=1` and `nbits=2 levels=quantiles`.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,17 @@ SAMPLE = 50_000
 class ScalarConfig(Config):
     """`nbits` a dimension. `buckets` and `levels` as in `ResidualConfig`, here of the vectors instead of residuals.
 
+    With 8 bits the codes are closer to the vectors than a query is to its own integers in a compressed score, and those waste
+    least where all dimensions have one scale: `buckets=global` (overlap@10 on NFCorpus .991, per dimension .976). With 2 or 4
+    bits after an SVD projection, `per_dimension` is better (.944 instead of .920 with 4).
+
     A code of two levels that differ in sign alone (1 bit in equal steps) gives every vector the same length: no norm is stored,
     and a vector of zeros becomes one of length one.
     """
 
     kind: Literal["scalar"] = "scalar"
     nbits: Literal[1, 2, 4, 8] = 8
-    buckets: Literal["per_dimension", "global"] = "per_dimension"
+    buckets: Literal["per_dimension", "global"] = "global"
     levels: Levels = "uniform"
 
     def sample_size(self, n_tokens: int) -> int:

@@ -75,7 +75,9 @@ def balanced_rotation(sample: NDArray[np.float32], m: int) -> NDArray[np.float32
     """
     dim = sample.shape[1]
     variances, directions = np.linalg.eigh(np.cov(sample.astype(np.float64), rowvar=False, bias=True).reshape(dim, dim))
-    logs = np.log(np.maximum(variances, np.finfo(np.float64).tiny))
+    # relative to the least one, so that no logarithm is negative and every direction dealt counts as more
+    least = max(float(variances.max() * np.finfo(np.float32).eps), float(np.finfo(np.float64).tiny))
+    logs = np.log(np.maximum(variances, least) / least)
     dealt: list[list[int]] = [[] for _ in range(m)]
     for direction in np.argsort(-variances, kind="stable"):
         open_ones = [part for part in range(m) if len(dealt[part]) < dim // m]

@@ -5,6 +5,9 @@ so that rare and varied tokens are not drowned by frequent ones, and clustering 
 There, a token is assigned among the centroids of its own id, and rare ids get one or two centroids each. Here, ids whose share
 comes to less than one centroid are clustered together as if they were one id, so that any number of centroids will do; and a
 codec assigns a token to the nearest of all centroids, because that is what search supposes.
+
+It trades closeness for time: with 16384 centroids on NFCorpus (13115 ids) it took 4 seconds where k-means took 43, for a mean
+cosine with the centroid of .858 instead of .882. The paper has 2^18 to 2^22 centroids, ten to a hundred and fifty for each id.
 """
 
 from collections.abc import Callable

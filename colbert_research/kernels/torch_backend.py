@@ -18,6 +18,7 @@ from colbert_research.ragged import Ragged, offsets_of
 
 BLOCK_ROWS = 2048
 BLOCK_COLUMNS = 1024
+BLOCK_PRODUCTS = 2**26  # of vectors with centroids: 256 MiB, however many centroids there are
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
@@ -56,9 +57,10 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     """See `kernels.assign`."""
     table = _tensor(centroids).T
     ids = np.empty(len(vectors), np.int32)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        block = _tensor(vectors[start : start + BLOCK_ROWS])
-        ids[start : start + BLOCK_ROWS] = (block @ table).argmax(dim=1).numpy()
+    rows = max(1, min(BLOCK_ROWS, BLOCK_PRODUCTS // max(1, len(centroids))))
+    for start in range(0, len(vectors), rows):
+        block = _tensor(vectors[start : start + rows])
+        ids[start : start + rows] = (block @ table).argmax(dim=1).numpy()
     return ids
 
 

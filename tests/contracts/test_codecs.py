@@ -36,9 +36,9 @@ CASES = [
     ResidualConfig(nbits=2, centroids="plaid", iterations=1, buckets="global"),
     ResidualConfig(nbits=8, centroids=16, levels="uniform"),
     *(ScalarConfig(nbits=bits) for bits in (1, 2, 4, 8)),
-    *(ScalarConfig(nbits=bits, buckets="global", levels="quantiles") for bits in (1, 2, 8)),
-    ScalarConfig(nbits=1, buckets="global"),
-    ScalarConfig(nbits=4, levels="least_squares"),
+    *(ScalarConfig(nbits=bits, levels="quantiles") for bits in (1, 2, 8)),
+    ScalarConfig(nbits=1, buckets="per_dimension"),
+    ScalarConfig(nbits=4, buckets="per_dimension", levels="least_squares"),
     ProductConfig(m=16),
     ProductConfig(m=6, rotation="opq"),
     ResidualProductConfig(m=8, centroids=16),
@@ -176,6 +176,13 @@ class TestContract:
         assert np.all(np.abs(scores - expected).max(axis=1) <= np.finfo(np.float32).eps * DIM * 7 * 2 + rounded)
         order = np.array([3, 1])
         assert np.array_equal(codec.maxsim(queries, codes, offsets, order), scores[:, order])
+
+    def test_queries_and_documents_without_tokens(self, config, vectors):
+        codec = fit(config, vectors)
+        queries = Ragged(vectors[:2], offsets_of([0, 2, 0]))
+        scores = codec.maxsim(queries, codec.encode(vectors[:3]), offsets_of([1, 0, 2]))
+        assert scores[[0, 2]].tolist() == [[0, 0, 0]] * 2
+        assert np.isneginf(scores[1]).tolist() == [False, True, False]
 
     @pytest.mark.parametrize("n", [1, 2, 50])
     def test_tiny_collections(self, config, n, tmp_path):
@@ -390,3 +397,20 @@ def test_a_codec_that_cannot_be_opened(toy, vectors, tmp_path, monkeypatch):
 def test_numbers_of_centroids_that_the_collection_lacks(centroids):
     with pytest.raises(ConfigError, match=f"codec.centroids={centroids}, but the collection has 50 tokens"):
         fit(ResidualConfig(centroids=centroids), clustered(50))
+
+
+@pytest.mark.parametrize("k", [2**8, 2**16, 2**16 + 1, 2**18])
+def test_centroids_by_the_thousands(k):
+    """From 2^8 to 2^18 centroids: ids of the right type, the right ones, and scores that are those of the decoded vectors."""
+    rng = np.random.default_rng(0)
+    centroids = rng.standard_normal((k, 8)).astype(np.float32)
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    codec = CentroidConfig(centroids=k).fit(centroids[:1], n_tokens=k, seed=0, centroids=centroids)
+    chosen = np.concatenate([[0, k - 1], rng.integers(0, k, 40)])
+    codes = codec.encode(centroids[chosen])
+    assert codes["centroid_ids"].dtype == codec.layout["centroid_ids"][0] == (np.uint16 if k <= 2**16 else np.int32)
+    assert np.array_equal(codec.decode(codes), centroids[chosen])
+    query = Ragged(centroids[chosen[:3]], offsets_of([3]))
+    scores = codec.maxsim(query, codes, offsets_of([42]))
+    # every query token finds itself: 3, less half a byte's unit each of scores from -1 to 1, and float32 rounding
+    assert abs(scores[0, 0] - 3) <= 3 * 2 / 508 + 3 * 8 * np.finfo(np.float32).eps

@@ -140,7 +140,8 @@ def test_every_tier_gives_the_same_numbers(tier, tmp_path):
     eps = np.finfo(np.float32).eps * 128 * 128 * 9
     for name in ("residual", "product"):  # the table of centroids is made of float products
         assert np.abs(found[name] - scope[name]).max() <= eps
-    assert np.array_equal(found["bare"], scope["bare"])
+    for name in ("bare", "copied"):
+        assert np.array_equal(found[name], scope[name])
     assert np.abs(found["floats"] - scope["floats"]).max() <= eps
 
 
@@ -164,12 +165,15 @@ words = rng.standard_normal((32, 256, 4)).astype(np.float32)
 tokens = CodedTokens(ResidualTable(scales, levels, centroids), packed, offsets, ids, norms)
 residual = kernels.maxsim_codes(query, tokens, backend="cpu")
 bare = kernels.maxsim_codes(query, CodedTokens(ResidualTable(scales, levels), packed, offsets), backend="cpu")
+whole = rng.integers(0, 256, (63, 128)).astype(np.uint8)
+equal_steps = ResidualTable(scales, (0.1 * np.arange(256) - 3).astype(np.float32))
+copied = kernels.maxsim_codes(query, CodedTokens(equal_steps, whole, offsets), backend="cpu")
 tokens = CodedTokens(ProductTable(words, centroids), packed[:, :32], offsets, ids, norms)
 product = kernels.maxsim_codes(query, tokens, backend="cpu")
 floats = kernels.maxsim(query, Ragged(rng.standard_normal((63, 128)).astype(np.float32), offsets), backend="cpu")
 interaction = kernels.centroid_interaction(rng.uniform(-1, 1, (9, 13)).astype(np.float32), Ragged(ids, offsets), backend="cpu")
 # save
-found = dict(residual=residual, bare=bare, product=product, floats=floats, interaction=interaction)
+found = dict(residual=residual, bare=bare, copied=copied, product=product, floats=floats, interaction=interaction)
 np.savez(os.environ["OUT"], tier=simd.TIER, **found)
 """
 

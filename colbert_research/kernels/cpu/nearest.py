@@ -13,6 +13,7 @@ from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_f
 
 ROWS = 256  # vectors that one pass over all centroids is for
 BLOCK = 8
+COUNTED = 15  # limits that are all compared with, many values at once; more are searched
 
 
 @compiled
@@ -86,6 +87,18 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
 @compiled
 def _bucket_numbers(values: Any, scales: Any, limits: Any, low: Any, high: Any, numbers: Any) -> None:
     for row in range(low, high):
+        if limits.shape[0] > COUNTED:
+            for d in range(values.shape[1]):
+                value = values[row, d] / scales[d]
+                first, left = 0, limits.shape[0]
+                while left > 0:
+                    half = left // 2
+                    if value > limits[first + half]:
+                        first, left = first + half + 1, left - half - 1
+                    else:
+                        left = half
+                numbers[row, d] = first
+            continue
         for d in range(values.shape[1]):
             numbers[row, d] = 0
         for i in range(limits.shape[0]):
