@@ -10,6 +10,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 |---|---|
 | `maxsim` | for each query and document, the sum over query tokens of the best dot product with a document token |
 | `maxsim_codes` | the same over codes: centroid plus quantised residual or codewords, times the stored inverse norm |
+| `token_maxima` | for each document and query token, the best score among chosen tokens that this query token wants |
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
 | `topk` | the best documents by score descending, then position ascending |
 | `assign` | the nearest centroid of each vector by dot product |
@@ -52,6 +53,38 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, b
     """
     _same_width(queries, tokens.table.dim)
     return _backend(backend).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
+
+
+def token_maxima(
+    query: NDArray[np.float32],
+    tokens: CodedTokens,
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    n_places: int,
+    wanted: NDArray[np.bool_],
+    *,
+    backend: str = "auto",
+) -> NDArray[np.float32]:
+    """The best scores among some tokens, document by document, before any sum: `(n_places, n_query_tokens)` float32.
+
+    `query` `(n_query_tokens, dim)`, at least one token. `rows` `(n,)`: which of the `tokens`; `places` `(n,)`: whose token each
+    is, below `n_places`. `wanted` `(K, n_query_tokens)` bool: a token counts only for the query tokens that want its centroid;
+    minus infinity where none does. Scores are those of `maxsim_codes`. Raises ValueError for tables without centroids or a
+    `wanted` of another shape, IndexError for rows or places outside.
+    Sources: WARP (Scheerer et al. 2025), decompression and reduction; EMVB (Nardini et al. 2024), the terms scored late.
+    """
+    query = np.asarray(query, np.float32)
+    _same_width(Ragged(query, np.array([0, len(query)])), tokens.table.dim)
+    if tokens.table.centroids is None or tokens.centroid_ids is None:
+        raise ValueError("token_maxima chooses tokens by their centroids; these codes have none, give codes that do")
+    expected = (len(tokens.table.centroids), len(query))
+    if wanted.shape != expected:
+        raise ValueError(f"wanted must tell for {expected[0]} centroids and {expected[1]} query tokens; given {wanted.shape}")
+    rows, places = _checked(rows, len(tokens.codes)), _checked(places, n_places)
+    assert rows is not None and places is not None  # noqa: PT018
+    if len(rows) != len(places):
+        raise ValueError(f"each row has one place; given {len(rows)} rows and {len(places)} places")
+    return _backend(backend).token_maxima(query, tokens, rows, places, n_places, wanted)
 
 
 def centroid_interaction(

@@ -8,12 +8,14 @@ from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
+from colbert_research.search.imputation import IMPUTATIONS
 from colbert_research.search.ladr import Ladr
 from colbert_research.search.muvera import Muvera
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.rerank import Rerank
 from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.trace import Trace
+from colbert_research.search.warp import Warp
 
 STRATEGIES: dict[str, type[Config]] = {
     "exhaustive": Exhaustive,
@@ -26,12 +28,14 @@ STRATEGIES: dict[str, type[Config]] = {
     "muvera": Muvera,
     "rerank": Rerank,
     "ladr": Ladr,
+    "warp": Warp,
 }
 
 __all__ = [
     "ANNS",
     "FIRST_STAGES",
     "GRAPHS",
+    "IMPUTATIONS",
     "STRATEGIES",
     "Auto",
     "Exhaustive",
@@ -46,4 +50,5 @@ __all__ = [
     "StanfordPlaid",
     "TokenAnn",
     "Trace",
+    "Warp",
 ]
