@@ -81,7 +81,7 @@ def token_maxima(
     if wanted.shape != expected:
         raise ValueError(f"wanted must tell for {expected[0]} centroids and {expected[1]} query tokens; given {wanted.shape}")
     rows, places = _checked(rows, len(tokens.codes)), _checked(places, n_places)
-    assert rows is not None and places is not None  # noqa: PT018
+    assert rows is not None and places is not None
     if len(rows) != len(places):
         raise ValueError(f"each row has one place; given {len(rows)} rows and {len(places)} places")
     return _backend(backend).token_maxima(query, tokens, rows, places, n_places, wanted)
@@ -162,7 +162,7 @@ def _checked(only: Places, n: int) -> Places:
     """Places as int64; raises IndexError for one outside the `n` documents (a compiled kernel would read foreign memory)."""
     if only is None:
         return None
-    only = np.asarray(only, np.int64)
+    only = np.ascontiguousarray(only, np.int64)
     if only.size and not 0 <= only.min() <= only.max() < n:
         raise IndexError(f"places must lie between 0 and {n - 1}; given {only.min()} to {only.max()}")
     return only

@@ -15,7 +15,16 @@ from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-__all__ = ["assign", "bucket_numbers", "centroid_interaction", "dot_products", "maxsim", "maxsim_codes", "token_maxima", "union"]
+__all__ = [
+    "assign",
+    "bucket_numbers",
+    "centroid_interaction",
+    "dot_products",
+    "maxsim",
+    "maxsim_codes",
+    "token_maxima",
+    "union",
+]
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:

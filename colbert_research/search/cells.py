@@ -14,7 +14,9 @@ from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import item_of_row, offsets_of, rows_of
 from colbert_research.search.decoded import token_offsets
 
-NO_CENTROIDS = "{} needs an index whose codec has centroids and codes that are scored as they are, such as residual; this has {!r}"
+NO_CENTROIDS = (
+    "{} needs an index whose codec has centroids and codes that are scored as they are, such as residual; this has {!r}"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,9 +59,7 @@ class Warp(SearchStrategy):
         if subset is not None and is_few(index, subset, self.exact_subset):
             return score_all(index, queries, k, subset, trace)
         cells = index.auxiliary(self.auxiliaries()[0])
-        return [
-            self._one(index, cells, turned(index.codec, query.vectors.values), k, subset, trace) for query in queries
-        ]
+        return [self._one(index, cells, turned(index.codec, query.vectors.values), k, subset, trace) for query in queries]
 
     def _one(
         self,
