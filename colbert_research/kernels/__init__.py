@@ -80,8 +80,7 @@ def token_maxima(
     expected = (len(tokens.table.centroids), len(query))
     if wanted.shape != expected:
         raise ValueError(f"wanted must tell for {expected[0]} centroids and {expected[1]} query tokens; given {wanted.shape}")
-    rows, places = _checked(rows, len(tokens.codes)), _checked(places, n_places)
-    assert rows is not None and places is not None
+    rows, places = _inside(rows, len(tokens.codes)), _inside(places, n_places)
     if len(rows) != len(places):
         raise ValueError(f"each row has one place; given {len(rows)} rows and {len(places)} places")
     return _backend(backend).token_maxima(query, tokens, rows, places, n_places, wanted)
@@ -159,13 +158,15 @@ def _same_width(queries: Ragged, dim: int) -> None:
 
 
 def _checked(only: Places, n: int) -> Places:
-    """Places as int64; raises IndexError for one outside the `n` documents (a compiled kernel would read foreign memory)."""
-    if only is None:
-        return None
-    only = np.ascontiguousarray(only, np.int64)
-    if only.size and not 0 <= only.min() <= only.max() < n:
-        raise IndexError(f"places must lie between 0 and {n - 1}; given {only.min()} to {only.max()}")
-    return only
+    return None if only is None else _inside(only, n)
+
+
+def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Places as contiguous int64; raises IndexError for one outside (a compiled kernel would read foreign memory)."""
+    places = np.ascontiguousarray(places, np.int64)
+    if places.size and not 0 <= places.min() <= places.max() < n:
+        raise IndexError(f"places must lie between 0 and {n - 1}; given {places.min()} to {places.max()}")
+    return places
 
 
 @lru_cache
