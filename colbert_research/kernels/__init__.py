@@ -12,6 +12,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `maxsim_codes` | the same over codes: centroid plus quantised residual or codewords, times the stored inverse norm |
 | `token_maxima` | for each document and query token, the best score among chosen tokens that this query token wants |
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
+| `coverage` | how many query tokens each document covers, from one bit a query token for each centroid |
 | `topk` | the best documents by score descending, then position ascending |
 | `assign` | the nearest centroid of each vector by dot product |
 | `bucket_numbers` | the bucket of each value, for scalar quantisation |
@@ -101,6 +102,15 @@ def centroid_interaction(
     infinity. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3, equations 3 to 5.
     """
     return _backend(backend).centroid_interaction(scores, tokens, kept, _checked(only, len(tokens)))
+
+
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.int64]:
+    """The number of bits that are set in the mask of any of a document's tokens: `(n_documents,)` int64.
+
+    `masks` `(K, words)` uint64: of each centroid, one bit a query token. `tokens`: centroid ids of each document's tokens.
+    Source: EMVB (Nardini et al. 2024), the pre-filter of bit vectors.
+    """
+    return _backend(backend).coverage(masks, tokens, _checked(only, len(tokens)))
 
 
 def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -71,6 +71,13 @@ def centroid_interaction(
     return totals.astype(np.float32)
 
 
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places = None) -> NDArray[np.int64]:
+    """See `kernels.coverage`."""
+    tokens = tokens if only is None else tokens.take(only)
+    covered = [np.bitwise_or.reduce(masks[np.asarray(ids, np.int64)], axis=0) for ids in tokens]
+    return np.array([sum(int(word).bit_count() for word in words) for words in covered], np.int64)
+
+
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
     """See `kernels.assign`."""
     similarities = np.asarray(vectors, np.float64) @ np.asarray(centroids, np.float64).T

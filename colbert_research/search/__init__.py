@@ -5,6 +5,7 @@ from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import Queries, SearchStrategy
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
+from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
@@ -29,6 +30,7 @@ STRATEGIES: dict[str, type[Config]] = {
     "rerank": Rerank,
     "ladr": Ladr,
     "warp": Warp,
+    "emvb": Emvb,
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "IMPUTATIONS",
     "STRATEGIES",
     "Auto",
+    "Emvb",
     "Exhaustive",
     "FastPlaid",
     "Ladr",

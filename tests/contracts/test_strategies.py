@@ -15,6 +15,7 @@ from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import (
     STRATEGIES,
     Auto,
+    Emvb,
     Exhaustive,
     FastPlaid,
     Ladr,
@@ -58,8 +59,13 @@ CASES = [
     (Warp(nprobe=4, exact_subset=20), "residual-4"),
     (Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20), "residual-1"),
     *((Warp(nprobe=3, imputation=rule, exact_subset=20), "residual-4") for rule in ("none", "constant", "mean")),
+    (Emvb(ncells=3, n_filtered=40, n_exact=20), "residual-4"),
+    (
+        Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold={"quantile": 0.6}),
+        "residual-1",
+    ),
 ]
-OWN_SCORES = {"warp"}
+OWN_SCORES = {"warp", "emvb"}
 """Strategies whose scores are MaxSim only when they are opened widest; their own tests say what they are otherwise."""
 IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
 
