@@ -13,6 +13,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `token_maxima` | for each document and query token, the best score among chosen tokens that this query token wants |
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
 | `coverage` | how many query tokens each document covers, from one bit a query token for each centroid |
+| `centroid_maxima` | centroid interaction before its sum over the query's tokens, in float32 |
 | `topk` | the best documents by score descending, then position ascending |
 | `assign` | the nearest centroid of each vector by dot product |
 | `bucket_numbers` | the bucket of each value, for scalar quantisation |
@@ -111,6 +112,16 @@ def coverage(masks: NDArray[np.uint64], tokens: Ragged, *, only: Places = None, 
     Source: EMVB (Nardini et al. 2024), the pre-filter of bit vectors.
     """
     return _backend(backend).coverage(masks, tokens, _checked(only, len(tokens)))
+
+
+def centroid_maxima(
+    scores: NDArray[np.float32], tokens: Ragged, *, only: Places = None, backend: str = "auto"
+) -> NDArray[np.float32]:
+    """The best centroid of each document for each query token: `(n_documents, n_query_tokens)` float32, from a table of scores.
+
+    `scores` and `tokens` as for `centroid_interaction`. A document without tokens has minus infinity.
+    """
+    return _backend(backend).centroid_maxima(scores, tokens, _checked(only, len(tokens)))
 
 
 def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu import floats, integer
 from colbert_research.kernels.cpu.chosen import token_maxima
-from colbert_research.kernels.cpu.coverage import coverage
+from colbert_research.kernels.cpu.coverage import centroid_maxima, coverage
 from colbert_research.kernels.cpu.interaction import centroid_interaction, union
 from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
@@ -20,6 +20,7 @@ __all__ = [
     "assign",
     "bucket_numbers",
     "centroid_interaction",
+    "centroid_maxima",
     "coverage",
     "dot_products",
     "maxsim",

@@ -78,6 +78,13 @@ def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places = None) -> 
     return np.array([sum(int(word).bit_count() for word in words) for words in covered], np.int64)
 
 
+def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places = None) -> NDArray[np.float32]:
+    """See `kernels.centroid_maxima`; maxima are exact in any type."""
+    tokens = tokens if only is None else tokens.take(only)
+    maxima = [scores[:, np.asarray(ids, np.int64)].max(axis=1, initial=-np.inf) for ids in tokens]
+    return np.array(maxima, np.float32).reshape(len(tokens), len(scores))
+
+
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
     """See `kernels.assign`."""
     similarities = np.asarray(vectors, np.float64) @ np.asarray(centroids, np.float64).T

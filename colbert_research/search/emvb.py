@@ -159,26 +159,10 @@ def _filtered(
             kept = of_token > 0
             tokens = coded_tokens(index.codec, segment.codes, segment.offsets)
             found = kernels.token_maxima(query, tokens, rows[kept], places[kept], len(local), wanted)
-            maxima[place] = _standing_in(found, scores, ids, places)
+            stand_in = kernels.centroid_maxima(scores, Ragged(segment.codes["centroid_ids"], segment.offsets), only=local)
+            maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored, terms = scored + int(of_token.sum()), terms + len(rows) * len(query)
             count.tokens += int(kept.sum())
             count.bytes += int(kept.sum()) * bytes_per_token(index.codec)
         count.documents += len(positions)
     return sums_in_order(maxima), (scored, terms)
-
-
-def _standing_in(
-    maxima: NDArray[np.float32], scores: NDArray[np.float32], ids: NDArray[np.generic], places: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Maxima `(n_documents, n_query_tokens)` with the best centroid score where they are minus infinity.
-
-    `ids`, `places`: centroid and document of every token, the documents rising and none without a token.
-    """
-    missing = np.isneginf(maxima)
-    lacking = missing.any(axis=1)
-    if not lacking.any():
-        return maxima
-    theirs = lacking[places]
-    starts = np.flatnonzero(np.diff(places[theirs], prepend=-1))
-    maxima[lacking] = np.where(missing[lacking], np.maximum.reduceat(scores.T[ids[theirs]], starts, axis=0), maxima[lacking])
-    return maxima

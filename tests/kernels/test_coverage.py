@@ -1,4 +1,4 @@
-"""Bits of bit vectors, counted by Python's sets."""
+"""Documents by their centroids: bits counted by Python's sets, best scores by its `max`."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,22 @@ def test_covered_query_tokens(backend, documents, n_tokens, dtype, seed):
     assert kernels.coverage(masks, ids, backend=backend).tolist() == expected
     order = np.arange(len(documents))[::-1]
     assert kernels.coverage(masks, ids, only=order, backend=backend).tolist() == expected[::-1]
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@settings(max_examples=25, deadline=None)
+@given(
+    documents=st.lists(st.lists(st.integers(0, 8), max_size=6), max_size=8),
+    n_tokens=st.sampled_from([1, 15, 16, 17, 40]),
+    dtype=st.sampled_from([np.uint16, np.int32]),
+)
+def test_best_centroids(backend, documents, n_tokens, dtype):
+    scores = np.random.default_rng(n_tokens).standard_normal((n_tokens, 9)).astype(np.float32)
+    ids = Ragged(np.array([c for d in documents for c in d], dtype), offsets_of([len(d) for d in documents]))
+    expected = [[max((row[c] for c in d), default=-np.inf) for row in scores.tolist()] for d in documents]
+    assert kernels.centroid_maxima(scores, ids, backend=backend).tolist() == expected
+    order = np.arange(len(documents))[::-1]
+    assert kernels.centroid_maxima(scores, ids, only=order, backend=backend).tolist() == expected[::-1]
 
 
 def test_places_outside_are_refused():
