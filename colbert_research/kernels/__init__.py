@@ -10,7 +10,10 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 |---|---|
 | `maxsim` | for each query and document, the sum over query tokens of the best dot product with a document token |
 | `maxsim_codes` | the same over codes: centroid plus quantised residual or codewords, times the stored inverse norm |
+| `token_maxima` | for each document and query token, the best score among chosen tokens that this query token wants |
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
+| `coverage` | how many query tokens each document covers, from one bit a query token for each centroid |
+| `centroid_maxima` | centroid interaction before its sum over the query's tokens, in float32 |
 | `topk` | the best documents by score descending, then position ascending |
 | `assign` | the nearest centroid of each vector by dot product |
 | `bucket_numbers` | the bucket of each value, for scalar quantisation |
@@ -54,6 +57,37 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, b
     return _backend(backend).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
 
 
+def token_maxima(
+    query: NDArray[np.float32],
+    tokens: CodedTokens,
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    n_places: int,
+    wanted: NDArray[np.bool_],
+    *,
+    backend: str = "auto",
+) -> NDArray[np.float32]:
+    """The best scores among some tokens, document by document, before any sum: `(n_places, n_query_tokens)` float32.
+
+    `query` `(n_query_tokens, dim)`, at least one token. `rows` `(n,)`: which of the `tokens`; `places` `(n,)`: whose token each
+    is, below `n_places`. `wanted` `(K, n_query_tokens)` bool: a token counts only for the query tokens that want its centroid;
+    minus infinity where none does. Scores are those of `maxsim_codes`. Raises ValueError for tables without centroids or a
+    `wanted` of another shape, IndexError for rows or places outside.
+    Sources: WARP (Scheerer et al. 2025), decompression and reduction; EMVB (Nardini et al. 2024), the terms scored late.
+    """
+    query = np.asarray(query, np.float32)
+    _same_width(Ragged(query, np.array([0, len(query)])), tokens.table.dim)
+    if tokens.table.centroids is None or tokens.centroid_ids is None:
+        raise ValueError("token_maxima chooses tokens by their centroids; these codes have none, give codes that do")
+    expected = (len(tokens.table.centroids), len(query))
+    if wanted.shape != expected:
+        raise ValueError(f"wanted must tell for {expected[0]} centroids and {expected[1]} query tokens; given {wanted.shape}")
+    rows, places = _inside(rows, len(tokens.codes)), _inside(places, n_places)
+    if len(rows) != len(places):
+        raise ValueError(f"each row has one place; given {len(rows)} rows and {len(places)} places")
+    return _backend(backend).token_maxima(query, tokens, rows, places, n_places, wanted)
+
+
 def centroid_interaction(
     scores: NDArray[np.float32],
     tokens: Ragged,
@@ -69,6 +103,25 @@ def centroid_interaction(
     infinity. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3, equations 3 to 5.
     """
     return _backend(backend).centroid_interaction(scores, tokens, kept, _checked(only, len(tokens)))
+
+
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.int64]:
+    """The number of bits that are set in the mask of any of a document's tokens: `(n_documents,)` int64.
+
+    `masks` `(K, words)` uint64: of each centroid, one bit a query token. `tokens`: centroid ids of each document's tokens.
+    Source: EMVB (Nardini et al. 2024), the pre-filter of bit vectors.
+    """
+    return _backend(backend).coverage(masks, tokens, _checked(only, len(tokens)))
+
+
+def centroid_maxima(
+    scores: NDArray[np.float32], tokens: Ragged, *, only: Places = None, backend: str = "auto"
+) -> NDArray[np.float32]:
+    """The best centroid of each document for each query token: `(n_documents, n_query_tokens)` float32, from a table of scores.
+
+    `scores` and `tokens` as for `centroid_interaction`. A document without tokens has minus infinity.
+    """
+    return _backend(backend).centroid_maxima(scores, tokens, _checked(only, len(tokens)))
 
 
 def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -126,13 +179,15 @@ def _same_width(queries: Ragged, dim: int) -> None:
 
 
 def _checked(only: Places, n: int) -> Places:
-    """Places as int64; raises IndexError for one outside the `n` documents (a compiled kernel would read foreign memory)."""
-    if only is None:
-        return None
-    only = np.asarray(only, np.int64)
-    if only.size and not 0 <= only.min() <= only.max() < n:
-        raise IndexError(f"places must lie between 0 and {n - 1}; given {only.min()} to {only.max()}")
-    return only
+    return None if only is None else _inside(only, n)
+
+
+def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Places as contiguous int64; raises IndexError for one outside (a compiled kernel would read foreign memory)."""
+    places = np.ascontiguousarray(places, np.int64)
+    if places.size and not 0 <= places.min() <= places.max() < n:
+        raise IndexError(f"places must lie between 0 and {n - 1}; given {places.min()} to {places.max()}")
+    return places
 
 
 @lru_cache

@@ -8,13 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu import floats, integer
+from colbert_research.kernels.cpu.chosen import token_maxima
+from colbert_research.kernels.cpu.coverage import centroid_maxima, coverage
 from colbert_research.kernels.cpu.interaction import centroid_interaction, union
 from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-__all__ = ["assign", "bucket_numbers", "centroid_interaction", "dot_products", "maxsim", "maxsim_codes", "union"]
+__all__ = [
+    "assign",
+    "bucket_numbers",
+    "centroid_interaction",
+    "centroid_maxima",
+    "coverage",
+    "dot_products",
+    "maxsim",
+    "maxsim_codes",
+    "token_maxima",
+    "union",
+]
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:

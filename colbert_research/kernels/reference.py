@@ -20,12 +20,33 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[n
 
 def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
     """See `kernels.maxsim_codes`."""
+    return maxsim(queries, Ragged(_decoded(tokens), tokens.offsets), only)
+
+
+def token_maxima(
+    query: NDArray[np.float32],
+    tokens: CodedTokens,
+    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+    n_places: int,
+    wanted: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """See `kernels.token_maxima`."""
+    scores = _decoded(tokens) @ query.astype(np.float64).T
+    maxima = np.full((n_places, len(query)), -np.inf)
+    for row, place in zip(rows, places, strict=True):
+        counted = np.where(wanted[np.asarray(tokens.centroid_ids)[row]], scores[row], -np.inf)
+        maxima[place] = np.maximum(maxima[place], counted)
+    return maxima.astype(np.float32)
+
+
+def _decoded(tokens: CodedTokens) -> NDArray[np.float64]:
     vectors = _values(tokens)
     if tokens.table.centroids is not None:
         vectors = vectors + tokens.table.centroids.astype(np.float64)[np.asarray(tokens.centroid_ids, np.int64)]
     if tokens.inverse_norms is not None:
         vectors = vectors * np.asarray(tokens.inverse_norms, np.float64)[:, None]
-    return maxsim(queries, Ragged(vectors, tokens.offsets), only)
+    return vectors
 
 
 def _values(tokens: CodedTokens) -> NDArray[np.float64]:
@@ -48,6 +69,20 @@ def centroid_interaction(
             ids = ids[kept[ids]]
         totals[j] = scores[:, ids].astype(np.float64).max(axis=1, initial=-np.inf).sum()
     return totals.astype(np.float32)
+
+
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places = None) -> NDArray[np.int64]:
+    """See `kernels.coverage`."""
+    tokens = tokens if only is None else tokens.take(only)
+    covered = [np.bitwise_or.reduce(masks[np.asarray(ids, np.int64)], axis=0) for ids in tokens]
+    return np.array([sum(int(word).bit_count() for word in words) for words in covered], np.int64)
+
+
+def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places = None) -> NDArray[np.float32]:
+    """See `kernels.centroid_maxima`; maxima are exact in any type."""
+    tokens = tokens if only is None else tokens.take(only)
+    maxima = [scores[:, np.asarray(ids, np.int64)].max(axis=1, initial=-np.inf) for ids in tokens]
+    return np.array(maxima, np.float32).reshape(len(tokens), len(scores))
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -5,15 +5,18 @@ from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import Queries, SearchStrategy
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
+from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
+from colbert_research.search.imputation import IMPUTATIONS
 from colbert_research.search.ladr import Ladr
 from colbert_research.search.muvera import Muvera
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.rerank import Rerank
 from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.trace import Trace
+from colbert_research.search.warp import Warp
 
 STRATEGIES: dict[str, type[Config]] = {
     "exhaustive": Exhaustive,
@@ -26,14 +29,18 @@ STRATEGIES: dict[str, type[Config]] = {
     "muvera": Muvera,
     "rerank": Rerank,
     "ladr": Ladr,
+    "warp": Warp,
+    "emvb": Emvb,
 }
 
 __all__ = [
     "ANNS",
     "FIRST_STAGES",
     "GRAPHS",
+    "IMPUTATIONS",
     "STRATEGIES",
     "Auto",
+    "Emvb",
     "Exhaustive",
     "FastPlaid",
     "Ladr",
@@ -46,4 +53,5 @@ __all__ = [
     "StanfordPlaid",
     "TokenAnn",
     "Trace",
+    "Warp",
 ]

@@ -38,8 +38,8 @@ def tokens_of(kind: str, size: int, n_centroids: int, dim: int, seed: int = 0) -
     return CodedTokens(table, codes, offsets_of(LENGTHS), ids, rng.uniform(0.5, 1.5, n).astype(np.float16))
 
 
-def oracle(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
-    """The formula of cpu/prepare.py in NumPy: integer sums, then one float32 rounding an operation."""
+def scores_of_tokens(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
+    """The formula of cpu/prepare.py in NumPy, `(n_query_tokens, n)`: integer sums, then one float32 rounding an operation."""
     table, decoder = tokens.table, decoder_of(tokens.table)
     prepared, n = integer_query(query, decoder, table.centroids), len(query)
     if isinstance(table, ProductTable):
@@ -58,8 +58,11 @@ def oracle(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
     sums = (w @ u.T).astype(np.float32)
     ids = np.zeros(len(u), np.int64) if tokens.centroid_ids is None else tokens.centroid_ids
     scores = prepared.table[ids, :n].T + prepared.factors[:n, None] * sums
-    if tokens.inverse_norms is not None:
-        scores = scores * tokens.inverse_norms.astype(np.float32)
+    return scores if tokens.inverse_norms is None else scores * tokens.inverse_norms.astype(np.float32)
+
+
+def oracle(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
+    scores = scores_of_tokens(query, tokens)
     found = np.full(len(LENGTHS), -np.inf, np.float32)
     for document, (low, high) in enumerate(zip(tokens.offsets, tokens.offsets[1:], strict=False)):
         if high > low:

@@ -1,0 +1,83 @@
+"""Documents by their tokens' centroids alone: how many query tokens they cover (EMVB's bit vectors), and their best scores."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.kernels.cpu.compile import compiled
+from colbert_research.kernels.cpu.memory import load_floats, load_i32, load_i64, load_u16, store_floats, store_i64
+from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_float
+from colbert_research.kernels.operands import Places
+from colbert_research.ragged import Ragged
+
+
+@compiled
+def _count(
+    ids: Any, wide_ids: Any, masks: Any, words: Any, offsets: Any, only: Any, low: Any, high: Any, counts: Any
+) -> None:  # fmt: skip
+    for i in range(low, high):
+        document = load_i64(only + 8 * i) if only else i
+        first, last = load_i64(offsets + 8 * document), load_i64(offsets + 8 * document + 8)
+        total = 0
+        for word in range(words):
+            covered = 0
+            for token in range(first, last):
+                centroid = load_i32(ids + 4 * token) if wide_ids else load_u16(ids + 2 * token)
+                covered |= load_i64(masks + 8 * (centroid * words + word))
+            while covered:
+                covered &= covered - 1
+                total += 1
+        store_i64(counts + 8 * i, total)
+
+
+@compiled
+def _best(ids: Any, wide_ids: Any, table: Any, groups: Any, offsets: Any, only: Any, low: Any, high: Any, maxima: Any) -> None:
+    for i in range(low, high):
+        document = load_i64(only + 8 * i) if only else i
+        first, last = load_i64(offsets + 8 * document), load_i64(offsets + 8 * document + 8)
+        for group in range(groups):
+            best = spread_float(np.float32(-np.inf))
+            for token in range(first, last):
+                centroid = load_i32(ids + 4 * token) if wide_ids else load_u16(ids + 2 * token)
+                best = max_floats(best, load_floats(table + (centroid * groups + group) * WIDTH))
+            store_floats(maxima + (i * groups + group) * WIDTH, best)
+
+
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places) -> NDArray[np.int64]:
+    """See `kernels.coverage`."""
+    masks, ids = np.ascontiguousarray(masks), _ids(tokens)
+    counts = np.empty(len(tokens) if only is None else len(only), np.int64)
+
+    def part(low: int, high: int) -> None:
+        _count(
+            ids.ctypes.data, ids.itemsize == 4, masks.ctypes.data, masks.shape[1], tokens.offsets.ctypes.data,
+            0 if only is None else only.ctypes.data, low, high, counts.ctypes.data,
+        )  # fmt: skip
+
+    in_parallel(part, tokens.offsets, only)
+    return counts
+
+
+def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places) -> NDArray[np.float32]:
+    """See `kernels.centroid_maxima`."""
+    n, n_centroids = scores.shape
+    groups, ids = -(-n // LANES), _ids(tokens)
+    table = np.zeros((n_centroids, groups * LANES), np.float32)
+    table[:, :n] = scores.T
+    maxima = np.empty((len(tokens) if only is None else len(only), groups * LANES), np.float32)
+
+    def part(low: int, high: int) -> None:
+        _best(
+            ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, groups, tokens.offsets.ctypes.data,
+            0 if only is None else only.ctypes.data, low, high, maxima.ctypes.data,
+        )  # fmt: skip
+
+    in_parallel(part, tokens.offsets, only)
+    return maxima[:, :n]
+
+
+def _ids(tokens: Ragged) -> NDArray[np.generic]:
+    ids = np.ascontiguousarray(tokens.values)
+    return ids if ids.dtype in (np.uint16, np.int32) else ids.astype(np.int32)

@@ -1,0 +1,102 @@
+"""An index's tokens grouped by centroid, so that a probed cell is read as consecutive rows (WARP, section on the index)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research import kernels
+from colbert_research.codecs import Codec
+from colbert_research.index import Auxiliary, Index
+from colbert_research.kernels.operands import CodedTokens
+from colbert_research.ragged import item_of_row, offsets_of, rows_of
+from colbert_research.search.decoded import token_offsets
+
+NO_CENTROIDS = (
+    "{} needs an index whose codec has centroids and codes that are scored as they are, such as residual; this has {!r}"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """`tokens`: all tokens' codes, grouped by centroid: `offsets` are those of the `K` cells. `documents` `(n_tokens,)` int32:
+    the position of each token's document, rising within a cell."""
+
+    tokens: CodedTokens
+    documents: NDArray[np.int32]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Tokens of each cell: `(K,)`."""
+        return np.diff(self.tokens.offsets)
+
+    def chosen(
+        self, cells: NDArray[np.int64], n_documents: int, subset: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The tokens in some cells: rows, the place of each one's document, and rising positions of those documents.
+
+        `subset`: rising positions of the only documents whose tokens are taken; None for all.
+        """
+        rows = rows_of(self.tokens.offsets, cells)
+        documents = self.documents[rows]
+        present = np.zeros(n_documents, np.bool_)
+        present[documents] = True
+        if subset is not None:
+            allowed = np.zeros(n_documents, np.bool_)
+            allowed[subset] = True
+            taken = allowed[documents]
+            rows, documents, present = rows[taken], documents[taken], present & allowed
+        places = np.cumsum(present, dtype=np.int64) - 1
+        return rows, places[documents], np.flatnonzero(present)
+
+
+class TokensByCell(Auxiliary):
+    """Codes of all tokens, once more, grouped by centroid: as many bytes a token as the codec's, and 4 for its document.
+
+    Memory while building: these arrays, and about 24 bytes a token.
+    """
+
+    kind: Literal["tokens_by_cell"] = "tokens_by_cell"
+
+    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
+        centroids = index.codec.centroids
+        assert centroids is not None  # strategies refuse such an index
+        ids = np.concatenate([segment.codes["centroid_ids"] for segment in index.segments])
+        order = np.argsort(ids, kind="stable")
+        codes = {
+            name: np.concatenate([segment.codes[name] for segment in index.segments])[order] for name in index.codec.layout
+        }
+        documents = item_of_row(token_offsets(index))[order].astype(np.int32)
+        return {**codes, "documents": documents, "offsets": offsets_of(np.bincount(ids, minlength=len(centroids)))}
+
+    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Cells:
+        return Cells(coded_tokens(index.codec, arrays, np.asarray(arrays["offsets"])), arrays["documents"])
+
+
+def is_coded(codec: Codec) -> bool:
+    """Whether tokens are a centroid and a code that the kernels score as it is."""
+    return codec.centroids is not None and hasattr(codec, "table")
+
+
+def coded_tokens(codec: Codec, arrays: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64]) -> CodedTokens:
+    """A codec's arrays of codes as kernels take them."""
+    beside = ("centroid_ids", "inverse_norms")
+    (name,) = (name for name in codec.layout if name not in beside)
+    return CodedTokens(codec.table, arrays[name], offsets, *(arrays.get(name) for name in beside))  # type: ignore[attr-defined]
+
+
+def turned(codec: Codec, query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A query in the space of the codec's table, which some product codecs have rotated."""
+    rotation = getattr(codec, "rotation", None)
+    query = np.asarray(query, np.float32)
+    return query if rotation is None else np.ascontiguousarray(kernels.dot_products(rotation, query).T)
+
+
+def sums_in_order(maxima: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums over query tokens of `(n_documents, n_query_tokens)`, one float32 addition after the other as in MaxSim."""
+    totals = np.zeros(len(maxima), np.float32)
+    for column in maxima.T:
+        totals += column
+    return totals

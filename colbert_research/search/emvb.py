@@ -1,0 +1,168 @@
+"""EMVB: PLAID with bit vectors before centroid interaction and a filter of terms in the last stage.
+
+Source: EMVB (Nardini et al. 2024), section 3. Its codes are product codes of residuals; here any codec with centroids serves.
+"""
+
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from colbert_research import kernels
+from colbert_research.codecs import bytes_per_token
+from colbert_research.config import Threshold
+from colbert_research.index import Index
+from colbert_research.ragged import Ragged, rows_of
+from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import is_few, score_all
+from colbert_research.search.cells import NO_CENTROIDS, coded_tokens, is_coded, sums_in_order, turned
+from colbert_research.search.plaid import _candidates as candidates_of
+from colbert_research.search.plaid import _narrow as narrow
+from colbert_research.search.stages import best, by_segment, interaction, score
+from colbert_research.search.trace import Trace
+
+WORD = 8  # bytes of a word of a mask
+
+
+class Emvb(SearchStrategy):
+    """Documents in `ncells` cells a query token; `n_filtered` by bit vectors; `n_exact` by centroids; these scored in full.
+
+    `bit_threshold` (th): a document covers a query token when the centroid of one of its tokens scores at least that with it.
+    The documents that cover most query tokens stay, ties by position.
+    `term_threshold` (th_r): in the last stage a document token is scored for a query token only if its centroid scores more
+    than that; where a document has no such token, its best centroid score stands in. Other tokens do not count. Without it the
+    last stage is MaxSim. A note in the trace tells the share of terms (pairs of a query and a document token) scored.
+    Thresholds are cosines, or quantiles of all scores of the query with the centroids. The paper takes 0.4 and 0.5.
+    A subset of at most `n_exact` documents is scored exactly.
+    """
+
+    kind: Literal["emvb"] = "emvb"
+    ncells: int = Field(4, ge=1)
+    bit_threshold: Threshold = Threshold(value=0.4)
+    n_filtered: int = Field(4096, ge=1)
+    n_exact: int = Field(1024, ge=1)
+    term_threshold: Threshold | None = Threshold(value=0.5)
+
+    @model_validator(mode="after")
+    def _stages_narrow(self) -> Self:
+        if self.n_exact > self.n_filtered:
+            raise ValueError(f"n_exact={self.n_exact} is more than the n_filtered={self.n_filtered} that reach that stage")
+        return self
+
+    def widest(self, index: Index) -> Self:
+        if index.codec.centroids is None:
+            raise ValueError(NO_CENTROIDS.format("emvb", index.codec.config))
+        n = index.n_documents
+        opened = {"ncells": len(index.codec.centroids), "n_filtered": n, "n_exact": n, "term_threshold": None}
+        return self.model_copy(update=opened)
+
+    def check(self, index: Index, k: int) -> None:
+        if not is_coded(index.codec):
+            raise ValueError(NO_CENTROIDS.format("emvb", index.codec.config))
+        n_centroids = len(index.codec.centroids)  # type: ignore[arg-type]
+        if self.ncells > n_centroids:
+            raise ValueError(f"ncells={self.ncells}, but the index has {n_centroids} centroids")
+        if min(k, index.n_documents) > self.n_exact:
+            raise ValueError(
+                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
+            )
+
+    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+        if subset is not None and is_few(index, subset, self.n_exact):
+            return score_all(index, queries, k, subset, trace)
+        found, scored, terms = [], 0, 0
+        for query in queries:
+            of_query = turned(index.codec, query.vectors.values)
+            scores = self._probe(index, of_query, trace)
+            positions = self._narrowed(index, scores, subset, trace)
+            if self.term_threshold is None:
+                totals = score(index, query.vectors, positions, trace, stage="exact")[0]
+            else:
+                wanted = (scores > _limit(scores, self.term_threshold)).T
+                totals, counts = _filtered(index, of_query, scores, wanted, positions, trace)
+                scored, terms = scored + counts[0], terms + counts[1]
+            found.append(best(positions, totals, k))
+        if terms:
+            trace.notes.append(f"emvb scored {scored} of {terms} terms, {scored / terms:.1%}")
+        return found
+
+    def _probe(self, index: Index, query: NDArray[np.float32], trace: Trace) -> NDArray[np.float32]:
+        """Scores of the query's tokens with all centroids: `(n_query_tokens, K)`."""
+        with trace.stage("probe") as count:
+            scores = kernels.dot_products(query, index.codec.table.centroids)  # type: ignore[attr-defined]
+            count.centroids += scores.shape[1]
+        return scores
+
+    def _narrowed(
+        self, index: Index, scores: NDArray[np.float32], subset: NDArray[np.int64] | None, trace: Trace
+    ) -> NDArray[np.int64]:
+        """Rising positions of the documents that reach the last stage."""
+        with trace.stage("candidates") as count:
+            cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            positions = candidates_of(index, cells)
+            if subset is not None:
+                positions = np.intersect1d(positions, subset, assume_unique=True)
+            count.centroids += len(cells)
+            count.documents += len(positions)
+        if len(positions) > self.n_filtered:
+            masks = masks_of(scores >= _limit(scores, self.bit_threshold))
+            positions = narrow(positions, _coverage(index, masks, positions, trace), self.n_filtered)
+        if len(positions) > self.n_exact:
+            positions = narrow(positions, interaction(index, scores, positions, trace, stage="interaction"), self.n_exact)
+        return positions
+
+
+def masks_of(covers: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """One bit a query token for each centroid, `(K, words)`, from `covers` `(n_query_tokens, K)`."""
+    packed = np.packbits(covers.T, axis=1, bitorder="little")
+    words = -(-packed.shape[1] // WORD)
+    padded = np.zeros((len(packed), WORD * words), np.uint8)
+    padded[:, : packed.shape[1]] = packed
+    return padded.view(np.uint64)
+
+
+def _limit(scores: NDArray[np.float32], threshold: Threshold) -> float:
+    return float(np.quantile(scores, threshold.quantile)) if threshold.value is None else threshold.value  # type: ignore[arg-type]
+
+
+def _coverage(index: Index, masks: NDArray[np.uint64], positions: NDArray[np.int64], trace: Trace) -> NDArray[np.float32]:
+    covered = np.empty(len(positions), np.float32)
+    with trace.stage("bit vectors") as count:
+        for place, segment, local in by_segment(index, positions):
+            ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
+            covered[place] = kernels.coverage(masks, ids, only=local)
+            tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
+            count.tokens += tokens
+            count.bytes += tokens * ids.values.itemsize
+        count.documents += len(positions)
+    return covered
+
+
+def _filtered(
+    index: Index,
+    query: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    wanted: NDArray[np.bool_],
+    positions: NDArray[np.int64],
+    trace: Trace,
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Scores of documents from the terms that are `wanted` `(K, n_query_tokens)`, and how many those are, of all."""
+    maxima = np.empty((len(positions), len(query)), np.float32)
+    terms_of, scored, terms = wanted.sum(axis=1), 0, 0
+    with trace.stage("exact") as count:
+        for place, segment, local in by_segment(index, positions):
+            lengths = segment.offsets[local + 1] - segment.offsets[local]
+            rows, places = rows_of(segment.offsets, local), np.repeat(np.arange(len(local)), lengths)
+            ids = segment.codes["centroid_ids"][rows]
+            of_token = terms_of[ids]
+            kept = of_token > 0
+            tokens = coded_tokens(index.codec, segment.codes, segment.offsets)
+            found = kernels.token_maxima(query, tokens, rows[kept], places[kept], len(local), wanted)
+            stand_in = kernels.centroid_maxima(scores, Ragged(segment.codes["centroid_ids"], segment.offsets), only=local)
+            maxima[place] = np.where(np.isneginf(found), stand_in, found)
+            scored, terms = scored + int(of_token.sum()), terms + len(rows) * len(query)
+            count.tokens += int(kept.sum())
+            count.bytes += int(kept.sum()) * bytes_per_token(index.codec)
+        count.documents += len(positions)
+    return sums_in_order(maxima), (scored, terms)
