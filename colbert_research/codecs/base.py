@@ -105,6 +105,8 @@ def open_codec(folder: Path) -> Codec:
 
     config = component_of("codec", CODECS, read_json(folder / "codec.json"))
     arrays = load_file(folder / "state.safetensors")
+    for array in arrays.values():
+        array.flags.writeable = False  # a codec is immutable, and kernels keep answers for what cannot change
     if not hasattr(config, "restore"):
         raise ConfigError(f"codec config {type(config).__name__} has no restore(arrays) and cannot be opened")
     codec: Codec = config.restore(arrays)

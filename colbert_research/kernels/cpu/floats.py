@@ -133,9 +133,11 @@ _answered: dict[_Asked, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
 def products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Dot products of `rows` `(n, dim)` with a query's tokens: `(n, groups * LANES)`, summed in the order of the dimensions.
 
-    The last answer is kept, because a search asks for a query's products with the centroids twice: to choose cells and to
-    score; it is read-only.
+    The last answer for read-only rows is kept, because a search asks for a query's products with the centroids twice: to
+    choose cells and to score. It is read-only too.
     """
+    if rows.flags.writeable:
+        return _compute_products(query, rows)
     asked = _Asked(query.tobytes(), id(rows))
     kept = _answered.get(asked)
     if kept is not None and kept[0] is rows:
