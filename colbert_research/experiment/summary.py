@@ -66,8 +66,12 @@ def _pooling(record: Record) -> str:
 
 
 def _codec(record: Record) -> str:
+    """Kind and size, and what is not the usual choice of its kind."""
     codec = record.config["codec"]
-    return f"{codec['kind']} {codec['nbits']}-bit" if "nbits" in codec else f"{codec['kind']} {codec.get('dtype', '')}".strip()
+    parts = [codec["kind"], f"{codec['nbits']}-bit" if "nbits" in codec else codec.get("dtype", "")]
+    parts += [f"m={codec['m']}" if "m" in codec else "", codec.get("rotation", "").replace("identity", "")]
+    parts += [codec.get("method", "").replace("kmeans", ""), "quantiles" if codec.get("levels") == "quantiles" else ""]
+    return " ".join(part for part in parts if part)
 
 
 def _search(record: Record) -> str:
