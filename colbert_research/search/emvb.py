@@ -17,8 +17,7 @@ from colbert_research.ragged import Ragged, rows_of
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import is_few, score_all
 from colbert_research.search.cells import NO_CENTROIDS, coded_tokens, is_coded, sums_in_order, turned
-from colbert_research.search.plaid import _candidates as candidates_of
-from colbert_research.search.plaid import _narrow as narrow
+from colbert_research.search.plaid import candidates_of, narrow
 from colbert_research.search.stages import best, by_segment, interaction, score
 from colbert_research.search.trace import Trace
 

@@ -78,16 +78,16 @@ class Plaid(SearchStrategy):
                 cells = cells[opened[cells]]
             count.centroids += len(cells)
         with trace.stage("candidates") as count:
-            candidates = _candidates(index, cells)
+            candidates = candidates_of(index, cells)
             if subset is not None:
                 candidates = np.intersect1d(candidates, subset, assume_unique=True)
             count.documents += len(candidates)
         kept = _reaching(scores, self.centroid_score_threshold)
         if kept is not None and len(candidates) > self.ndocs:
             pruned = interaction(index, scores, candidates, trace, stage="pruned interaction", kept=kept)
-            candidates = _narrow(candidates, pruned, self.ndocs)
+            candidates = narrow(candidates, pruned, self.ndocs)
         if len(candidates) > self.n_exact:
-            candidates = _narrow(candidates, interaction(index, scores, candidates, trace, stage="interaction"), self.n_exact)
+            candidates = narrow(candidates, interaction(index, scores, candidates, trace, stage="interaction"), self.n_exact)
         return best(candidates, score(index, query, candidates, trace, stage="exact")[0], k)
 
 
@@ -105,7 +105,7 @@ _THRESHOLDS = ("centroid_score_threshold", "cell_score_threshold")
 _NO_CENTROIDS = "plaid needs an index whose codec has centroids, such as residual; this one has {!r}"
 
 
-def _candidates(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+def candidates_of(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rising positions of the documents with a token in any of the cells."""
     found = [
         start + segment.inverted.documents_of(cells, len(segment))
@@ -115,6 +115,6 @@ def _candidates(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def _narrow(positions: NDArray[np.int64], scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
+def narrow(positions: NDArray[np.int64], scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     """The `size` positions with the best scores, rising."""
     return np.sort(positions[topk(scores, size)])

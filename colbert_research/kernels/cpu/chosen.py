@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.integer import _decode as decode
+from colbert_research.kernels.cpu.integer import decode
 from colbert_research.kernels.cpu.memory import (
     load_floats,
     load_half,

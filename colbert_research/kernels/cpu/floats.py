@@ -1,6 +1,5 @@
 """MaxSim over token vectors in float32: query tokens along the lanes, eight document tokens at a time."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -119,15 +118,7 @@ def columns_of(query: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(padded.reshape(-1, LANES, dim).transpose(0, 2, 1))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A question to `products`: the bytes of the query, and the rows by identity."""
-
-    query: bytes
-    rows: int
-
-
-_answered: dict[_Asked, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+_answered: dict[tuple[bytes, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
 
 
 def products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -138,7 +129,7 @@ def products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[n
     """
     if rows.flags.writeable:
         return _compute_products(query, rows)
-    asked = _Asked(query.tobytes(), id(rows))
+    asked = query.tobytes(), id(rows)
     kept = _answered.get(asked)
     if kept is not None and kept[0] is rows:
         return kept[1]

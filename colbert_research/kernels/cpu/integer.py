@@ -39,7 +39,7 @@ def _unpack(code: Any, width: Any, bits: Any, table: Any, plane: Any, out: Any) 
 
 
 @compiled
-def _decode(
+def decode(
     code: Any, kind: Any, width: Any, bits: Any, sub: Any, table: Any, plane: Any, stop: Any, spare: Any, out: Any
 ) -> None:
     """The bytes of one token; codes end before the address `stop`."""
@@ -84,7 +84,7 @@ def _score(
             count = min(BLOCK, last - token)
             for j in range(count):
                 code = codes + (token + j) * width
-                _decode(code, kind, width, bits, sub, levels, plane, stop, spare, scratch + j * stride)
+                decode(code, kind, width, bits, sub, levels, plane, stop, spare, scratch + j * stride)
             for group in range(groups):
                 block_dots(scratch, stride, count, weights + group * steps * WIDTH, steps, sums)
                 best, factor = load_floats(maxima + group * WIDTH), load_floats(factors + group * WIDTH)
