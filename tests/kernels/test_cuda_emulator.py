@@ -1,6 +1,6 @@
 """The emulator against tables written down once more, in NumPy; and the faults of a kernel that it has to find.
 
-The marked tests run the same probes on a GPU: they confirm that the emulator reads the manual rightly.
+Where there is a GPU, the same probes run there: they confirm that the emulator reads the manual rightly.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 
 from colbert_research.kernels.cuda.arrays import place_of, upload
 from colbert_research.kernels.cuda.launch import Kernel, device_of
+from tests.kernels.conftest import WHERE
 from tests.kernels.emulator import build
 
 PROBE = str(Path(build.__file__).parent / "probe.cu")
@@ -25,10 +26,10 @@ KERNELS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["emulator", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="module", params=WHERE)
 def run(request):
     """`run(name, grid, block, shared, *arrays)`: the arrays after the launch."""
-    if request.param == "emulator":
+    if request.param == "emulated":
         device, place = request.getfixturevalue("emulate")(KERNELS), place_of(np.zeros(1))
     else:
         place = place_of(torch.zeros(1, device=f"cuda:{request.getfixturevalue('gpu')}"))

@@ -113,3 +113,44 @@ def upload(array: np.ndarray[Any, Any], place: Place) -> Array:
         with cupy.cuda.Device(place.device):
             return cupy.asarray(array)
     return array
+
+
+def converted(array: Array, kind: str, place: Place) -> Array:
+    """The array as contiguous `kind` at `place`; itself, where it is that already.
+
+    Raises ValueError for an array on a device other than the place's: copies between devices are the caller's to ask for.
+    """
+    given = place_of(array)
+    if given.device is not None and given != place:
+        raise ValueError(f"an array lies in {describe(given)} and others in {describe(place)}; bring both to one device")
+    if given.framework == "torch":
+        import torch
+
+        array = array.to(getattr(torch, kind)).contiguous()
+        if given == place:
+            return array
+        if place.framework == "torch":
+            return array.to(f"cuda:{place.device}" if place.device is not None else "cpu")
+        if kind == "bfloat16":
+            raise ValueError(f"{place.framework} has no bfloat16; give {describe(place)} arrays of float16 or float32")
+        array = array.numpy()
+    if place.framework == "torch" and kind == "bfloat16":  # NumPy has no such type
+        return converted(upload(np.ascontiguousarray(array, np.float32), place), kind, place)
+    contiguous = array.astype(kind, order="C", copy=False)
+    return contiguous if given == place else upload(contiguous, place)
+
+
+def widened(array: Array, width: int, place: Place) -> Array:
+    """Rows `(n, dim)` with zeros appended up to `width`; the array itself, where it has that width."""
+    if array.shape[1] == width:
+        return array
+    wide = empty((len(array), width), type_name(array), place)
+    wide[:, array.shape[1] :] = 0
+    wide[:, : array.shape[1]] = array
+    return wide
+
+
+def to_numpy(array: Array) -> np.ndarray[Any, Any]:
+    """A copy in the processor's memory."""
+    found: np.ndarray[Any, Any] = array.cpu().numpy() if framework_of(array) == "torch" else array.get()
+    return found

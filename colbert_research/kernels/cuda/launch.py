@@ -3,16 +3,18 @@
 All Python above this file is the same for both, so every operation's checks, preparation and grid are tested without a GPU.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 
 from colbert_research.kernels.cuda import compile as compiler
-from colbert_research.kernels.cuda.arrays import Array, Place, describe, pointer
+from colbert_research.kernels.cuda.arrays import Place, describe, pointer
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,20 @@ def device_of(place: Place) -> Device:
     if _host is None:
         raise ValueError(f"the backend cuda takes arrays on a CUDA device; given {describe(place)}. Move them, or use 'auto'")
     return _host
+
+
+def home(given: Place) -> Place:
+    """Where arrays in the processor's memory are computed on: the first CUDA device, or where they lie, when emulated."""
+    if _host is not None:
+        return given
+    if find_spec("cupy") is None:
+        raise ImportError("the backend cuda needs CuPy: pip install 'colbert-research[cuda13]' (or cuda12)")
+    import cupy
+
+    if not cupy.cuda.is_available():
+        raise RuntimeError("the backend cuda needs a CUDA device, and CuPy finds none; use backend 'auto'")
+    torch = sys.modules.get("torch")
+    return Place("torch" if torch is not None and torch.cuda.is_available() else "cupy", 0)
 
 
 def scalars(arguments: Sequence[Any]) -> list[Any]:
@@ -126,6 +142,3 @@ class Gpu:
 def grid_of(arrays: int, block: int, device: Device, *, waves: int) -> int:
     """Blocks for `arrays` pieces of work, `block` at a time, at most `waves` for each multiprocessor and at least one."""
     return max(1, min(-(-arrays // block), waves * device.multiprocessors))
-
-
-__all__ = ["Array", "Device", "Gpu", "Kernel", "device_of", "emulated", "grid_of", "scalars"]
