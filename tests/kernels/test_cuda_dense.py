@@ -77,6 +77,15 @@ def test_unit_vectors_are_within_the_bound(rng, arena, query_lengths, document_l
         assert np.all(np.abs(scores[~empty] - expected[~empty]) <= bound(given))
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_query_that_shared_memory_does_not_hold_at_once(rng, arena, kind):
+    """Scored in passes: two or three groups of 384 numbers fit."""
+    given = case(rng, [105, 0, 3], [40, 0, 1030, *[2] * 60], 384, kind, whole=True)
+    scores, argmax = best_of(arena, given)
+    assert np.array_equal(scores, oracle(given)[0])
+    assert np.array_equal(argmax, oracle(given)[1])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @few
 @given(data=st.data(), lengths=st.lists(st.integers(0, 40), max_size=12), asked=st.lists(st.integers(0, 40), max_size=6))
@@ -177,6 +186,19 @@ def test_gradients_of_whole_numbers(rng, arena, query_lengths, document_lengths,
     got = gradients(arena, given, grad)
     assert np.array_equal(got[0], torch.from_numpy(of_queries).to(dtype).float().numpy())
     assert np.array_equal(got[1], torch.from_numpy(of_documents).to(dtype).float().numpy())
+
+
+def test_rows_of_no_document_have_no_gradient(rng, arena):
+    given = case(rng, [4], [30], 64, "float32", whole=True)
+    tensors = arguments(arena, given)
+    tensors[3] = arena.tensor(np.array([5, 5, 20]))  # an empty document after five rows, and ten rows after the last
+    with arena:
+        _, argmax = dense.maxsim_argmax(*tensors, longest_query=4)
+        found = dense.maxsim_gradients(arena.tensor(np.ones((1, 2), np.float32)), argmax, *tensors)
+    some = Case(given.queries, given.documents[5:20], [4], [15])
+    expected = gradients(arena, some, np.ones((1, 1), np.float32))
+    assert np.array_equal(found[0].cpu().numpy(), expected[0])
+    assert np.array_equal(found[1].cpu().numpy(), np.pad(expected[1], [(5, 10), (0, 0)]))
 
 
 def test_everything_is_the_same_again(rng, arena):

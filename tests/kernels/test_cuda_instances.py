@@ -2,10 +2,10 @@
 
 import pytest
 
-from colbert_research.kernels.cuda import dense
 from colbert_research.kernels.cuda.compile import ARCHITECTURES, compiled, source
+from colbert_research.kernels.cuda.instances import kernels
 
-KERNELS = dense.KERNELS
+KERNELS = kernels()
 MOST_REGISTERS = {"dense.cu": 128, "batch.cu": 128, "backward.cu": 64}
 """65,536 of a multiprocessor, by the threads of the blocks that have to fit: two of 256, or four."""
 

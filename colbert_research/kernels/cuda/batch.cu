@@ -10,6 +10,13 @@ constexpr int TOKENS = 64;  // of a document in one stage of the ring
 constexpr int STAGES = 3;
 constexpr int MOST = 64;  // documents of a block; two blocks fit where a multiprocessor has 100 KiB
 
+struct Results {  // where a warp writes its group's, for the block's first document; in shared memory, as registers are scarce
+    float* scores;
+    int* argmax;
+    float none;  // what a group without rows adds to a score
+    int padding;
+};
+
 // A stage's row `token`, 16 bytes `chunk`; lanes of neighbouring rows meet different banks.
 template <int ROW>
 DEVICE int place_in_stage(int token, int chunk) {
@@ -24,11 +31,13 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
     maxsim_batch(const T* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_query_rows,
                  int groups, const T* __restrict__ documents, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
                  const i64* __restrict__ only, i64 n, int per_block, float* scores, int* argmax) {
+    constexpr int TILES = ARGMAX ? 1 : 2;  // tiles of 8 tokens that a warp multiplies at once, as registers allow
     constexpr int BYTES = DIM * int(sizeof(T)), STEPS = (BYTES + STEP - 1) / STEP, ROW = STEPS * STEP;
     const int warp = threadIdx.x / WARP, g = lane_id() / 4, t = lane_id() % 4;
     char* ring = shared_memory();
     i64* lows = reinterpret_cast<i64*>(ring + STAGES * TOKENS * ROW);
     int* lengths = reinterpret_cast<int*>(lows + MOST);
+    Results& results = reinterpret_cast<Results*>(lengths + MOST)[warp];
 
     const u32 n_groups = u32(n_queries) * groups, sets = (n_groups + WARPS - 1) / WARPS;
     const u32 group = blockIdx.x % sets * WARPS + warp;
@@ -40,7 +49,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 
     i64 query_row = 0;
     int rows = 0;
-    float none = 0;  // what a group without rows adds to a score
+    float none = 0;
     if (group < n_groups) {
         int query_rows;
         Items{query_offsets, n_queries, n_query_rows, nullptr}.span(group / groups, query_row, query_rows);
@@ -67,7 +76,8 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
             a[step][i / 2][i % 2] = v;
         }
     }
-    block_barrier();  // lows and lengths are there
+    if (lane_id() == 0) results = {scores + group * n + first_item, argmax + first_item * n_query_rows + query_row, none, 0};
+    block_barrier();  // lows, lengths and results are there
 
     // the document and its first token that are copied next
     int ahead = 0, ahead_first = 0;
@@ -91,8 +101,6 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
     };
     for (int i = 0; i < STAGES - 1; i++) copy_next(i);
 
-    float* score = scores + group * n + first_item;
-    int* tokens = argmax + first_item * n_query_rows + query_row;
     int stage = 0;
 #pragma unroll 1
     for (int item = 0; item < count; item++) {
@@ -107,13 +115,13 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
             const char* tile = ring + stage * TOKENS * ROW;
             if (rows > 0) {
 #pragma unroll 1
-                for (int token = 0; token < min(length - first, TOKENS); token += 16) {
-                    float c[2][2][4] = {};
+                for (int token = 0; token < min(length - first, TOKENS); token += 8 * TILES) {
+                    float c[TILES][2][4] = {};
 #pragma unroll
                     for (int step = 0; step < STEPS; step++)
 #pragma unroll
-                        for (int half = 0; half < 2; half++) {
-                            const int row = token + 8 * half + g;
+                        for (int n = 0; n < TILES; n++) {
+                            const int row = token + 8 * n + g;
                             uint4 b;
                             if ((step + 1) * STEP <= BYTES) {
                                 b = *reinterpret_cast<const uint4*>(tile + place_in_stage<ROW>(row, step * 4 + t));
@@ -122,22 +130,18 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
                                 const uint2 eight = *reinterpret_cast<const uint2*>(at);
                                 b = make_uint4(eight.x, eight.y, 0, 0);
                             }
-                            multiply_step(T(), c[half], a[step], b);
+                            multiply_step(T(), c[n], a[step], b);
                         }
 #pragma unroll
-                    for (int half = 0; half < 2; half++) best.take_tile(c[half], first + token + 8 * half, length - 1);
+                    for (int n = 0; n < TILES; n++) best.take_tile(c[n], first + token + 8 * n);
                 }
             }
             stage = stage + 1 == STAGES ? 0 : stage + 1;
         }
         best.combine_lanes();
-        const float total = none + best.sum(rows);
-        if (group < n_groups && lane_id() == 0) *score = total;
-        score++;
-        if (ARGMAX) {
-            best.write_tokens(tokens, rows);
-            tokens += n_query_rows;
-        }
+        const float total = results.none + best.sum(rows);
+        if (group < n_groups && lane_id() == 0) results.scores[item] = total;
+        if (ARGMAX) best.write_tokens(results.argmax + item * n_query_rows, rows);
     }
     copies_wait<0>();
 }

@@ -38,7 +38,7 @@ DEVICE void load_query(char* shared, const T* queries, i64 first, i64 rows, int 
 // The best of tokens `from` to `to` (exclusive) of a document for a group of query tokens in shared memory.
 template <class T, bool ARGMAX>
 DEVICE void scan(Best<ARGMAX>& best, const char* query, const char* document, int from, int to, int dim) {
-    constexpr int TILES = sizeof(T) == 2 ? 4 : 2;  // tiles of 8 tokens that a warp has under way
+    constexpr int TILES = (sizeof(T) == 2 ? 4 : 2) - ARGMAX;  // tiles of 8 tokens under way, as registers allow
     const int bytes = dim * int(sizeof(T)), steps = row_steps<T>(dim), stride = shared_stride(bytes);
     const int g = lane_id() / 4, t = lane_id() % 4;
     if (from >= to) return;
@@ -65,7 +65,7 @@ DEVICE void scan(Best<ARGMAX>& best, const char* query, const char* document, in
             }
         }
 #pragma unroll
-        for (int n = 0; n < TILES; n++) best.take_tile(c[n], first + 8 * n, to - 1);
+        for (int n = 0; n < TILES; n++) best.take_tile(c[n], first + 8 * n);
     }
 }
 
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 #pragma unroll 1
         for (int done = 0; done == 0 || done < query_rows; done += groups * GROUP) {
             const int rows = min(query_rows - done, groups * GROUP);
-            block_barrier();
+            // no warp reads the query before this one any more: all have met in block_any since
             load_query(shared, queries, query_low + done, rows, (rows + GROUP - 1) / GROUP, dim);
             block_barrier();
 #pragma unroll 1
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 #pragma unroll
                                     for (int i = 0; i < 4; i++) {
                                         const int at = other * GROUP + 8 * i + g;
-                                        best.take(i, values[at], ARGMAX ? tokens[at] : 0);
+                                        best.join(i, values[at], ARGMAX ? tokens[at] : 0);
                                     }
                                 block_barrier();
                             }

@@ -63,7 +63,7 @@ def maxsim_argmax(
 ) -> tuple[Array, Array]:
     """As `maxsim`, and which token was best: `(n_documents, query rows)` int32, counted from the document's first.
 
-    The first of equal tokens; -1 where a document has none.
+    The first of equal tokens; -1 where a document has none, or no product above minus infinity.
     """
     given = _checked(queries, query_offsets, documents, document_offsets)
     argmax = empty((given.n, len(queries)), "int32", given.place)
@@ -212,7 +212,7 @@ def _many(device: Device, given: _Given, groups: int, scores: Array, argmax: Arr
     asked, scored = given.row_arguments()
     arguments = [*asked, np.int32(groups), *scored, np.int32(per_block), parts, argmax]
     grid = (sets * -(-given.n // per_block),)
-    device.launch(Kernel("batch.cu", name), grid, (WARPS * 32,), ring + BATCH_MOST * 12, arguments)
+    device.launch(Kernel("batch.cu", name), grid, (WARPS * 32,), ring + BATCH_MOST * 12 + WARPS * 24, arguments)
     if groups > 1:
         sums = [parts, scores, np.int64(given.n_queries), np.int32(groups), np.int64(given.n)]
         device.launch(

@@ -65,16 +65,24 @@ def device_of(place: Place) -> Device:
     return _host
 
 
+def gpu_is_here() -> bool:
+    """Whether CuPy is installed and finds a CUDA device."""
+    if find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.cuda.is_available())
+
+
 def home(given: Place) -> Place:
     """Where arrays in the processor's memory are computed on: the first CUDA device, or where they lie, when emulated."""
     if _host is not None:
         return given
-    if find_spec("cupy") is None:
-        raise ImportError("the backend cuda needs CuPy: pip install 'colbert-research[cuda13]' (or cuda12)")
-    import cupy
-
-    if not cupy.cuda.is_available():
-        raise RuntimeError("the backend cuda needs a CUDA device, and CuPy finds none; use backend 'auto'")
+    if not gpu_is_here():
+        raise RuntimeError(
+            "the backend cuda needs a CUDA device and CuPy (pip install 'colbert-research[cuda13]', or cuda12), and does not "
+            "find both; use backend 'auto'"
+        )
     torch = sys.modules.get("torch")
     return Place("torch" if torch is not None and torch.cuda.is_available() else "cupy", 0)
 

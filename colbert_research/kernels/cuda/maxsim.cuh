@@ -74,26 +74,32 @@ struct Best {
         }
     }
 
+    // A token that comes after all that were taken.
     DEVICE void take(int i, float x, int at) {
-        if (ARGMAX) {
-            const bool same = x == value[i] || (x != x && value[i] != value[i]);
-            const bool better = x > value[i] || (x != x && value[i] == value[i]);
-            if (better || (same && u32(at) < u32(token[i]))) {  // no token, -1, is the largest unsigned number
-                value[i] = x;
-                token[i] = at;
-            }
-        } else {
+        if (!ARGMAX) {
             value[i] = max_or_nan(value[i], x);
+        } else if (!(x <= value[i]) && value[i] == value[i]) {
+            value[i] = x;
+            token[i] = at;
         }
     }
 
-    // The products of a tile: tokens `first` to `first + 7`, of which those after `last` repeat it.
-    DEVICE void take_tile(const float (&c)[2][4], int first, int last) {
+    // The best of other tokens, whichever come first.
+    DEVICE void join(int i, float x, int at) {
+        const bool same = x == value[i] || (x != x && value[i] != value[i]);
+        if (ARGMAX && same)
+            token[i] = int(min(u32(token[i]), u32(at)));  // no token, -1, is the largest unsigned number
+        else
+            take(i, x, at);
+    }
+
+    // The products of a tile: tokens `first` to `first + 7`. Those after the last repeat it, and never win: it comes before them.
+    DEVICE void take_tile(const float (&c)[2][4], int first) {
         const int column = first + 2 * (lane_id() % 4);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            take(i, c[i / 2][i % 2 * 2], min(column, last));
-            take(i, c[i / 2][i % 2 * 2 + 1], min(column + 1, last));
+            take(i, c[i / 2][i % 2 * 2], column);
+            take(i, c[i / 2][i % 2 * 2 + 1], column + 1);
         }
     }
 
@@ -105,7 +111,7 @@ struct Best {
             for (int i = 0; i < 4; i++) {
                 const float x = shuffle_xor(value[i], mask);
                 const int at = ARGMAX ? shuffle_xor(token[i], mask) : 0;
-                take(i, x, at);
+                join(i, x, at);
             }
     }
 
