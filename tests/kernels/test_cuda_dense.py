@@ -157,6 +157,21 @@ def test_wrong_offsets_name_no_row_outside(rng, arena, offsets, asked):
     assert np.array_equal(scores, scores_of(arena, meant))
 
 
+@pytest.mark.parametrize("asked", [[4], [4] * 5], ids=["few", "many"])
+def test_more_elements_than_32_bits_count(rng, emulated, asked):
+    """Documents behind the 2^31st number; memory before them is never touched, so none of it is taken."""
+    before, dim = 2**24 + 3, 128
+    given = case(rng, asked, [20, 0, 30], dim, "float16", whole=True)
+    room = np.zeros((before + 50, dim), np.float16)
+    room[before:] = given.documents.numpy()
+    assert room.size > 2**31
+    offsets = torch.from_numpy(given.document_offsets + before)
+    with emulated():
+        tensors = given.queries, torch.from_numpy(given.query_offsets), torch.from_numpy(room), offsets
+        scores = dense.maxsim(*tensors, longest_query=4)
+    assert np.array_equal(scores.numpy(), oracle(given)[0])
+
+
 def gradients(arena, given: Case, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with arena:
         tensors = arguments(arena, given)

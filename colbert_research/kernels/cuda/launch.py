@@ -92,6 +92,16 @@ def scalars(arguments: Sequence[Any]) -> list[Any]:
     return [argument if isinstance(argument, np.generic) else np.uint64(pointer(argument)) for argument in arguments]
 
 
+@dataclass(frozen=True)
+class _Stream:
+    """A stream of another framework, by the protocol that CUDA libraries share."""
+
+    handle: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+
 @lru_cache
 def _gpu(place: Place) -> "Gpu":
     return Gpu(place)
@@ -143,7 +153,10 @@ class Gpu:
         # the public torch.cuda.current_stream() costs microseconds, as much as a launch
         raw = int(torch._C._cuda_getCurrentRawStream(self._place.device or 0))
         if raw not in self._streams:
-            self._streams[raw] = self._cupy.cuda.ExternalStream(raw, self._place.device)
+            streams = self._cupy.cuda
+            known = hasattr(streams.Stream, "from_external")  # since CuPy 14, where the older way is deprecated
+            made = streams.Stream.from_external(_Stream(raw)) if known else streams.ExternalStream(raw, self._place.device)
+            self._streams[raw] = made
         return self._streams[raw]
 
 

@@ -148,6 +148,6 @@ struct Items {
         if (place < 0 || place >= n) return;
         low = max(i64(0), min(read_only(offsets + place), n_rows));
         const i64 high = max(low, min(read_only(offsets + place + 1), n_rows));
-        length = int(min(high - low, i64(0x7fffffff)));
+        length = int(min(high - low, i64(1) << 30));  // so that counting tokens never overflows
     }
 };
