@@ -33,7 +33,7 @@ from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import Queries
 
-VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 3}
+VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 4}
 CHUNK_ROWS = 65_536
 logger = logging.getLogger("colbert_research")
 

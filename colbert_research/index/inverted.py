@@ -1,6 +1,7 @@
 """Inverted lists: for each centroid, the documents that have a token there (PLAID, section 4.1: documents, not tokens)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,13 @@ class InvertedLists:
         centroids, documents = np.divmod(unique, max(1, len(centroid_ids)))
         return cls(offsets_of(np.bincount(centroids, minlength=n_centroids)), documents.astype(np.int32))
 
+    @cached_property
+    def _lists(self) -> Ragged:
+        return Ragged(self.documents, self.offsets)
+
     def documents_of(self, centroids: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
         """The documents, of the segment's `n_documents`, in any of the lists, rising, each once."""
-        return kernels.union(Ragged(self.documents, self.offsets), centroids, n_documents)
+        return kernels.union(self._lists, centroids, n_documents)
 
     def save(self, folder: Path) -> None:
         np.save(folder / FILES[0], self.offsets)

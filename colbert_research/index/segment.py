@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def centroid_ids(self) -> Ragged:
+        """The centroid of each document's tokens, where the codec has centroids."""
+        return Ragged(self.codes["centroid_ids"], self.offsets)
 
     @classmethod
     def open(cls, path: Path, codec: Codec) -> "Segment":

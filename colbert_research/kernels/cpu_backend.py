@@ -13,6 +13,7 @@ from colbert_research.kernels.cpu.coverage import centroid_maxima, coverage
 from colbert_research.kernels.cpu.interaction import centroid_interaction, union
 from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
+from colbert_research.kernels.cpu.products import greatest, products
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
@@ -23,6 +24,7 @@ __all__ = [
     "centroid_maxima",
     "coverage",
     "dot_products",
+    "greatest",
     "maxsim",
     "maxsim_codes",
     "token_maxima",
@@ -60,7 +62,7 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> N
 
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """See `kernels.dot_products`."""
-    return floats.products(query, rows)[:, : len(query)].T
+    return products(query, rows)[:, : len(query)].T
 
 
 def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Places) -> NDArray[np.float32]:

@@ -101,6 +101,11 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     return (query.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
 
 
+def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """See `kernels.greatest`."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :n]
+
+
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
     """See `kernels.union`."""
     return np.unique(np.asarray(lists.values)[rows_of(lists.offsets, chosen)]).astype(np.int64)

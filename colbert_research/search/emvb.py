@@ -13,7 +13,7 @@ from colbert_research import kernels
 from colbert_research.codecs import bytes_per_token
 from colbert_research.config import Threshold
 from colbert_research.index import Index
-from colbert_research.ragged import Ragged, rows_of
+from colbert_research.ragged import rows_of
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import is_few, score_all
 from colbert_research.search.cells import NO_CENTROIDS, coded_tokens, is_coded, sums_in_order, turned
@@ -98,7 +98,7 @@ class Emvb(SearchStrategy):
     ) -> NDArray[np.int64]:
         """Rising positions of the documents that reach the last stage."""
         with trace.stage("candidates") as count:
-            cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            cells = np.unique(kernels.greatest(scores, self.ncells))
             positions = candidates_of(index, cells)
             if subset is not None:
                 positions = np.intersect1d(positions, subset, assume_unique=True)
@@ -129,7 +129,7 @@ def _coverage(index: Index, masks: NDArray[np.uint64], positions: NDArray[np.int
     covered = np.empty(len(positions), np.float32)
     with trace.stage("bit vectors") as count:
         for place, segment, local in by_segment(index, positions):
-            ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
+            ids = segment.centroid_ids
             covered[place] = kernels.coverage(masks, ids, only=local)
             tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
             count.tokens += tokens
@@ -158,7 +158,7 @@ def _filtered(
             kept = of_token > 0
             tokens = coded_tokens(index.codec, segment.codes, segment.offsets)
             found = kernels.token_maxima(query, tokens, rows[kept], places[kept], len(local), wanted)
-            stand_in = kernels.centroid_maxima(scores, Ragged(segment.codes["centroid_ids"], segment.offsets), only=local)
+            stand_in = kernels.centroid_maxima(scores, segment.centroid_ids, only=local)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored, terms = scored + int(of_token.sum()), terms + len(rows) * len(query)
             count.tokens += int(kept.sum())

@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 from colbert_research import kernels
 from colbert_research.config import Threshold
 from colbert_research.index import Index
-from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.stages import best, interaction, score
@@ -72,7 +71,7 @@ class Plaid(SearchStrategy):
         assert centroids is not None  # check() refused such an index
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query.values, centroids)
-            cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            cells = np.unique(kernels.greatest(scores, self.ncells))
             opened = _reaching(scores, self.cell_score_threshold)
             if opened is not None:
                 cells = cells[opened[cells]]
@@ -117,4 +116,4 @@ def candidates_of(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def narrow(positions: NDArray[np.int64], scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     """The `size` positions with the best scores, rising."""
-    return np.sort(positions[topk(scores, size)])
+    return positions[kernels.among_best(scores, size)]

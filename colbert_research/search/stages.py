@@ -43,7 +43,7 @@ def interaction(
     scores = np.empty(len(positions), np.float32)
     with trace.stage(stage) as count:
         for place, segment, local in by_segment(index, positions):
-            ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
+            ids = segment.centroid_ids
             scores[place] = kernels.centroid_interaction(centroid_scores, ids, kept=kept, only=local)
             tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
             count.tokens += tokens

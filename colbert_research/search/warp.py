@@ -72,7 +72,7 @@ class Warp(SearchStrategy):
     ) -> Found:
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query, cells.tokens.table.centroids)  # type: ignore[arg-type]
-            nearest = np.argpartition(-scores, self.nprobe - 1, axis=1)[:, : self.nprobe]
+            nearest = kernels.greatest(scores, self.nprobe)
             wanted = np.zeros(scores.shape[::-1], np.bool_)
             wanted[nearest, np.arange(len(query))[:, None]] = True
             probed = np.flatnonzero(wanted.any(axis=1))

@@ -19,6 +19,7 @@ from colbert_research.kernels.cpu.simd import (
     LANES,
     SIXTEEN,
     SIXTEEN_VECTOR,
+    call_intrinsic,
     emit,
     pointer_to,
     splat,
@@ -140,3 +141,38 @@ def store_16_bytes(builder: Any, address: Any, vector: Any) -> Any:
 def store_i32(builder: Any, address: Any, value: Any) -> Any:
     """One int32 to memory."""
     builder.store(builder.trunc(value, I32), pointer_to(builder, address, I32), align=1)
+
+
+@emit(types.void, types.intp)
+def prefetch(builder: Any, address: Any) -> Any:
+    """Ask for the cache line at an address; one that cannot be read is ignored."""
+    pointer, read, near, data = pointer_to(builder, address, I8), I32(0), I32(3), I32(1)
+    call_intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, read, near, data)
+
+
+@emit(types.void, types.intp, types.intp, types.intp)
+def transpose_square(builder: Any, source: Any, out: Any, stride: Any) -> Any:
+    """LANES vectors of LANES float32, one after the other, written as columns to rows `stride` bytes apart."""
+    offsets = [ir.Constant(source.type, row * LANES * 4) for row in range(LANES)]
+    rows = [builder.load(pointer_to(builder, builder.add(source, offset), FLOAT_VECTOR), align=4) for offset in offsets]
+    half = 1
+    while half < LANES:  # swap the off-diagonal quarters of every square of 2 * half
+        for one in range(LANES):
+            if one & half:
+                continue
+            a, b = rows[one], rows[one + half]
+            low = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
+            high = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
+            rows[one] = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), low))
+            rows[one + half] = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), high))
+        half *= 2
+    for row in rows:
+        builder.store(row, pointer_to(builder, out, FLOAT_VECTOR), align=4)
+        out = builder.add(out, stride)
+
+
+@emit(types.void, types.intp, INTS)
+def store_low_bytes(builder: Any, address: Any, vector: Any) -> Any:
+    """The low byte of every lane to memory, LANES bytes."""
+    kind = ir.VectorType(I8, LANES)
+    builder.store(builder.trunc(vector, kind), pointer_to(builder, address, kind), align=1)
