@@ -23,7 +23,6 @@ from colbert_research.kernels.cpu.simd import (
     pointer_to,
     spread_float,
 )
-from colbert_research.kernels.cpu.tiles import configuration
 
 AVAILABLE = TIER == "amx" and bool(binding.get_host_cpu_features().get("amx-bf16"))
 """Whether this processor has such tiles."""
@@ -139,14 +138,6 @@ def round_row(row: Any, dim: Any, spare: Any, step_bytes: Any, word_bytes: Any, 
 def round_rows(rows: Any, n: Any, dim: Any, out: Any, row_bytes: Any, lengths: Any, spare: Any) -> None:
     for row in range(n):
         round_row(rows + 4 * row * dim, dim, spare, WIDTH, 4, out + row * row_bytes, lengths + 8 * row)
-
-
-def eight_tiles() -> NDArray[np.uint8]:
-    """For `tiles.begin`: all eight tiles of 16 rows of 64 bytes."""
-    shapes: NDArray[np.uint8] = configuration()
-    shapes[16:32].view(np.uint16)[:] = WIDTH
-    shapes[48:56] = 16
-    return shapes
 
 
 def aligned(n_bytes: int) -> NDArray[np.uint8]:

@@ -21,7 +21,6 @@ from colbert_research.kernels.cpu.bfloat import (
     aligned,
     clear_one,
     clear_two,
-    eight_tiles,
     multiply_one,
     multiply_two,
     round_row,
@@ -42,7 +41,7 @@ from colbert_research.kernels.cpu.memory import (
 )
 from colbert_research.kernels.cpu.parallel import in_parallel
 from colbert_research.kernels.cpu.simd import F32, FLOATS, LANES, WIDTH, add, call_intrinsic, emit, max_floats
-from colbert_research.kernels.cpu.tiles import begin, end
+from colbert_research.kernels.cpu.tiles import TILES, begin, end
 
 ROWS = 256  # vectors that one pass over all centroids is for
 HELD = 16  # centroids that are noted for one vector
@@ -198,7 +197,6 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     ids = np.full(n, -1, np.int32)
     if not SHORTEST <= longest <= LONGEST:
         return ids
-    tiles = eight_tiles()
 
     def part(low: int, high: int) -> None:
         groups = ROWS // LANES
@@ -208,7 +206,7 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
         _assign(
             vectors.ctypes.data, dim, steps, rounded.ctypes.data, centroids.ctypes.data, n_centroids, longest, lost, low, high,
             packed.ctypes.data, greatest.ctypes.data, least.ctypes.data, below.ctypes.data, counts.ctypes.data,
-            held.ctypes.data, scratch.ctypes.data, ids.ctypes.data, tiles.ctypes.data,
+            held.ctypes.data, scratch.ctypes.data, ids.ctypes.data, TILES.ctypes.data,
         )  # fmt: skip
 
     starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)

@@ -137,11 +137,11 @@ end = _release_tiles if TIER == "amx" else _no_release
 
 
 def _shapes() -> NDArray[np.uint8]:
-    """The shapes of the five tiles: 16 rows of 64 bytes each."""
+    """The shapes of all eight tiles: 16 rows of 64 bytes each."""
     shapes = np.zeros(_ROW_BYTES, np.uint8)
     shapes[0] = 1  # palette
-    shapes[16:26].view(np.uint16)[:] = _ROW_BYTES
-    shapes[48:53] = 16
+    shapes[16:32].view(np.uint16)[:] = _ROW_BYTES
+    shapes[48:56] = 16
     return shapes
 
 
