@@ -66,6 +66,15 @@ class Clustering(Config):
 
         return token_aware(sample[trained], np.asarray(token_ids)[trained], k, of_one_id)
 
+    def left_over(
+        self, sample: NDArray[np.float32], centroids: NDArray[np.float32] | None, *, n_tokens: int, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The centroids given, or else those of the sample `(n, dim)`, and the residuals of the tokens held out from it."""
+        if centroids is None:
+            centroids = self.cluster(sample, n_tokens=n_tokens, seed=seed)
+        _, measured = hold_out(sample, seed=seed)
+        return centroids, measured - centroids[kernels.assign(measured, centroids)]
+
     def clustering(self) -> dict[str, Any]:
         """The settings that decide the centroids, without those of the codec that uses them."""
         return {name: getattr(self, name) for name in Clustering.model_fields}

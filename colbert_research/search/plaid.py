@@ -17,6 +17,7 @@ from colbert_research.index import Index
 from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import check_cells, check_reach
 from colbert_research.search.stages import best, interaction, score
 from colbert_research.search.trace import Trace
 
@@ -54,12 +55,8 @@ class Plaid(SearchStrategy):
     def check(self, index: Index, k: int) -> None:
         if index.codec.centroids is None:
             raise ValueError(_NO_CENTROIDS.format(index.codec.config))
-        if self.ncells > len(index.codec.centroids):
-            raise ValueError(f"ncells={self.ncells}, but the index has {len(index.codec.centroids)} centroids")
-        if min(k, index.n_documents) > self.n_exact:
-            raise ValueError(
-                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
-            )
+        check_cells("ncells", self.ncells, len(index.codec.centroids))
+        check_reach("n_exact", self.n_exact, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and len(subset) <= self.n_exact:
