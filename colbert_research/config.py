@@ -141,6 +141,15 @@ def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, de
         raise ValueError(explain(error, cls)) from None
 
 
+def component_of_line(axis: str, registry: Mapping[str, type[Any]], line: str) -> Any:
+    """The config that one line describes, a kind and then its settings: `plaid ncells=4 ndocs=1024`. Raises ConfigError."""
+    kind, _, settings = line.strip().partition(" ")
+    try:
+        return component_of(axis, registry, {**parse_overrides(settings), "kind": kind})
+    except ValueError as error:
+        raise ConfigError(f"{axis} {line!r}: {error}") from None
+
+
 def _config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> type[Config]:
     if kind in registry:
         return registry[kind]
