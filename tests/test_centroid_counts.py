@@ -3,17 +3,32 @@
 import numpy as np
 import pytest
 
-from colbert_research.codecs import CentroidConfig, ResidualCodec, ResidualConfig
+from colbert_research.codecs import CentroidConfig, ResidualCodec, ResidualConfig, ResidualProductConfig
 from colbert_research.codecs.buckets import Buckets
 from colbert_research.config import ConfigError
 from colbert_research.ragged import Ragged, offsets_of
 from tests.contracts.codec_cases import clustered, fit
 
 
-@pytest.mark.parametrize("centroids", [0, -1, 51])
-def test_numbers_of_centroids_that_the_collection_lacks(centroids):
-    with pytest.raises(ConfigError, match=f"codec.centroids={centroids}, but the collection has 50 tokens"):
-        fit(ResidualConfig(centroids=centroids), clustered(50))
+def test_numbers_of_centroids_that_the_collection_lacks():
+    with pytest.raises(ConfigError, match=r"codec\.centroids=51, but the collection has 50 tokens"):
+        fit(ResidualConfig(centroids=51), clustered(50))
+
+
+@pytest.mark.parametrize(
+    ("centroids", "message"),
+    [
+        (clustered(3), r"centroids of shape \(8, 48\); given shape \(3, 48\)"),
+        (clustered(8)[:, :5], r"given shape \(8, 5\)"),
+        (clustered(8) * np.float32(np.nan), "given some that are not finite"),
+    ],
+)
+@pytest.mark.parametrize("config", [CentroidConfig, ResidualConfig, ResidualProductConfig])
+def test_centroids_of_something_else(config, centroids, message):
+    with pytest.raises(ValueError, match=message):
+        config(centroids=8, **({"m": 8} if config is ResidualProductConfig else {})).fit(
+            clustered(50), n_tokens=50, seed=0, centroids=centroids
+        )
 
 
 @pytest.mark.parametrize(("k", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.int32)])

@@ -11,6 +11,7 @@ import yaml
 from colbert_research.artifacts import StageCache
 from colbert_research.config import ConfigError, config_id, load_config
 from colbert_research.experiment import ExperimentConfig, Record, load_records, start
+from colbert_research.index import IndexCorruptedError
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from tests.small_experiment import TINY, make, states, write_folder
 
@@ -124,6 +125,18 @@ def test_records_become_one_table(cache, folder, tmp_path):
     table = load_records(tmp_path / "runs")
     assert list(table["codec.nbits"]) == [4, 1]
     assert {"id", "nDCG@10", "index_bytes", "seconds.search"} <= set(table.columns)
+
+
+def test_a_damaged_index_gives_no_record(cache, folder):
+    """One bit of one code, which no shape or range gives away."""
+    experiment = make(cache, folder)
+    experiment.run("index")
+    (file,) = cache.root.glob("index/*/index/segment-000001/residuals.npy")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(IndexCorruptedError, match=r"residuals\.npy is not what the manifest says"):
+        make(cache, folder).run("search")
 
 
 def test_exclude_self(cache, folder):

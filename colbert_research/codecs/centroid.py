@@ -26,9 +26,7 @@ class CentroidConfig(Clustering):
         self, sample: NDArray[np.float32], *, n_tokens: int, seed: int, centroids: NDArray[np.float32] | None = None
     ) -> "CentroidCodec":
         """The centroids given, or those of the sample `(n, dim)`."""
-        if centroids is None:
-            centroids = self.cluster(sample, n_tokens=n_tokens, seed=seed)
-        return CentroidCodec(self, centroids)
+        return CentroidCodec(self, self.checked(sample, centroids, n_tokens=n_tokens, seed=seed))
 
     def restore(self, arrays: State) -> "CentroidCodec":
         return CentroidCodec(self, arrays["centroids"])

@@ -10,7 +10,7 @@ from colbert_research import kernels
 from colbert_research.codecs.base import Codes, Layout, State
 from colbert_research.config import Config
 from colbert_research.kernels.operands import Places
-from colbert_research.ragged import Ragged
+from colbert_research.ragged import Ragged, unfit_row
 
 
 class ExactConfig(Config):
@@ -45,6 +45,12 @@ class ExactCodec:
         return {"vectors": (np.dtype(self.config.dtype), (self.dim,))}
 
     def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        row = unfit_row(vectors, self.config.dtype)
+        if row is not None:
+            raise ValueError(
+                f"a token vector with values up to {np.abs(vectors[row]).max():.4g} is not finite in {self.config.dtype}; "
+                "choose codec.dtype=float32, or make the vectors shorter"
+            )
         return {"vectors": np.asarray(vectors).astype(self.config.dtype)}
 
     def decode(self, codes: Codes) -> NDArray[np.float32]:

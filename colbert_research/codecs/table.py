@@ -15,6 +15,8 @@ from colbert_research.config import Config
 from colbert_research.kernels.operands import CodedTokens, Places, Table
 from colbert_research.ragged import Ragged, offsets_of
 
+LONGEST = 1 / float(np.finfo(np.float16).tiny)  # of decoded vectors: beyond it inverse norms lose bits
+
 
 class TableCodec(ABC):
     """Base of such codecs; one of them says what its table is, which code a value has, and what it has learnt.
@@ -90,8 +92,16 @@ class TableCodec(ABC):
 
 
 def inverse_norms(decoded: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float16]:
-    """What makes each decoded vector `(n, dim)` one of length one: `(n,)` float16; 0 where the vector itself is all zeros."""
+    """What makes each decoded vector `(n, dim)` one of length one: `(n,)` float16; 0 where the vector itself is all zeros.
+
+    Raises ValueError for vectors so long that float16 cannot hold what makes them short.
+    """
     norms = np.linalg.norm(decoded, axis=1)
+    if norms.max(initial=0) > LONGEST:
+        raise ValueError(
+            f"a token vector of length {norms.max():.4g} is too long for codes with a float16 inverse norm, which serve up to "
+            f"{LONGEST:g}; let the encoder make vectors of length one, or choose codec.kind=exact"
+        )
     invertible = norms * np.finfo(np.float16).max >= 1
     inverse = 1 / np.where(invertible, norms, 1)
     return np.where(np.any(vectors, axis=1), inverse, 0).astype(np.float16)

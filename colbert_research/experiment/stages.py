@@ -229,6 +229,7 @@ def search(
 
     def compute(folder: Path) -> dict[str, Any]:
         opened = Index.open(built.folder / "index")
+        opened.verify()  # a record comes from an index that is what it was when it was built
         vectors = reduce_queries(reduced, open_vectors(queries.folder).vectors)
         start = time.perf_counter()
         for auxiliary in config.search.auxiliaries():

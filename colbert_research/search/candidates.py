@@ -12,6 +12,16 @@ from colbert_research.search.stages import best, score
 from colbert_research.search.trace import Trace
 
 
+def centroids_of(index: Index, strategy: str) -> NDArray[np.float32]:
+    """The centroids `(K, dim)` of an index's codec; ValueError for a codec without any."""
+    if index.codec.centroids is None:
+        raise ValueError(
+            f"{strategy} needs an index whose codec has centroids, such as residual; this one has {index.codec.config!r}. "
+            "Build one with such a codec, or choose search.kind=exhaustive"
+        )
+    return index.codec.centroids
+
+
 def check_cells(setting: str, cells: int, n_centroids: int) -> None:
     """Raise ValueError when more `cells` are to be opened for each query token than there are."""
     if cells > n_centroids:

@@ -13,10 +13,6 @@ from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import item_of_row, offsets_of, rows_of
 from colbert_research.search.decoded import token_offsets
 
-NO_CENTROIDS = (
-    "{} needs an index whose codec has centroids and codes that are scored as they are, such as residual; this has {!r}"
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Cells:
@@ -74,7 +70,10 @@ class TokensByCell(Auxiliary):
 def coded(index: Index, strategy: str) -> TableCodec:
     """The codec of an index whose tokens are a centroid and a code that is scored as it is; ValueError for any other index."""
     if not isinstance(index.codec, TableCodec) or index.codec.centroids is None:
-        raise ValueError(NO_CENTROIDS.format(strategy, index.codec.config))
+        raise ValueError(
+            f"{strategy} needs an index whose codec has centroids and codes beside them, such as residual; this one has "
+            f"{index.codec.config!r}. Build one with such a codec, or choose another search.kind"
+        )
     return index.codec
 
 

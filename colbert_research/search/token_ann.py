@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from colbert_research.config import component
+from colbert_research.config import Seed, component
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search.ann import ANNS, Structure, build_faiss, nearest, open_faiss, selector_of, training_rows
 from colbert_research.search.base import Found, Queries, SearchStrategy
@@ -49,7 +49,7 @@ class TokenAnn(SearchStrategy):
     k_tokens: int = Field(500, ge=1, description="k'")
     n_exact: int | None = Field(None, ge=1)
     deduplicate: bool = True
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:

@@ -93,6 +93,13 @@ class TestContract:
         decoded = codec.decode(codec.encode(some))
         assert np.isfinite(decoded).all()
 
+    def test_vectors_too_long_for_their_norm_to_be_stored(self, config, vectors):
+        long = vectors * np.float32(1e5)
+        codec = fit(config, long)
+        if "inverse_norms" in codec.layout:
+            with pytest.raises(ValueError, match="is too long for codes with a float16 inverse norm, which serve up to 16384"):
+                codec.encode(long)
+
     def test_maxsim_is_that_of_the_decoded_vectors(self, config, vectors):
         codec = fit(config, vectors)
         codes, offsets = codec.encode(vectors[:400]), offsets_of([100, 1, 250, 49])

@@ -255,7 +255,7 @@ class TestPlaid:
             ({"ndocs": 10, "n_exact": 20}, "n_exact=20 is more than the ndocs=10"),
             ({"ncells": 0}, "greater than or equal to 1"),
             ({"centroid_score_threshold": {"value": 0.4, "quantile": 0.5}}, "either a value or a quantile"),
-            ({"centroid_score_threshold": {"quantile": 1.5}}, "between 0 and 1"),
+            ({"centroid_score_threshold": {"quantile": 1.5}}, "less than or equal to 1"),
         ],
     )
     def test_bad_settings(self, settings, message):
