@@ -13,7 +13,6 @@ from colbert_research import kernels
 from colbert_research.codecs import TableCodec, bytes_per_token
 from colbert_research.config import Threshold
 from colbert_research.index import Index
-from colbert_research.kernels.operands import Table
 from colbert_research.ragged import Ragged, rows_of
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import check_cells, check_reach, is_few, score_all
@@ -65,7 +64,7 @@ class Emvb(SearchStrategy):
         found, scored, terms = [], 0, 0
         for query in queries:
             of_query = codec.turned(query.vectors.values)
-            scores = self._probe(codec.table, of_query, trace)
+            scores = self._probe(codec, of_query, trace)
             positions = self._narrowed(index, scores, subset, trace)
             if self.term_threshold is None:
                 totals = score(index, query.vectors, positions, trace, stage="exact")[0]
@@ -78,10 +77,10 @@ class Emvb(SearchStrategy):
             trace.notes.append(f"emvb scored {scored} of {terms} terms, {scored / terms:.1%}")
         return found
 
-    def _probe(self, table: Table, query: NDArray[np.float32], trace: Trace) -> NDArray[np.float32]:
+    def _probe(self, codec: TableCodec, query: NDArray[np.float32], trace: Trace) -> NDArray[np.float32]:
         """Scores of the query's tokens with all centroids: `(n_query_tokens, K)`."""
         with trace.stage("probe") as count:
-            scores = kernels.dot_products(query, table.centroids)  # type: ignore[arg-type]
+            scores = kernels.dot_products(query, codec.table.centroids)  # type: ignore[arg-type]
             count.centroids += scores.shape[1]
         return scores
 

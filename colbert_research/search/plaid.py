@@ -61,8 +61,9 @@ class Plaid(SearchStrategy):
         return [self._one(index, query.vectors, k, subset, trace) for query in queries]
 
     def _one(self, index: Index, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
+        centroids = centroids_of(index, self.kind)
         with trace.stage("probe") as count:
-            scores = kernels.dot_products(query.values, centroids_of(index, self.kind))
+            scores = kernels.dot_products(query.values, centroids)
             cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
             opened = _reaching(scores, self.cell_score_threshold)
             if opened is not None:
