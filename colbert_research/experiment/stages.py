@@ -229,7 +229,9 @@ def search(
 
     def compute(folder: Path) -> dict[str, Any]:
         opened = Index.open(built.folder / "index")
+        opened.verify()  # a record comes from an index that is what it was when it was built
         vectors = reduce_queries(reduced, open_vectors(queries.folder).vectors)
+        config.search.check(opened, wanted)  # before anything is built for it
         start = time.perf_counter()
         for auxiliary in config.search.auxiliaries():
             opened.auxiliary(auxiliary)

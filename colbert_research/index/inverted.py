@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
-from colbert_research.ragged import Ragged, item_of_row, load_npy, offsets_of
+from colbert_research.index.damage import check_range, open_array, open_offsets
+from colbert_research.ragged import Ragged, item_of_row, offsets_of
 
 FILES = ("inverted_offsets.npy", "inverted_documents.npy")
 
@@ -42,8 +43,9 @@ class InvertedLists:
         np.save(folder / FILES[1], self.documents)
 
     @classmethod
-    def open(cls, folder: Path) -> "InvertedLists | None":
-        """The lists in a segment's folder; None when its codec has no centroids."""
-        if not (folder / FILES[0]).is_file():
-            return None
-        return cls(np.load(folder / FILES[0]), load_npy(folder / FILES[1], mmap=True))
+    def open(cls, folder: Path, *, n_centroids: int, n_documents: int) -> "InvertedLists":
+        """The lists in a segment's folder; raises IndexCorruptedError for others than of so many centroids and documents."""
+        offsets = open_offsets(folder / FILES[0], n_centroids)
+        documents = open_array(folder / FILES[1], np.dtype(np.int32), (int(offsets[-1]),))
+        check_range(folder / FILES[1], n_documents)
+        return cls(offsets, documents)

@@ -17,8 +17,8 @@ from colbert_research.codecs import bytes_per_token
 from colbert_research.config import component
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all
-from colbert_research.search.cells import NO_CENTROIDS, Cells, TokensByCell, is_coded, sums_in_order, turned
+from colbert_research.search.candidates import check_cells, is_few, score_all
+from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_order
 from colbert_research.search.imputation import IMPUTATIONS, Retrieved
 from colbert_research.search.stages import best
 from colbert_research.search.trace import Trace
@@ -42,24 +42,17 @@ class Warp(SearchStrategy):
         return (TokensByCell(),)
 
     def widest(self, index: Index) -> Self:
-        if not is_coded(index.codec):
-            raise ValueError(NO_CENTROIDS.format("warp", index.codec.config))
-        centroids = index.codec.centroids
-        assert centroids is not None
-        return self.model_copy(update={"nprobe": len(centroids), "imputation": self.imputation.widest(index)})
+        n_centroids = coded(index, self.kind).n_centroids
+        return self.model_copy(update={"nprobe": n_centroids, "imputation": self.imputation.widest(index)})
 
     def check(self, index: Index, k: int) -> None:
-        if not is_coded(index.codec):
-            raise ValueError(NO_CENTROIDS.format("warp", index.codec.config))
-        n_centroids = len(index.codec.centroids)  # type: ignore[arg-type]
-        if self.nprobe > n_centroids:
-            raise ValueError(f"nprobe={self.nprobe}, but the index has {n_centroids} centroids")
+        check_cells("nprobe", self.nprobe, coded(index, self.kind).n_centroids)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and is_few(index, subset, self.exact_subset):
             return score_all(index, queries, k, subset, trace)
-        cells = index.auxiliary(self.auxiliaries()[0])
-        return [self._one(index, cells, turned(index.codec, query.vectors.values), k, subset, trace) for query in queries]
+        cells, codec = index.auxiliary(self.auxiliaries()[0]), coded(index, self.kind)
+        return [self._one(index, cells, codec.turned(query.vectors.values), k, subset, trace) for query in queries]
 
     def _one(
         self,
