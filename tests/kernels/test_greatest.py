@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colbert_research import kernels
@@ -11,6 +11,7 @@ BACKENDS = [name for name in kernels.BACKENDS if name != "reference"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 40), width=st.integers(1, 200), grain=st.sampled_from([0.0, 0.5, 4.0]))
 def test_order_and_ties(backend, seed, rows, width, grain):
     """`grain` rounds the scores so far that many are equal."""
