@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.artifacts import read_json, sha256_file
-from colbert_research.codecs import Codec, open_codec
+from colbert_research.codecs import Codec, bytes_per_token, open_codec
 from colbert_research.config import ConfigError
 from colbert_research.index.auxiliary import Auxiliary, open_auxiliary
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
@@ -93,6 +93,11 @@ class Index:
     @property
     def dim(self) -> int:
         return int(self.manifest["dim"])
+
+    @cached_property
+    def bytes_per_token(self) -> int:
+        """Bytes of one token's codes."""
+        return bytes_per_token(self.codec)
 
     @cached_property
     def document_ids(self) -> tuple[str, ...]:

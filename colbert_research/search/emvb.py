@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from colbert_research import kernels
-from colbert_research.codecs import TableCodec, bytes_per_token
+from colbert_research.codecs import TableCodec
 from colbert_research.config import Threshold
 from colbert_research.index import Index
 from colbert_research.ragged import rows_of
@@ -154,6 +154,6 @@ def _filtered(
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored, terms = scored + int(of_token.sum()), terms + len(rows) * len(query)
             count.tokens += int(kept.sum())
-            count.bytes += int(kept.sum()) * bytes_per_token(codec)
+            count.bytes += int(kept.sum()) * index.bytes_per_token
         count.documents += len(positions)
     return sums_in_order(maxima), (scored, terms)

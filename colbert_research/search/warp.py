@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research import kernels
-from colbert_research.codecs import bytes_per_token
 from colbert_research.config import component
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search.base import Found, Queries, SearchStrategy
@@ -75,7 +74,7 @@ class Warp(SearchStrategy):
             maxima = kernels.token_maxima(query, cells.tokens, rows, places, len(documents), wanted)
             count.tokens += len(rows)
             count.documents += len(documents)
-            count.bytes += len(rows) * (bytes_per_token(index.codec) + cells.documents.itemsize)
+            count.bytes += len(rows) * (index.bytes_per_token + cells.documents.itemsize)
         with trace.stage("impute"):
             each = np.arange(len(rows))
             retrieved = Retrieved(

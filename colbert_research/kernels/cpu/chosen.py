@@ -104,8 +104,7 @@ def token_maxima(
     norms = None if tokens.inverse_norms is None else np.ascontiguousarray(tokens.inverse_norms, np.float16)
     maxima = np.full((n_places, lanes), -np.inf, np.float32)
     arguments = (
-        codes.ctypes.data, codes.ctypes.data + codes.nbytes, decoder.kind, decoder.width, decoder.bits, decoder.sub,
-        decoder.table.ctypes.data, decoder.plane, decoder.stride, decoder.steps, ids.ctypes.data, ids.itemsize == 4,
+        codes.ctypes.data, codes.ctypes.data + codes.nbytes, *decoder.arguments, ids.ctypes.data, ids.itemsize == 4,
         0 if norms is None else norms.ctypes.data, made.weights.ctypes.data, made.factors.ctypes.data, table.ctypes.data,
         of_group.ctypes.data, made.groups, rows.ctypes.data, places.ctypes.data, len(rows), maxima.ctypes.data,
         TILES.ctypes.data,

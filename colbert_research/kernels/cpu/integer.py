@@ -104,10 +104,10 @@ def maxsim(query: IntegerQuery, decoder: Decoder, tokens: CodedTokens, only: Pla
     ids = None if tokens.centroid_ids is None else _ids(tokens.centroid_ids)
     norms = None if tokens.inverse_norms is None else np.ascontiguousarray(tokens.inverse_norms, np.float16)
     arguments = (
-        codes.ctypes.data, _stop(codes), decoder.kind, decoder.width, decoder.bits, decoder.sub, decoder.table.ctypes.data,
-        decoder.plane, decoder.stride, decoder.steps, _address(ids), ids is not None and ids.itemsize == 4, _address(norms),
-        _stop(norms), query.weights.ctypes.data, query.factors.ctypes.data, query.base.ctypes.data, query.table.ctypes.data,
-        query.groups, query.n_tokens, offsets.ctypes.data, _address(only), scores.ctypes.data, TILES.ctypes.data,
+        codes.ctypes.data, _stop(codes), *decoder.arguments, _address(ids), ids is not None and ids.itemsize == 4,
+        _address(norms), _stop(norms), query.weights.ctypes.data, query.factors.ctypes.data, query.base.ctypes.data,
+        query.table.ctypes.data, query.groups, query.n_tokens, offsets.ctypes.data, _address(only), scores.ctypes.data,
+        TILES.ctypes.data,
     )  # fmt: skip
     scratch = BLOCK * decoder.stride + decoder.width + 2 * WIDTH + 64 + 4 * BLOCK + (BLOCK + query.groups) * WIDTH
     in_team(_score_job, offsets, only, arguments, scratch=scratch)

@@ -11,7 +11,7 @@ of a cosine in practice, as both are independent of each other over the dimensio
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class Decoder:
     length: int
     lowest: NDArray[np.float32]
     step: NDArray[np.float32]
+
+    @cached_property
+    def arguments(self) -> tuple[int, ...]:
+        """What compiled code takes of it, and in this order: kind, width, bits, sub, table, plane, stride, steps."""
+        address = self.table.ctypes.data
+        return self.kind, self.width, self.bits, self.sub, address, self.plane, self.stride, self.steps
 
     @property
     def plane(self) -> int:

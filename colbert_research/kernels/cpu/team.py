@@ -124,7 +124,7 @@ class Job:
         with kept_on_disk():
             return numba.cfunc(signature, nopython=True, cache=True)(self._function)
 
-    @property
+    @cached_property
     def address(self) -> int:
         return int(self._compiled.address)
 
@@ -154,9 +154,9 @@ class Team:
         self._scratch: list[NDArray[np.uint8]] = []
         self._addresses = np.zeros(MOST_THREADS, np.int64)
 
-    def run(self, job: Job, bounds: NDArray[np.int64], arguments: Sequence[int], scratch_bytes: int) -> None:
+    def run(self, job: Job, bounds: NDArray[np.int64], arguments: Sequence[int], *, scratch_bytes: int, n_threads: int) -> None:
         """Call the job for every range between two of the rising `bounds`."""
-        helpers = min(threads.count(), len(bounds) - 1, MOST_THREADS) - 1
+        helpers = min(n_threads, len(bounds) - 1, MOST_THREADS) - 1
         given = np.array(arguments, np.int64)
         if helpers < 1 or not self._busy.acquire(blocking=False):
             state, scratch = np.zeros(_WORDS, np.int64), _memory(scratch_bytes)
@@ -234,7 +234,8 @@ def in_team(job: Job, offsets: NDArray[np.int64], only: Places, arguments: Seque
     `arguments`: addresses and other whole numbers; whatever they point to must live until this returns. `scratch`: bytes that
     each thread needs, at an address that is a multiple of 64.
     """
-    _team.run(job, parts(offsets, only, threads.count()), arguments, scratch)
+    n_threads = threads.count()
+    _team.run(job, parts(offsets, only, n_threads), arguments, scratch_bytes=scratch, n_threads=n_threads)
 
 
 def parts(offsets: NDArray[np.int64], only: Places, n_threads: int) -> NDArray[np.int64]:
