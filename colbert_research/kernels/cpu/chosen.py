@@ -20,7 +20,7 @@ from colbert_research.kernels.cpu.memory import (
 )
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, add, floats_of, max_floats, multiply, spread_float
-from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.cpu.tiles import BLOCK, TILES, begin, block_dots, end
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import offsets_of
@@ -105,7 +105,7 @@ def token_maxima(
     maxima = np.full((n_places, lanes), -np.inf, np.float32)
     arguments = (
         codes.ctypes.data, codes.ctypes.data + codes.nbytes, *decoder.arguments, ids.ctypes.data, ids.itemsize == 4,
-        0 if norms is None else norms.ctypes.data, made.weights.ctypes.data, made.factors.ctypes.data, table.ctypes.data,
+        address(norms), made.weights.ctypes.data, made.factors.ctypes.data, table.ctypes.data,
         of_group.ctypes.data, made.groups, rows.ctypes.data, places.ctypes.data, len(rows), maxima.ctypes.data,
         TILES.ctypes.data,
     )  # fmt: skip

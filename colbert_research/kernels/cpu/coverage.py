@@ -9,7 +9,7 @@ from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.memory import load_floats, load_i32, load_i64, load_u16, store_floats, store_i64
 from colbert_research.kernels.cpu.products import lanes_of
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_float
-from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
@@ -66,7 +66,7 @@ def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places) -> NDArray
 
     arguments = (
         ids.ctypes.data, ids.itemsize == 4, masks.ctypes.data, masks.shape[1], tokens.offsets.ctypes.data,
-        0 if only is None else only.ctypes.data, counts.ctypes.data,
+        address(only), counts.ctypes.data,
     )  # fmt: skip
     in_team(_count_job, tokens.offsets, only, arguments)
     return counts
@@ -81,7 +81,7 @@ def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places) -
 
     arguments = (
         ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, groups, tokens.offsets.ctypes.data,
-        0 if only is None else only.ctypes.data, maxima.ctypes.data,
+        address(only), maxima.ctypes.data,
     )  # fmt: skip
     in_team(_best_job, tokens.offsets, only, arguments)
     return maxima[:, :n]

@@ -17,7 +17,7 @@ from colbert_research.kernels.cpu.memory import (
     store_u8,
 )
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, multiply_add, spread_float
-from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
@@ -116,6 +116,6 @@ def maxsim(query: NDArray[np.float32], documents: Ragged, only: Places, scores: 
     offsets, half, stride = documents.offsets, rows.dtype == np.float16, 4 * dim + 2 * WIDTH
     arguments = (
         rows.ctypes.data, rows.ctypes.data + rows.nbytes, half, dim, stride, columns.ctypes.data, groups, n,
-        offsets.ctypes.data, 0 if only is None else only.ctypes.data, scores.ctypes.data,
+        offsets.ctypes.data, address(only), scores.ctypes.data,
     )  # fmt: skip
     in_team(_score_job, offsets, only, arguments, scratch=BLOCK * stride + (groups + 1) * WIDTH)

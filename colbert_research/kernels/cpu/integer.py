@@ -22,7 +22,7 @@ from colbert_research.kernels.cpu.memory import (
 )
 from colbert_research.kernels.cpu.prepare import Decoder, IntegerQuery
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, add, floats_of, max_floats, multiply, spread_float
-from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.cpu.tiles import BLOCK, TILES, begin, block_dots, end
 from colbert_research.kernels.operands import CodedTokens, Places
 
@@ -104,9 +104,9 @@ def maxsim(query: IntegerQuery, decoder: Decoder, tokens: CodedTokens, only: Pla
     ids = None if tokens.centroid_ids is None else _ids(tokens.centroid_ids)
     norms = None if tokens.inverse_norms is None else np.ascontiguousarray(tokens.inverse_norms, np.float16)
     arguments = (
-        codes.ctypes.data, _stop(codes), *decoder.arguments, _address(ids), ids is not None and ids.itemsize == 4,
-        _address(norms), _stop(norms), query.weights.ctypes.data, query.factors.ctypes.data, query.base.ctypes.data,
-        query.table.ctypes.data, query.groups, query.n_tokens, offsets.ctypes.data, _address(only), scores.ctypes.data,
+        codes.ctypes.data, _stop(codes), *decoder.arguments, address(ids), ids is not None and ids.itemsize == 4,
+        address(norms), _stop(norms), query.weights.ctypes.data, query.factors.ctypes.data, query.base.ctypes.data,
+        query.table.ctypes.data, query.groups, query.n_tokens, offsets.ctypes.data, address(only), scores.ctypes.data,
         TILES.ctypes.data,
     )  # fmt: skip
     scratch = BLOCK * decoder.stride + decoder.width + 2 * WIDTH + 64 + 4 * BLOCK + (BLOCK + query.groups) * WIDTH
@@ -115,10 +115,6 @@ def maxsim(query: IntegerQuery, decoder: Decoder, tokens: CodedTokens, only: Pla
 
 def _ids(ids: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.ascontiguousarray(ids, ids.dtype if ids.dtype in (np.uint16, np.int32) else np.int32)
-
-
-def _address(array: NDArray[np.generic] | None) -> int:
-    return 0 if array is None else array.ctypes.data
 
 
 def _stop(array: NDArray[np.generic] | None) -> int:

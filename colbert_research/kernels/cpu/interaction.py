@@ -39,7 +39,7 @@ from colbert_research.kernels.cpu.simd import (
     spread_float,
     truncated,
 )
-from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
@@ -137,7 +137,7 @@ def centroid_interaction(
     table = np.empty((n_centroids, row_bytes), np.uint8)
     kept = None if kept is None else np.ascontiguousarray(kept, np.bool_)
     _to_bytes(
-        lanes.ctypes.data, lanes.strides[0], n_tokens, n_centroids, 0 if kept is None else kept.ctypes.data, np.float32(low),
+        lanes.ctypes.data, lanes.strides[0], n_tokens, n_centroids, address(kept), np.float32(low),
         np.float32(1 / unit), row_bytes, table.ctypes.data,
     )  # fmt: skip
     ids = np.ascontiguousarray(tokens.values)
@@ -146,7 +146,7 @@ def centroid_interaction(
 
     arguments = (
         ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, row_bytes, n_tokens, offsets.ctypes.data,
-        0 if only is None else only.ctypes.data, sums.ctypes.data,
+        address(only), sums.ctypes.data,
     )  # fmt: skip
     in_team(_sum_job, offsets, only, arguments, scratch=2 * PIECE)
     totals = (sums - n_tokens) * unit + n_tokens * low

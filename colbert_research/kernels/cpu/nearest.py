@@ -94,7 +94,7 @@ def assign_by_all(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) 
 
     # in pieces of whole passes: each costs as much as scoring all centroids
     starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)
-    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * len(centroids), None)
+    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * len(centroids))
     return ids
 
 
@@ -135,5 +135,5 @@ def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], lim
     def part(low: int, high: int) -> None:
         _bucket_numbers(values, scales, limits, low, high, numbers)
 
-    in_parallel(part, np.arange(len(values) + 1), None)
+    in_parallel(part, np.arange(len(values) + 1))
     return numbers

@@ -210,5 +210,5 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
         )  # fmt: skip
 
     starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)
-    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * n_centroids, None)
+    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * n_centroids)
     return ids

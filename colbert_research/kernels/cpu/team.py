@@ -228,6 +228,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def address(array: NDArray[Any] | None) -> int:
+    """Where an array's first element lies; 0 for None."""
+    return 0 if array is None else int(array.ctypes.data)
+
+
 def in_team(job: Job, offsets: NDArray[np.int64], only: Places, arguments: Sequence[int], *, scratch: int = 0) -> None:
     """Run a job for consecutive ranges of documents (of `only`), of about equally many tokens, that make up all of them.
 
