@@ -5,9 +5,18 @@ from typing import Any
 import numpy as np
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.memory import load_bytes, load_i64, load_u8, store_bytes, store_i64, store_u8
-from colbert_research.kernels.cpu.prepare import CODEWORDS, COPIED, PACKED
-from colbert_research.kernels.cpu.simd import WIDTH, bits_of_bytes, look_up
+from colbert_research.kernels.cpu.memory import (
+    gather_words,
+    load_bytes,
+    load_i64,
+    load_u8,
+    store_bytes,
+    store_i64,
+    store_ints,
+    store_u8,
+)
+from colbert_research.kernels.cpu.prepare import CODEWORDS, COPIED, LOOKED_UP
+from colbert_research.kernels.cpu.simd import LANES, LOOKS_UP_256, WIDTH, bits_of_bytes, look_up, look_up_256
 
 
 def _unpacker(bits: int) -> Any:
@@ -51,8 +60,13 @@ def _copy(code: Any, count: Any, width: Any, stride: Any, out: Any) -> None:
 @compiled
 def _join(code: Any, count: Any, width: Any, sub: Any, table: Any, stride: Any, out: Any) -> None:
     for _ in range(count):
-        words, place = table, out
-        for part in range(width):
+        words, place, start = table, out, 0
+        if sub == 4:
+            while start + LANES <= width:
+                store_ints(out + 4 * start, gather_words(table, code + start, start))
+                start += LANES
+            words, place = table + 4 * 256 * start, out + 4 * start
+        for part in range(start, width):
             word, at = words + load_u8(code + part) * sub, 0
             while at < sub:  # eight bytes at a time, of which the next codeword overwrites those too many
                 store_i64(place + at, load_i64(word + at))
@@ -62,11 +76,26 @@ def _join(code: Any, count: Any, width: Any, sub: Any, table: Any, stride: Any, 
 
 
 @compiled
-def _look_up_whole_bytes(code: Any, count: Any, width: Any, table: Any, stride: Any, out: Any) -> None:
+def _look_up_vectors(code: Any, count: Any, width: Any, table: Any, stride: Any, out: Any) -> None:
+    first, second = load_bytes(table), load_bytes(table + WIDTH)
+    third, fourth = load_bytes(table + 2 * WIDTH), load_bytes(table + 3 * WIDTH)
+    for _ in range(count):
+        at = 0
+        while at < width:
+            store_bytes(out + at, look_up_256(first, second, third, fourth, load_bytes(code + at)))
+            at += WIDTH
+        code, out = code + width, out + stride
+
+
+@compiled
+def _look_up_bytes(code: Any, count: Any, width: Any, table: Any, stride: Any, out: Any) -> None:
     for _ in range(count):
         for i in range(width):
             store_u8(out + i, load_u8(table + load_u8(code + i)))
         code, out = code + width, out + stride
+
+
+_look_up_whole_bytes = _look_up_vectors if LOOKS_UP_256 else _look_up_bytes
 
 
 @compiled
@@ -75,6 +104,8 @@ def _whole_vectors(
 ) -> None:
     if kind == COPIED:
         _copy(code, count, width, stride, out)
+    elif kind == LOOKED_UP:
+        _look_up_whole_bytes(code, count, width, table, stride, out)
     elif bits == 4:
         _unpack_4(code, count, width, table, plane, stride, out)
     elif bits == 2:
@@ -92,7 +123,9 @@ def decode(
 
     All codes end before the address `stop`. `spare`: `width + 2 * WIDTH` bytes of scratch.
     """
-    if kind in (PACKED, COPIED):
+    if kind == CODEWORDS:
+        _join(code, count, width, sub, table, stride, out)
+    else:
         safe = count
         while safe and code + (safe - 1) * width + width + WIDTH > stop:
             safe -= 1
@@ -101,7 +134,3 @@ def decode(
             for i in range(width):
                 store_u8(spare + i, load_u8(code + j * width + i))
             _whole_vectors(spare, 1, kind, width, bits, table, plane, stride, out + j * stride)
-    elif kind == CODEWORDS:
-        _join(code, count, width, sub, table, stride, out)
-    else:
-        _look_up_whole_bytes(code, count, width, table, stride, out)

@@ -19,6 +19,7 @@ from colbert_research.kernels.cpu.simd import (
     LANES,
     SIXTEEN,
     SIXTEEN_VECTOR,
+    TIER,
     call_intrinsic,
     emit,
     pointer_to,
@@ -176,3 +177,26 @@ def store_low_bytes(builder: Any, address: Any, vector: Any) -> Any:
     """The low byte of every lane to memory, LANES bytes."""
     kind = ir.VectorType(I8, LANES)
     builder.store(builder.trunc(vector, kind), pointer_to(builder, address, kind), align=1)
+
+
+@emit(INTS, types.intp, types.intp, types.int64)
+def gather_words(builder: Any, table: Any, codes: Any, first: Any) -> Any:
+    """LANES words of four bytes: of each of the LANES `codes` at that address, the word in its own part of 256 words.
+
+    The parts of `table` follow one another, from the part `first` on.
+    """
+    bytes_in, one = ir.VectorType(I8, LANES), ir.VectorType(ir.IntType(1), LANES)
+    numbers = builder.zext(builder.load(pointer_to(builder, codes, bytes_in), align=1), INT_VECTOR)
+    places = builder.add(numbers, ir.Constant(INT_VECTOR, [256 * lane for lane in range(LANES)]))
+    start = builder.add(table, builder.mul(first, ir.Constant(first.type, 4 * 256)))
+    if TIER in ("amx", "avx512"):
+        zeros, all_lanes = ir.Constant(INT_VECTOR, None), ir.Constant(one, [1] * LANES)
+        base = pointer_to(builder, start, I8)
+        name = "llvm.x86.avx512.mask.gather.dpi.512"
+        return call_intrinsic(builder, name, INT_VECTOR, zeros, base, places, all_lanes, I32(4))
+    found = ir.Constant(INT_VECTOR, ir.Undefined)
+    for lane in range(LANES):
+        offset = builder.mul(builder.zext(builder.extract_element(places, I32(lane)), start.type), ir.Constant(start.type, 4))
+        word = builder.load(pointer_to(builder, builder.add(start, offset), I32), align=1)
+        found = builder.insert_element(found, word, I32(lane))
+    return found

@@ -48,6 +48,8 @@ WIDTH = WIDTHS[TIER]
 """Bytes of a vector."""
 LANES = WIDTH // 4
 """32-bit lanes of a vector."""
+LOOKS_UP_256 = TIER in ("amx", "avx512") and bool(binding.get_host_cpu_features().get("avx512vbmi"))
+"""Whether a table of 256 bytes can be looked up by vectors."""
 STEP_BLOCK = 16 if TIER == "amx" else 1
 """Steps of four bytes that are multiplied at once."""
 
@@ -162,6 +164,15 @@ def look_up(builder: Any, table: Any, places: Any) -> Any:
         byte = builder.extract_element(table, builder.extract_element(places, I32(place)))
         found = builder.insert_element(found, byte, I32(place))
     return found
+
+
+@emit(BYTES, BYTES, BYTES, BYTES, BYTES, BYTES)
+def look_up_256(builder: Any, first: Any, second: Any, third: Any, fourth: Any, places: Any) -> Any:
+    """For every byte of `places` what lies there in a table of four vectors; only where `LOOKS_UP_256`."""
+    name = "llvm.x86.avx512.vpermi2var.qi.512"
+    low = call_intrinsic(builder, name, BYTE_VECTOR, first, places, second)
+    high = call_intrinsic(builder, name, BYTE_VECTOR, third, places, fourth)
+    return builder.select(builder.icmp_signed("<", places, ir.Constant(BYTE_VECTOR, None)), high, low)
 
 
 @emit(INTS, INTS, BYTES, BYTES)
