@@ -1,8 +1,9 @@
 """Kernels: one signature per operation, several backends with one meaning.
 
 `reference` (float64 NumPy) is the definition; every other backend is held to it by parity and invariance tests. A backend is
-imported when it is first used, so this package needs NumPy alone. `backend="auto"` is the fastest that is installed: `cpu`
-(Numba; codes are scored by integer arithmetic, within a bound that its module states), else `torch`, else `reference`.
+imported when it is first used, so this package needs NumPy alone. `backend="auto"` goes by where the data are: `cuda` for torch
+tensors and CuPy arrays on a CUDA device, and the result stays there; else the fastest that is installed: `cpu` (Numba; codes
+are scored by integer arithmetic, within a bound that its module states), else `torch`, else `reference`.
 
 Where an operation takes `only`, those are the places `(n,)` of the documents to score, in that order; None means all.
 
@@ -34,18 +35,21 @@ from numpy.typing import NDArray
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-BACKENDS = ("reference", "torch", "cpu")
+HOST_BACKENDS = ("reference", "torch", "cpu")
+"""Backends that compute on the processor."""
+BACKENDS = (*HOST_BACKENDS, "cuda")
 
 
 def maxsim(queries: Ragged, documents: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.float32]:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32.
 
     `queries`, `documents`: token vectors `(n_tokens, dim)`. A query without tokens scores 0 with every document; a document
-    without tokens scores minus infinity with every query that has some. Raises ValueError if the widths differ.
+    without tokens scores minus infinity with every query that has some. Scores are a NumPy array, or of the framework of the
+    documents' values where these lie on a CUDA device. Raises ValueError if the widths differ.
     Source: ColBERT (Khattab and Zaharia 2020), section 3.3, equation 3.
     """
     _same_width(queries, documents.dim)
-    return _backend(backend).maxsim(queries, documents, _checked(only, len(documents)))
+    return _backend(_by_place(backend, documents.values)).maxsim(queries, documents, _checked(only, len(documents)))
 
 
 def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, backend: str = "auto") -> NDArray[np.float32]:
@@ -207,6 +211,11 @@ def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     if places.size and not 0 <= places.min() <= places.max() < n:
         raise IndexError(f"places must lie between 0 and {n - 1}; given {places.min()} to {places.max()}")
     return places
+
+
+def _by_place(backend: str, values: Any) -> str:
+    """`cuda` for `auto`, where `values` lie on a CUDA device; torch and CuPy are not imported for that."""
+    return "cuda" if backend == "auto" and "cuda" in str(getattr(values, "device", "")).lower() else backend
 
 
 @lru_cache

@@ -29,7 +29,7 @@ def oracle(scores: np.ndarray, ids: np.ndarray, rows, places, n_places: int, wan
     return found
 
 
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 @pytest.mark.parametrize("n_tokens", [1, 17, 40])
 @pytest.mark.parametrize("dim", [12, 96, 384])
 @pytest.mark.parametrize(("kind", "size"), KINDS)

@@ -10,7 +10,7 @@ from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search.emvb import masks_of
 
 
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 @settings(max_examples=25, deadline=None)
 @given(
     documents=st.lists(st.lists(st.integers(0, 8), max_size=6), max_size=8),
@@ -30,7 +30,7 @@ def test_covered_query_tokens(backend, documents, n_tokens, dtype, seed):
     assert kernels.coverage(masks, ids, only=order, backend=backend).tolist() == expected[::-1]
 
 
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 @settings(max_examples=25, deadline=None)
 @given(
     documents=st.lists(st.lists(st.integers(0, 8), max_size=6), max_size=8),

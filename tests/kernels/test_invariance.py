@@ -69,7 +69,7 @@ OPERATIONS = {name: score for name, (score, _) in DECODED.items()} | {"interacti
 
 documents_of_tokens = st.lists(st.lists(st.integers(0, POOL - 1), max_size=9), max_size=12)
 operation = pytest.mark.parametrize("score", OPERATIONS.values(), ids=OPERATIONS)
-every_backend = pytest.mark.parametrize("backend", kernels.BACKENDS)
+every_backend = pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 ROUNDED = {"product", "interaction", "interaction-kept", *(f"residual-{bits}" for bits in (1, 2, 4, 8))}
 """What the backend `cpu` computes within a bound, not exactly; see test_integer.py."""
 few = settings(max_examples=12, deadline=None)

@@ -12,7 +12,7 @@ from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 
-BACKENDS = [name for name in kernels.BACKENDS if name != "reference"]
+BACKENDS = [name for name in kernels.HOST_BACKENDS if name != "reference"]
 SHAPES = [
     ([3, 1, 7], [5, 1, 30, 2], 128),
     ([32], [1] * 40, 96),
@@ -139,7 +139,7 @@ def coded(rng, table, codes, lengths) -> CodedTokens:
     return CodedTokens(table, codes, tokens.offsets, ids, (1 / norms).astype(np.float16))
 
 
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 def test_small_integers_are_exact(rng, backend):
     queries = Ragged(rng.integers(-3, 4, (40, 64)).astype(np.float32), offsets_of([8, 32]))
     documents = Ragged(rng.integers(-3, 4, (500, 64)).astype(np.float32), offsets_of([100, 1, 399]))
@@ -149,7 +149,7 @@ def test_small_integers_are_exact(rng, backend):
     assert np.array_equal(kernels.maxsim(queries, documents, backend=backend), expected)
 
 
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 class TestInvariance:
     @pytest.fixture
     def pair(self, rng):

@@ -1,0 +1,15 @@
+"""CUDA kernels: sources in C++ (`*.cu`, `*.cuh`), their compilation to cubin, and one way to launch them.
+
+| file | what it holds |
+|---|---|
+| `warp.cuh` | what a kernel asks of the machine: PTX on a GPU, an emulator under g++ (tests/kernels/emulator) |
+| `compile.py` | source to cubin by NVRTC, kept on disk; no GPU is needed for it |
+| `launch.py` | devices: a GPU through CuPy on the caller's stream, or the emulator; both take the same call |
+| `arrays.py` | pointers, types and places of NumPy, torch and CuPy arrays, without a copy |
+| `instances.py` | all instances, for the tests and the notebook: add the name of your module there |
+| `maxsim.cuh` | products of 32 query tokens with 8 document tokens, running maxima, documents |
+| `dense.cu`, `batch.cu`, `backward.cu`, `dense.py` | MaxSim over vectors: few queries, many queries, gradients |
+| `autograd.py` | the same for torch, differentiable |
+
+Nothing is imported or compiled before it is used.
+"""

@@ -1,0 +1,243 @@
+"""The CUDA kernels on a GPU: the machine's own limits, then every case of the goals, beside other kernels if installed.
+
+    python experiments/benchmarks/gpu.py [--case NAME]... [--output experiments/gpu/NAME.jsonl]
+
+Writes JSON lines: the machine first (date, GPU, driver, versions, commit, measured copy bandwidth and rate of bfloat16
+products), then a line for each case and engine. Times are medians over repeats: `ms` of a captured graph of several calls on
+documents that do not fit into the second level of cache together, `eager_ms` of the same without a graph, `host_us` until a
+call returns. `error` is the largest distance from float64 on a sample. The engines `flash-maxsim` and
+`late-interaction-kernels` take part where they are installed; all documents have one length, so that padding costs them
+nothing.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from colbert_research import kernels
+from colbert_research.artifacts import write_text
+from colbert_research.experiment.provenance import code_version, package_versions
+from colbert_research.kernels.cuda import autograd
+from colbert_research.ragged import Ragged
+
+CACHE = 256 * 2**20  # bytes of documents to go round, more than any second level of cache holds
+SAMPLE = 64  # documents that are scored in float64 too
+
+
+@dataclass(frozen=True)
+class Case:
+    """So many queries with so many documents, each of so many tokens."""
+
+    name: str
+    queries: int
+    query_tokens: int
+    documents: int
+    tokens: int
+    dim: int = 128
+    kind: str = "float16"
+    train: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Of the documents, read once."""
+        return self.documents * self.tokens * self.dim * torch.empty(0, dtype=getattr(torch, self.kind)).element_size()
+
+    @property
+    def flop(self) -> int:
+        """Of the scores; gradients need few more."""
+        return 2 * self.queries * self.query_tokens * self.documents * self.tokens * self.dim
+
+
+CASES = (
+    Case("1 x 100k x 128", 1, 32, 100_000, 128),
+    Case("1 x 10k x 300", 1, 32, 10_000, 300),
+    Case("1 x 1k x 128", 1, 32, 1_000, 128),
+    Case("1 x 1k x 300", 1, 32, 1_000, 300),
+    Case("1 x 100k x 128, bfloat16", 1, 32, 100_000, 128, kind="bfloat16"),
+    Case("1 x 100k x 128, float32", 1, 32, 100_000, 128, kind="float32"),
+    Case("1 x 100k x 128, 384 wide", 1, 32, 100_000, 128, dim=384),
+    Case("4 x 100k x 128", 4, 32, 100_000, 128),
+    Case("32 x 100k x 128", 32, 32, 100_000, 128),
+    Case("64 x 100k x 128", 64, 32, 100_000, 128),
+    Case("training, 64 x 64 x 180", 64, 32, 64, 180, train=True),
+    Case("training, 64 x 512 x 180", 64, 32, 512, 180, train=True),
+)
+
+Timer = Callable[[Sequence[Callable[[], Any]]], dict[str, float]]
+
+
+def on_cuda(calls: Sequence[Callable[[], Any]], repeats: int = 20) -> dict[str, float]:
+    """Medians for one call: `ms` in a graph of all calls (none where an engine cannot be captured), `eager_ms`, `host_us`."""
+    for call in calls:
+        call()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for call in calls:
+        call()
+    host = (time.perf_counter() - started) / len(calls)
+    found = {"eager_ms": _median_ms(lambda: [call() for call in calls], repeats) / len(calls), "host_us": host * 1e6}
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kept = [call() for call in calls]
+    except RuntimeError:
+        return found
+    found["ms"] = _median_ms(graph.replay, repeats) / len(kept)
+    return found
+
+
+def _median_ms(call: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def machine(timer: Timer, device: str, size: int = 2**30) -> dict[str, Any]:
+    """The GPU, and what of it was measured now: bytes read and written a second, and bfloat16 products."""
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    side = max(16, int((size / 16) ** 0.5))
+    square = torch.randn(side, side, device=device).bfloat16()
+    copy, product = timer([lambda: target.copy_(source)]), timer([lambda: square @ square])
+    about: dict[str, Any] = {"gpu": "none", "driver": None, "cuda": torch.version.cuda}
+    if device.startswith("cuda"):
+        import cupy
+
+        about |= {"gpu": torch.cuda.get_device_name(device), "driver": cupy.cuda.runtime.driverGetVersion()}
+    return {
+        "case": "machine",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **about,
+        "versions": package_versions(),
+        "code": code_version(),
+        "copy_gb_s": 2 * size / _ms(copy) / 1e6,
+        "product_tflop_s": 2 * side**3 / _ms(product) / 1e9,
+    }
+
+
+def _ms(timed: dict[str, float]) -> float:
+    return timed.get("ms", timed["eager_ms"])
+
+
+def measure(case: Case, limits: dict[str, Any], timer: Timer, device: str) -> list[dict[str, Any]]:
+    """A line for each engine."""
+    generator = torch.Generator(device).manual_seed(7)
+    kind = getattr(torch, case.kind)
+
+    def unit(*shape: int) -> torch.Tensor:
+        drawn = torch.empty(*shape, case.dim, dtype=kind, device=device)
+        for part in drawn.split(4096):  # float32 copies of a part at a time
+            part.copy_(torch.nn.functional.normalize(torch.randn(part.shape, device=device, generator=generator), dim=-1))
+        return drawn.requires_grad_(case.train)
+
+    queries = unit(case.queries, case.query_tokens)
+    rounds = 1 if case.train else max(1, min(32, CACHE // case.bytes))
+    documents = [unit(case.documents, case.tokens) for _ in range(rounds)]
+    weights = torch.rand(case.queries, case.documents, device=device, generator=generator)
+    floor = max(case.bytes / limits["copy_gb_s"] / 1e6, case.flop / limits["product_tflop_s"] / 1e9)
+    lines = []
+    for engine, score in engines(case, device).items():
+        calls = [step(score, queries, part, weights, case.train) for part in documents]
+        timed = timer(calls)
+        ms = _ms(timed)
+        lines.append(
+            {
+                **asdict(case),
+                "case": case.name,
+                "engine": engine,
+                **timed,
+                "bytes": case.bytes,
+                "flop": case.flop,
+                "floor_ms": floor,
+                "of_floor": floor / ms,
+                "gb_s": case.bytes / ms / 1e6,
+                "tflop_s": case.flop / ms / 1e9,
+                "tokens_s": case.documents * case.tokens / ms * 1e3,
+                "error": error(score(queries, documents[0]), queries, documents[0]),
+            }
+        )
+    return lines
+
+
+def engines(case: Case, device: str) -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
+    """Scores `(n_queries, n_documents)` of queries `(n, tokens, dim)` with documents `(n, tokens, dim)`, by engine."""
+    query_offsets = torch.arange(case.queries + 1, device=device) * case.query_tokens
+    offsets = torch.arange(case.documents + 1, device=device) * case.tokens
+
+    def ours(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+        rows = queries.reshape(-1, case.dim), documents.reshape(-1, case.dim)
+        return autograd.maxsim(rows[0], query_offsets, rows[1], offsets, longest_query=case.query_tokens)
+
+    found = {"ours": ours}
+    if device.startswith("cuda") and find_spec("late_interaction_kernels"):
+        found["late-interaction-kernels"] = import_module("late_interaction_kernels").maxsim
+    if device.startswith("cuda") and find_spec("flash_maxsim") and not case.train:
+        found["flash-maxsim"] = import_module("flash_maxsim").flash_maxsim_batched
+    return found
+
+
+def step(
+    score: Callable[..., torch.Tensor], queries: torch.Tensor, documents: torch.Tensor, weights: torch.Tensor, train: bool
+) -> Callable[[], Any]:
+    """One call of an engine: scores, and their gradients where it trains."""
+    if not train:
+        return lambda: score(queries, documents)
+    return lambda: torch.autograd.grad(score(queries, documents), [queries, documents], weights)
+
+
+def error(scores: torch.Tensor, queries: torch.Tensor, documents: torch.Tensor) -> float:
+    """The largest distance from float64 over the first documents."""
+    few = documents[:SAMPLE].detach().float().cpu().numpy()
+    asked = queries.detach().float().cpu().numpy()
+    packed = [Ragged(a.reshape(-1, a.shape[-1]), np.arange(len(a) + 1) * a.shape[1]) for a in (asked, few)]
+    exact = kernels.maxsim(packed[0], packed[1], backend="reference")
+    return float(np.abs(scores[:, : len(few)].detach().float().cpu().numpy() - exact).max())
+
+
+@click.command()
+@click.option("--case", "wanted", multiple=True, help="Names of cases; all by default.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default experiments/gpu/<date>-<gpu>.jsonl."
+)
+def main(wanted: Sequence[str], output: Path | None) -> None:
+    """Print the lines and write them."""
+    names = [case.name for case in CASES]
+    for name in wanted:
+        if name not in names:
+            raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(names)}")
+    if not torch.cuda.is_available():
+        raise click.ClickException("there is no CUDA device here; nothing was measured")
+    device = "cuda:0"
+    lines = [machine(on_cuda, device)]
+    click.echo(json.dumps(lines[0]))
+    for case in CASES:
+        if not wanted or case.name in wanted:
+            lines += measure(case, lines[0], on_cuda, device)
+            click.echo(json.dumps(lines[-1]))
+            torch.cuda.empty_cache()
+    name = f"{lines[0]['date'][:10]}-{lines[0]['gpu'].replace(' ', '-')}.jsonl"
+    output = output or Path(__file__).resolve().parents[1] / "gpu" / name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, "".join(json.dumps(line) + "\n" for line in lines))
+    click.echo(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()

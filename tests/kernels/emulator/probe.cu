@@ -1,0 +1,75 @@
+// Each primitive of warp.cuh by itself, for the tests of the emulator and, on a GPU, of the emulator's reading of the manual.
+#include "warp.cuh"
+
+struct F16 { static DEVICE void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_f16(c, a, b0, b1); } using C = float; };
+struct BF16 { static DEVICE void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_bf16(c, a, b0, b1); } using C = float; };
+struct TF32 { static DEVICE void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_tf32(c, a, b0, b1); } using C = float; };
+struct S8S8 { static DEVICE void mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_s8s8(c, a, b0, b1); } using C = int; };
+struct S8U8 { static DEVICE void mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_s8u8(c, a, b0, b1); } using C = int; };
+struct U8S8 { static DEVICE void mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_u8s8(c, a, b0, b1); } using C = int; };
+struct U8U8 { static DEVICE void mma(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_u8u8(c, a, b0, b1); } using C = int; };
+
+// Registers of 32 lanes: a (32, 4), b (32, 2), c (32, 4), which is added to.
+template <class M>
+__global__ void product(const u32* a, const u32* b, typename M::C* c) {
+    const int lane = lane_id();
+    u32 fragment[4];
+    typename M::C sum[4];
+    for (int r = 0; r < 4; r++) {
+        fragment[r] = a[lane * 4 + r];
+        sum[r] = c[lane * 4 + r];
+    }
+    M::mma(sum, fragment, b[lane * 2], b[lane * 2 + 1]);
+    for (int r = 0; r < 4; r++) c[lane * 4 + r] = sum[r];
+}
+
+// out (4, 32): neighbour's, lane 5's, ballot of the odd values, bytes permuted
+__global__ void exchange(const u32* in, u32* out) {
+    const int lane = lane_id();
+    out[lane] = shuffle_xor(in[lane], 3);
+    out[32 + lane] = shuffle(in[lane], 5);
+    out[64 + lane] = ballot(in[lane] & 1);
+    out[96 + lane] = permute_bytes(in[lane], in[lane ^ 1], 0x6145);
+}
+
+template <class T>
+__global__ void round_trip(const float* in, T* narrow, float* wide, int n) {
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+        from_float(in[i], narrow[i]);
+        wide[i] = to_float(narrow[i]);
+    }
+}
+
+__global__ void rounding(const float* in, u32* tf32, float* maxima, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        tf32[i] = to_tf32(in[i]);
+        maxima[i] = max_or_nan(in[i], in[n - 1 - i]);
+    }
+}
+
+// A block reverses what it copies: wrong without the barrier, and without the wait.
+template <bool WAIT, bool BARRIER>
+__global__ void reverse(const uint4* in, uint4* out) {
+    uint4* shared = reinterpret_cast<uint4*>(shared_memory());
+    const int i = threadIdx.x, n = blockDim.x;
+    copy_async16(shared + i, in + blockIdx.x * n + i);
+    copies_commit();
+    if (WAIT) copies_wait<0>();
+    if (BARRIER) block_barrier();
+    out[blockIdx.x * n + i] = shared[n - 1 - i];
+    if (!WAIT) copies_wait<0>();
+}
+
+// WRONG 0: nothing. 1: lanes meet different operations. 2: some lanes leave. 3: some threads skip a barrier.
+template <int WRONG>
+__global__ void quarrel(u32* out) {
+    const int i = threadIdx.x;
+    if (WRONG == 1 && i == 7) {
+        out[i] = ballot(true);
+        return;
+    }
+    if (WRONG == 2 && i == 7) return;
+    const u32 other = shuffle_xor(u32(i), 1);
+    if (WRONG != 3 || i != 40) block_barrier();
+    out[i] = other;
+}

@@ -1,0 +1,38 @@
+"""Every kernel for every architecture, by the compiler alone: it compiles, fits its registers, and spills nothing."""
+
+import pytest
+
+from colbert_research.kernels.cuda.compile import ARCHITECTURES, compiled, source
+from colbert_research.kernels.cuda.instances import kernels
+
+KERNELS = kernels()
+MOST_REGISTERS = {"dense.cu": 128, "batch.cu": 128, "backward.cu": 64}
+"""65,536 of a multiprocessor, by the threads of the blocks that have to fit: two of 256, or four."""
+
+
+@pytest.fixture(scope="module")
+def binaries(build_folder, nvrtc):
+    """The cubin of a source with all its instances."""
+
+    def of(file: str, architecture: str):
+        names = [kernel.name for kernel in KERNELS if kernel.source == file]
+        return compiled(source(file), names, architecture, folder=build_folder)
+
+    return of
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", sorted({kernel.source for kernel in KERNELS}))
+def test_instances(binaries, file, architecture):
+    usage = binaries(file, architecture).usage
+    assert set(usage) == {kernel.name for kernel in KERNELS if kernel.source == file}
+    for name, taken in usage.items():
+        assert taken.registers <= MOST_REGISTERS[file], name
+        assert (taken.stack, taken.spills, taken.shared) == (0, 0, 0), name
+
+
+@pytest.mark.parametrize("file", sorted({kernel.source for kernel in KERNELS}))
+def test_sources_compile_as_cupy_would_compile_them(file):
+    text = source(file)
+    assert "#include" not in text
+    assert text.count("constexpr int WARP = 32;") == 1
