@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from colbert_research import kernels
 
-BACKENDS = [name for name in kernels.BACKENDS if name != "reference"]
+BACKENDS = [name for name in kernels.HOST_BACKENDS if name != "reference"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
