@@ -21,6 +21,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `dot_products` | every query token with every one of some vectors, such as centroids |
 | `greatest` | the best columns of each row, such as the nearest centroids of each query token |
 | `union` | the documents in any of some inverted lists |
+| `wanted_tokens` | the tokens of documents whose centroids are wanted |
 """
 
 from functools import lru_cache
@@ -194,6 +195,17 @@ def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend
     `lists`: documents below `n_documents`, int32, packed by list. Source: PLAID, section 4.1.
     """
     return _backend(backend).union(lists, np.asarray(chosen, np.int64), n_documents)
+
+
+def wanted_tokens(
+    wanted: NDArray[np.bool_], tokens: Ragged, *, only: Places = None, backend: str = "auto"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The tokens whose centroid is `wanted` `(K,)`: their rows and the places of their documents, as `token_maxima` takes them.
+
+    `tokens`: centroid ids of each document's tokens. Both `(n,)` int64, document after document. Source: EMVB (Nardini et al.
+    2024), the terms scored late.
+    """
+    return _backend(backend).wanted_tokens(wanted, tokens, _checked(only, len(tokens)))
 
 
 def _same_width(queries: Ragged, dim: int) -> None:

@@ -14,6 +14,7 @@ from colbert_research.kernels.cpu.interaction import centroid_interaction, union
 from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.cpu.products import greatest, products
+from colbert_research.kernels.cpu.wanted import wanted_tokens
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
@@ -29,6 +30,7 @@ __all__ = [
     "maxsim_codes",
     "token_maxima",
     "union",
+    "wanted_tokens",
 ]
 
 

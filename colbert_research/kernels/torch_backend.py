@@ -18,6 +18,7 @@ from colbert_research.kernels.reference import coverage as coverage
 from colbert_research.kernels.reference import greatest as greatest
 from colbert_research.kernels.reference import token_maxima as token_maxima
 from colbert_research.kernels.reference import union as union
+from colbert_research.kernels.reference import wanted_tokens as wanted_tokens
 from colbert_research.ragged import Ragged, offsets_of
 
 BLOCK_ROWS = 2048

@@ -1,7 +1,7 @@
 """An index's tokens grouped by centroid, so that a probed cell is read as consecutive rows (WARP, section on the index)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,21 @@ class Cells:
     def sizes(self) -> NDArray[np.int64]:
         """Tokens of each cell: `(K,)`."""
         return np.diff(self.tokens.offsets)
+
+    def only(self, cells: NDArray[np.int64]) -> "Cells":
+        """Some cells alone, which are then numbered from 0 in this order; their tokens and centroids are copied."""
+        tokens, rows = self.tokens, rows_of(self.tokens.offsets, cells)
+        assert tokens.table.centroids is not None
+        return Cells(
+            CodedTokens(
+                replace(tokens.table, centroids=tokens.table.centroids[cells]),
+                tokens.codes[rows],
+                offsets_of(self.sizes[cells]),
+                np.repeat(np.arange(len(cells), dtype=np.int32), self.sizes[cells]),
+                None if tokens.inverse_norms is None else tokens.inverse_norms[rows],
+            ),
+            self.documents[rows],
+        )
 
     def chosen(
         self, cells: NDArray[np.int64], n_documents: int, subset: NDArray[np.int64] | None

@@ -13,7 +13,6 @@ from colbert_research import kernels
 from colbert_research.codecs import TableCodec
 from colbert_research.config import Threshold
 from colbert_research.index import Index
-from colbert_research.ragged import rows_of
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import check_cells, check_reach, is_few, score_all
 from colbert_research.search.cells import coded, sums_in_order
@@ -143,17 +142,15 @@ def _filtered(
     terms_of, scored, terms = wanted.sum(axis=1), 0, 0
     with trace.stage("exact") as count:
         for place, segment, local in by_segment(index, positions):
-            lengths = segment.offsets[local + 1] - segment.offsets[local]
-            rows, places = rows_of(segment.offsets, local), np.repeat(np.arange(len(local)), lengths)
-            ids = segment.codes["centroid_ids"][rows]
-            of_token = terms_of[ids]
-            kept = of_token > 0
+            ids = segment.centroid_ids
+            rows, places = kernels.wanted_tokens(terms_of > 0, ids, only=local)
             tokens = codec.tokens(segment.codes, segment.offsets)
-            found = kernels.token_maxima(query, tokens, rows[kept], places[kept], len(local), wanted)
-            stand_in = kernels.centroid_maxima(scores, segment.centroid_ids, only=local)
+            found = kernels.token_maxima(query, tokens, rows, places, len(local), wanted)
+            stand_in = kernels.centroid_maxima(scores, ids, only=local)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
-            scored, terms = scored + int(of_token.sum()), terms + len(rows) * len(query)
-            count.tokens += int(kept.sum())
-            count.bytes += int(kept.sum()) * index.bytes_per_token
+            scored += int(terms_of[ids.values[rows]].sum())
+            terms += int((segment.offsets[local + 1] - segment.offsets[local]).sum()) * len(query)
+            count.tokens += len(rows)
+            count.bytes += len(rows) * index.bytes_per_token
         count.documents += len(positions)
     return sums_in_order(maxima), (scored, terms)

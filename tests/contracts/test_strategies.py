@@ -61,6 +61,7 @@ CASES = [
     (Warp(nprobe=4, exact_subset=20), "residual-4"),
     (Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20), "residual-1"),
     *((Warp(nprobe=3, imputation=rule, exact_subset=20), "residual-4") for rule in ("none", "constant", "mean")),
+    (Warp(nprobe=3, imputation="mean", exact_subset=20, finder={"kind": "hnsw", "m": 4, "ef_search": 6}), "residual-4"),
     (Emvb(ncells=3, n_filtered=40, n_exact=20), "residual-4"),
     (
         Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold={"quantile": 0.6}),
