@@ -9,7 +9,7 @@ from colbert_research import kernels
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.threads import available, pinned_threads
 
-every_backend = pytest.mark.parametrize("backend", kernels.BACKENDS)
+every_backend = pytest.mark.parametrize("backend", kernels.HOST_BACKENDS)
 K = 7
 documents_of_ids = st.lists(st.lists(st.integers(0, K - 1), max_size=8), max_size=10)
 
