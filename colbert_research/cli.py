@@ -31,7 +31,10 @@ def show(notebook: Path) -> None:
     """Print the last table of an executed NOTEBOOK and where its files are."""
     import nbformat
 
-    cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        raise click.ClickException(f"{notebook} is not a notebook: {error!s:.80}") from error
     texts = [o["data"]["text/plain"] for c in cells for o in c.get("outputs", []) if "text/plain" in o.get("data", {})]
     if not texts:
         raise click.ClickException(f"{notebook} has no outputs; execute it first, with papermill or Jupyter")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 
@@ -49,20 +49,28 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+GREATEST_SEED = 2**31 - 1
+Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
+"""A seed that every library takes: faiss counts in 32 bits with a sign."""
 
 
 class Threshold(Config):
     """A cut-off given as a `value` or as a `quantile` (0 to 1) of the scores it is applied to; exactly one of them."""
 
     value: float | None = None
-    quantile: float | None = None
+    quantile: float | None = Field(None, ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_is_not_enough(cls, data: Any) -> Any:
+        if not isinstance(data, (Mapping, Threshold)):
+            raise ValueError(f"is it a value or a quantile? write {{value: 0.4}} or {{quantile: 0.9}}; given {data!r}")
+        return data
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.value is None) == (self.quantile is None):
-            raise ValueError(f"a threshold is either a value or a quantile; given {self.value=}, {self.quantile=}")
-        if self.quantile is not None and not 0 <= self.quantile <= 1:
-            raise ValueError(f"a quantile lies between 0 and 1; given {self.quantile}")
+            raise ValueError(f"a threshold is either a value or a quantile; given value={self.value}, quantile={self.quantile}")
         return self
 
 
@@ -139,6 +147,15 @@ def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, de
         return cls.model_validate(dict(value))
     except ValidationError as error:
         raise ValueError(explain(error, cls)) from None
+
+
+def component_of_line(axis: str, registry: Mapping[str, type[Any]], line: str) -> Any:
+    """The config that one line describes, a kind and then its settings: `plaid ncells=4 ndocs=1024`. Raises ConfigError."""
+    kind, _, settings = line.strip().partition(" ")
+    try:
+        return component_of(axis, registry, {**parse_overrides(settings), "kind": kind})
+    except ValueError as error:
+        raise ConfigError(f"{axis} {line!r}: {error}") from None
 
 
 def _config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> type[Config]:

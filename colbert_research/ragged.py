@@ -116,6 +116,31 @@ class Ragged:
         return cls(load_npy(folder / f"{name}.npy", mmap=mmap), np.load(folder / "offsets.npy"))
 
 
+def check_vectors(vectors: Any, what: str) -> None:
+    """Raise TypeError or ValueError, naming `what`, unless `vectors` are a `Ragged` of rows `(dim,)` of numbers, dim >= 1."""
+    if not isinstance(vectors, Ragged):
+        how = "Ragged.from_list makes one of a list of arrays (n_tokens, dim), one for each text"
+        raise TypeError(f"{what} must be a Ragged of token vectors; given {type(vectors).__name__}. {how}")
+    shape, dtype = tuple(vectors.values.shape), vectors.values.dtype
+    if len(vectors) and (len(shape) != 2 or shape[1] == 0):
+        raise ValueError(f"{what} must be a Ragged of token vectors (n_tokens, dim), dim at least 1; given shape {shape}")
+    if isinstance(dtype, np.dtype) and dtype.kind not in "fiu":
+        raise TypeError(f"{what} must hold numbers, such as float32; given {dtype}")
+
+
+def unfit_row(values: Any, dtype: DTypeLike = np.float32) -> int | None:
+    """The first row of `(n, dim)` that is not finite in `dtype`, or too long to be squared in float32; None without any."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.asarray(values, dtype).astype(np.float32, copy=False)
+        fit = np.isfinite(np.einsum("ij,ij->i", rows, rows))
+    return None if fit.all() else int(np.argmin(fit))
+
+
+def item_at(offsets: NDArray[np.int64], row: int) -> int:
+    """The item that a row belongs to."""
+    return int(np.searchsorted(offsets, row, side="right")) - 1
+
+
 def offsets_of(lengths: Any) -> NDArray[np.int64]:
     """Offsets `(n + 1,)` of items of the given lengths `(n,)`."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(lengths, np.int64), dtype=np.int64)])

@@ -67,7 +67,7 @@ def test_overrides():
         ("flag", "not of the form name=value"),
         ("names=[a", "not a valid list"),
         ("shape.kind=large shape.limit='{value: 1, quantile: 0.5}'", "either a value or a quantile"),
-        ("shape.kind=large shape.limit.quantile=2", "between 0 and 1"),
+        ("shape.kind=large shape.limit.quantile=2", "less than or equal to 1"),
     ],
 )
 def test_what_is_not_understood_is_refused(overrides, message):

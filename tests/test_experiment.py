@@ -10,11 +10,12 @@ import yaml
 
 from colbert_research.artifacts import StageCache
 from colbert_research.config import ConfigError, config_id, load_config
-from colbert_research.experiment import Experiment, ExperimentConfig, Record, load_records, start
+from colbert_research.experiment import ExperimentConfig, Record, load_records, start
+from colbert_research.index import IndexCorruptedError
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
+from tests.small_experiment import TINY, make, states, write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ROOT / "configs" / "tiny.yaml"
 
 
 @pytest.fixture
@@ -25,25 +26,7 @@ def cache(tmp_path) -> StageCache:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A BEIR folder of 12 documents about three things, small enough to judge by hand."""
-    path = tmp_path / "fruit"
-    (path / "qrels").mkdir(parents=True)
-    subjects = ["apple orchard cider", "banana peel yellow", "cherry blossom pink"]
-    documents = [{"_id": f"d{i}", "title": "", "text": f"{subjects[i % 3]} note {i}"} for i in range(12)]
-    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(["apple cider", "yellow banana", "pink cherry"])]
-    (path / "corpus.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
-    (path / "queries.jsonl").write_text("".join(json.dumps(q) + "\n" for q in queries))
-    rows = [f"q{q}\td{d}\t1\n" for q in range(3) for d in range(q, 12, 3)]
-    (path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
-    return path
-
-
-def make(cache: StageCache, folder: Path, overrides: str = "", output: Path | None = None) -> Experiment:
-    text = f"dataset.path={folder} codec.centroids=8 search.ncells=8 search.ndocs=12 search.n_exact=12 k=10 {overrides}"
-    return Experiment(load_config(ExperimentConfig, TINY, text), cache=cache, output=output)
-
-
-def states(experiment: Experiment) -> dict[str, str]:
-    return dict(experiment.status()["state"])
+    return write_folder(tmp_path / "fruit", "{subject} note {i}")
 
 
 def test_metrics_are_right(cache, folder):
@@ -142,6 +125,25 @@ def test_records_become_one_table(cache, folder, tmp_path):
     table = load_records(tmp_path / "runs")
     assert list(table["codec.nbits"]) == [4, 1]
     assert {"id", "nDCG@10", "index_bytes", "seconds.search"} <= set(table.columns)
+
+
+def test_a_damaged_index_gives_no_record(cache, folder):
+    """One bit of one code, which no shape or range gives away."""
+    experiment = make(cache, folder)
+    experiment.run("index")
+    (file,) = cache.root.glob("index/*/index/segment-000001/residuals.npy")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(IndexCorruptedError, match=r"residuals\.npy is not what the manifest says"):
+        make(cache, folder).run("search")
+
+
+def test_a_strategy_that_cannot_serve_the_index_is_named(cache, folder):
+    experiment = make(cache, folder, "codec={kind: exact} search={kind: warp}")
+    with pytest.raises(ValueError, match="warp needs an index whose codec has centroids"):
+        experiment.run("search")
+    assert not list(cache.root.glob("index/*/index/auxiliary")), "nothing was built for it"
 
 
 def test_exclude_self(cache, folder):

@@ -1,6 +1,5 @@
 """Pooling as a stage: what is computed again, what is stored, and that tokens keep their names."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,10 @@ from colbert_research.artifacts import StageCache
 from colbert_research.config import ConfigError, config_id, load_config
 from colbert_research.encoders import TokenVectors
 from colbert_research.encoders.pooling import POOLERS
-from colbert_research.experiment import Experiment, ExperimentConfig, stages, summarize
+from colbert_research.experiment import ExperimentConfig, stages, summarize
+from tests.small_experiment import TINY, make, states, write_folder
 
 EXACT = "codec={kind: exact} search={kind: exhaustive}"
-TINY = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
-SUBJECTS = ("apple orchard cider", "banana peel yellow", "cherry blossom pink")
 
 
 @pytest.fixture
@@ -26,24 +24,7 @@ def cache(tmp_path) -> StageCache:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A BEIR folder of 12 documents whose first token is in all of them."""
-    path = tmp_path / "fruit"
-    (path / "qrels").mkdir(parents=True)
-    documents = [{"_id": f"d{i}", "title": "", "text": f"note {i} {SUBJECTS[i % 3]}"} for i in range(12)]
-    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(["apple cider", "yellow banana", "pink cherry"])]
-    (path / "corpus.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
-    (path / "queries.jsonl").write_text("".join(json.dumps(q) + "\n" for q in queries))
-    rows = [f"q{q}\td{d}\t1\n" for q in range(3) for d in range(q, 12, 3)]
-    (path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
-    return path
-
-
-def make(cache: StageCache, folder: Path, overrides: str = "", output: Path | None = None) -> Experiment:
-    text = f"dataset.path={folder} codec.centroids=8 search.ncells=8 search.ndocs=12 search.n_exact=12 k=10 {overrides}"
-    return Experiment(load_config(ExperimentConfig, TINY, text), cache=cache, output=output)
-
-
-def states(experiment: Experiment) -> dict[str, str]:
-    return dict(experiment.status()["state"])
+    return write_folder(tmp_path / "fruit", "note {i} {subject}")
 
 
 def values_of(tokens: TokenVectors) -> list[bytes]:

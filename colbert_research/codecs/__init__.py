@@ -7,6 +7,7 @@ from colbert_research.codecs.product import ProductCodec, ProductConfig, Residua
 from colbert_research.codecs.registry import CODECS
 from colbert_research.codecs.residual import ResidualCodec, ResidualConfig
 from colbert_research.codecs.scalar import ScalarCodec, ScalarConfig
+from colbert_research.codecs.table import TableCodec
 
 __all__ = [
     "CODECS",
@@ -23,6 +24,7 @@ __all__ = [
     "ResidualProductConfig",
     "ScalarCodec",
     "ScalarConfig",
+    "TableCodec",
     "bytes_per_token",
     "open_codec",
     "save_codec",

@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.config import Config
+from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
 Codes = Mapping[str, NDArray[Any]]
 """Codes of `n` tokens: named arrays, each `(n, ...)`."""
+State = Mapping[str, NDArray[Any]]
+"""What a codec has learnt: named arrays."""
+Layout = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+"""Name -> (dtype, shape of one token's entry) of arrays of codes."""
 
 
 class Codec(Protocol):
@@ -31,8 +36,8 @@ class Codec(Protocol):
         """Width of a token vector."""
 
     @property
-    def layout(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-        """Name -> (dtype, shape of one token's entry) of the arrays that `encode` gives."""
+    def layout(self) -> Layout:
+        """Of the arrays that `encode` gives."""
 
     @property
     def centroids(self) -> NDArray[np.float32] | None:
@@ -44,9 +49,7 @@ class Codec(Protocol):
     def decode(self, codes: Codes) -> NDArray[np.float32]:
         """The vectors `(n, dim)` float32 that codes stand for."""
 
-    def maxsim(
-        self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
         """MaxSim of queries with documents given as codes: `(n_queries, n_documents)` float32.
 
         `only`: places `(n,)` of the only documents to score, in that order.
@@ -70,21 +73,13 @@ class CodecConfig(Protocol):
         `centroids`: what `cluster` gave for the same settings, sample and seed; without them a codec that needs some clusters.
         """
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Codec:
+    def restore(self, arrays: State) -> Codec:
         """The codec whose `state()` was `arrays`."""
 
 
 def bytes_per_token(codec: Codec) -> int:
     """Bytes that one token takes on disk, by the layout."""
     return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in codec.layout.values())
-
-
-def inverse_norms(decoded: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float16]:
-    """What makes each decoded vector `(n, dim)` one of length one: `(n,)` float16; 0 where the vector itself is all zeros."""
-    norms = np.linalg.norm(decoded, axis=1)
-    invertible = norms * np.finfo(np.float16).max >= 1
-    inverse = 1 / np.where(invertible, norms, 1)
-    return np.where(np.any(vectors, axis=1), inverse, 0).astype(np.float16)
 
 
 def save_codec(codec: Codec, folder: Path) -> None:

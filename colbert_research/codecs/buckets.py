@@ -1,6 +1,5 @@
 """Scalar quantisation: which number of a few bits stands for a value of a dimension, and which value that number stands for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
+from colbert_research.codecs.base import State
 
 Levels = Literal["least_squares", "quantiles", "uniform"]
 """Of least squared error (Lloyd 1982; Max 1960); at quantiles (ColBERTv2's code); or in equal steps, symmetric about zero."""
@@ -47,7 +47,7 @@ class Buckets:
         return cls(scales, limits.astype(np.float32), means.astype(np.float32))
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]]) -> "Buckets":
+    def restore(cls, arrays: State) -> "Buckets":
         """The buckets whose `state()` is among `arrays`."""
         return cls(arrays["scales"], arrays["limits"], arrays["levels"])
 

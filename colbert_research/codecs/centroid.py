@@ -4,7 +4,6 @@ It is what PLAID's first stages see (Santhanam et al. 2022, section 4), the lowe
 many centroids an index of its own (TACHIOM, Martinico et al. 2026).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
+from colbert_research.codecs.base import Codes, Layout, State
 from colbert_research.codecs.clustering import Clustering, centroid_id_type
+from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
 
@@ -25,11 +26,9 @@ class CentroidConfig(Clustering):
         self, sample: NDArray[np.float32], *, n_tokens: int, seed: int, centroids: NDArray[np.float32] | None = None
     ) -> "CentroidCodec":
         """The centroids given, or those of the sample `(n, dim)`."""
-        if centroids is None:
-            centroids = self.cluster(sample, n_tokens=n_tokens, seed=seed)
-        return CentroidCodec(self, centroids)
+        return CentroidCodec(self, self.checked(sample, centroids, n_tokens=n_tokens, seed=seed))
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> "CentroidCodec":
+    def restore(self, arrays: State) -> "CentroidCodec":
         return CentroidCodec(self, arrays["centroids"])
 
 
@@ -45,23 +44,17 @@ class CentroidCodec:
         return int(self.centroids.shape[1])
 
     @property
-    def layout(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    def layout(self) -> Layout:
         return {"centroid_ids": (centroid_id_type(len(self.centroids)), ())}
 
     def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         ids = kernels.assign(np.asarray(vectors, np.float32), self.centroids)
         return {"centroid_ids": ids.astype(self.layout["centroid_ids"][0])}
 
-    def decode(self, codes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def decode(self, codes: Codes) -> NDArray[np.float32]:
         return self.centroids[codes["centroid_ids"]]
 
-    def maxsim(
-        self,
-        queries: Ragged,
-        codes: Mapping[str, NDArray[Any]],
-        offsets: NDArray[np.int64],
-        only: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
         """Centroid interaction is MaxSim here: every token is a centroid."""
         tokens = Ragged(codes["centroid_ids"], offsets)
         scores = np.empty((len(queries), len(tokens) if only is None else len(only)), np.float32)

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
 
 from colbert_research import kernels
 from colbert_research.codecs.token_aware import token_aware
 from colbert_research.config import Config, ConfigError
+from colbert_research.ragged import unfit_row
 
 HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
 
@@ -27,11 +28,22 @@ class Clustering(Config):
     points_per_centroid: int = Field(64, ge=1, description="tokens sampled for k-means, for each centroid")
     method: Literal["kmeans", "token_aware"] = "kmeans"
 
+    @field_validator("centroids", mode="wrap")
+    @classmethod
+    def _number_or_formula(cls, given: Any, validate: ValidatorFunctionWrapHandler) -> int | str:
+        try:
+            centroids: int | str = validate(given)
+        except ValidationError:
+            centroids = 0
+        if isinstance(centroids, int) and centroids < 1:
+            raise ValueError(f"give a whole number from 1, or `plaid` for the formula; given {given!r}")
+        return centroids
+
     def n_centroids(self, n_tokens: int) -> int:
         """K for a collection of `n_tokens`. Raises ConfigError when a number was asked for that the collection lacks."""
         if self.centroids == "plaid":
             return plaid_centroid_count(n_tokens)
-        if not 1 <= self.centroids <= n_tokens:
+        if self.centroids > n_tokens:
             raise ConfigError(
                 f"codec.centroids={self.centroids}, but the collection has {n_tokens} tokens; give a number from 1 to that, "
                 "or `plaid` for the formula"
@@ -50,6 +62,8 @@ class Clustering(Config):
         `token_ids` `(n,)`: of the sample's tokens; k-means does without. Raises ConfigError where the method needs them.
         """
         sample, k = np.asarray(sample, np.float32), self.n_centroids(n_tokens)
+        if unfit_row(sample) is not None:
+            raise ValueError(f"token vector {unfit_row(sample)} of the sample is not finite (NaN, infinite or too long)")
         trained, _ = _held_out(len(sample), seed=seed)
         if self.method == "kmeans":
             return kmeans(sample[trained], k, iterations=self.iterations, seed=seed)
@@ -65,6 +79,29 @@ class Clustering(Config):
             return kmeans(vectors, n, iterations=self.iterations, seed=seed)
 
         return token_aware(sample[trained], np.asarray(token_ids)[trained], k, of_one_id)
+
+    def checked(
+        self, sample: NDArray[np.float32], centroids: NDArray[np.float32] | None, *, n_tokens: int, seed: int
+    ) -> NDArray[np.float32]:
+        """The centroids given, or else those of the sample `(n, dim)`. Raises ValueError for given ones that do not fit."""
+        if centroids is None:
+            return self.cluster(sample, n_tokens=n_tokens, seed=seed)
+        expected = (self.n_centroids(n_tokens), sample.shape[1])
+        if centroids.shape != expected or unfit_row(centroids) is not None:
+            given = f"shape {centroids.shape}" if centroids.shape != expected else "some that are not finite"
+            raise ValueError(
+                f"these settings ask for finite centroids of shape {expected}; given {given}. Make them with `cluster` of the "
+                "same codec config, or leave them out"
+            )
+        return centroids
+
+    def left_over(
+        self, sample: NDArray[np.float32], centroids: NDArray[np.float32] | None, *, n_tokens: int, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The centroids given, or else those of the sample `(n, dim)`, and the residuals of the tokens held out from it."""
+        centroids = self.checked(sample, centroids, n_tokens=n_tokens, seed=seed)
+        _, measured = hold_out(sample, seed=seed)
+        return centroids, measured - centroids[kernels.assign(measured, centroids)]
 
     def clustering(self) -> dict[str, Any]:
         """The settings that decide the centroids, without those of the codec that uses them."""

@@ -1,6 +1,5 @@
 """The exact codec: token vectors as they are, in single or half precision."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
+from colbert_research.codecs.base import Codes, Layout, State
 from colbert_research.config import Config
-from colbert_research.ragged import Ragged
+from colbert_research.kernels.operands import Places
+from colbert_research.ragged import Ragged, unfit_row
 
 
 class ExactConfig(Config):
@@ -26,7 +27,7 @@ class ExactConfig(Config):
         """A codec as wide as the sample `(n, dim)`."""
         return ExactCodec(self, int(sample.shape[1]))
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> "ExactCodec":
+    def restore(self, arrays: State) -> "ExactCodec":
         """The codec with the saved width."""
         return ExactCodec(self, int(arrays["dim"][0]))
 
@@ -40,22 +41,22 @@ class ExactCodec:
     centroids: None = None
 
     @property
-    def layout(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    def layout(self) -> Layout:
         return {"vectors": (np.dtype(self.config.dtype), (self.dim,))}
 
     def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        row = unfit_row(vectors, self.config.dtype)
+        if row is not None:
+            raise ValueError(
+                f"a token vector with values up to {np.abs(vectors[row]).max():.4g} is not finite in {self.config.dtype}; "
+                "choose codec.dtype=float32, or make the vectors shorter"
+            )
         return {"vectors": np.asarray(vectors).astype(self.config.dtype)}
 
-    def decode(self, codes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def decode(self, codes: Codes) -> NDArray[np.float32]:
         return np.asarray(codes["vectors"], np.float32)
 
-    def maxsim(
-        self,
-        queries: Ragged,
-        codes: Mapping[str, NDArray[Any]],
-        offsets: NDArray[np.int64],
-        only: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
         return kernels.maxsim(queries, Ragged(codes["vectors"], offsets), only=only)
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,6 @@ ColBERTv2's controls (Santhanam et al. 2022, appendix B), which are as many bits
 `nbits=1` and `nbits=2 levels=quantiles`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -13,12 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research import kernels
-from colbert_research.codecs.base import inverse_norms
+from colbert_research.codecs.base import State
 from colbert_research.codecs.buckets import Buckets, Levels
+from colbert_research.codecs.table import TableCodec
 from colbert_research.config import Config
-from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits
-from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.kernels.operands import ResidualTable, pack_bits
 
 SAMPLE = 50_000
 
@@ -53,53 +51,29 @@ class ScalarConfig(Config):
             )
         return ScalarCodec(self, buckets)
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> "ScalarCodec":
+    def restore(self, arrays: State) -> "ScalarCodec":
         return ScalarCodec(self, Buckets.restore(arrays))
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarCodec:
+class ScalarCodec(TableCodec):
     """See `ScalarConfig`. Codes: `numbers` `(n, ceil(dim * nbits / 8))` and, where lengths differ, `inverse_norms` `(n,)`."""
 
+    code = "numbers"
     config: ScalarConfig
     buckets: Buckets
     centroids: None = None
 
     @cached_property
     def table(self) -> ResidualTable:
-        """What the kernels take."""
         return ResidualTable(self.buckets.scales, self.buckets.levels)
 
     @property
-    def dim(self) -> int:
-        return self.table.dim
+    def stores_norms(self) -> bool:
+        return not _signs(self.buckets.levels)
 
-    @property
-    def layout(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-        arrays: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {"numbers": (np.dtype(np.uint8), (self.table.packed_width,))}
-        return arrays if _signs(self.buckets.levels) else {**arrays, "inverse_norms": (np.dtype(np.float16), ())}
-
-    def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        vectors = np.asarray(vectors, np.float32)
-        codes = {"numbers": pack_bits(self.buckets.numbers(vectors), self.config.nbits)}
-        if "inverse_norms" not in self.layout:
-            return codes
-        return {**codes, "inverse_norms": inverse_norms(self.table.values(codes["numbers"]), vectors)}
-
-    def decode(self, codes: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        return self._tokens(codes, offsets_of([len(codes["numbers"])])).decode()
-
-    def maxsim(
-        self,
-        queries: Ragged,
-        codes: Mapping[str, NDArray[Any]],
-        offsets: NDArray[np.int64],
-        only: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
-        return kernels.maxsim_codes(queries, self._tokens(codes, offsets), only=only)
-
-    def _tokens(self, codes: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64]) -> CodedTokens:
-        return CodedTokens(self.table, codes["numbers"], offsets, inverse_norms=codes.get("inverse_norms"))
+    def quantised(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return pack_bits(self.buckets.numbers(values), self.config.nbits)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return self.buckets.state()

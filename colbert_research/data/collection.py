@@ -13,8 +13,9 @@ TextFields = Literal["title text", "text"]
 class Collection:
     """Documents and queries as parallel tuples, in a fixed order, and the grades that judges gave to pairs of them.
 
-    `titles`, `texts` and `metadata` are parallel to `document_ids`; `query_texts` to `query_ids`. `qrels` maps query id ->
-    document id -> grade, where a grade above 0 means relevant; it is kept in the order of the queries, without empty entries.
+    `titles`, `texts` and `metadata` are parallel to `document_ids`; `query_texts` and `query_metadata`, which may be left out,
+    to `query_ids`. `qrels` maps query id -> document id -> grade, where a grade above 0 means relevant; it is kept in the order
+    of the queries, without empty entries.
     `exclude_self` says that queries are documents, as in ArguAna: the document with the query's own id is never a result.
     `text_fields` is the rule by which a document becomes one text (see `document_texts`). Raises `ValueError` for tuples of
     different lengths, ids that are not unique non-empty strings, text that cannot be written as UTF-8, and judgements of
@@ -31,13 +32,16 @@ class Collection:
     qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     exclude_self: bool = False
     text_fields: TextFields = "title text"
+    query_metadata: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.text_fields not in get_args(TextFields):
             raise ValueError(f"text_fields is one of {get_args(TextFields)}; given {self.text_fields!r}")
+        if not self.query_metadata:
+            object.__setattr__(self, "query_metadata", tuple({} for _ in self.query_ids))
         for kind, columns in (
             ("document", ("document_ids", "titles", "texts", "metadata")),
-            ("query", ("query_ids", "query_texts")),
+            ("query", ("query_ids", "query_texts", "query_metadata")),
         ):
             for column in columns:
                 object.__setattr__(self, column, _column(column, getattr(self, column)))
@@ -138,6 +142,7 @@ class Collection:
             metadata=tuple(self.metadata[i] for i in kept),
             query_ids=tuple(self.query_ids[i] for i in queries),
             query_texts=tuple(self.query_texts[i] for i in queries),
+            query_metadata=tuple(self.query_metadata[i] for i in queries),
             qrels={q: grades for q, grades in qrels.items() if q in answerable},
         )
 

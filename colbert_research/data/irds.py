@@ -13,7 +13,8 @@ class IrDatasetsConfig(DatasetConfig):
     """A dataset of ir_datasets by its name there, which includes the split: `beir/scifact/test`.
 
     The text of a document is its `default_text()`. Where that is its `title` and its `text` and nothing else, the two are kept
-    apart; otherwise it is taken whole and the rule "text" cannot leave a title out. All other fields become metadata.
+    apart; otherwise it is taken whole and the rule "text" cannot leave a title out. All other fields become metadata, and so
+    do those of a query besides its `default_text()`.
     """
 
     kind: Literal["ir_datasets"] = "ir_datasets"
@@ -61,7 +62,9 @@ def _document(document: Any) -> dict[str, Any]:
 
 
 def _query(query: Any) -> dict[str, Any]:
-    return {"_id": query.query_id, "text": _default_text(query)}
+    fields, whole = query._asdict(), _default_text(query)
+    query_id = fields.pop("query_id")
+    return {"_id": query_id, "text": whole, "metadata": {name: value for name, value in fields.items() if value != whole}}
 
 
 def _judgement(judgement: Any) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def assemble(name: str, documents: Records, queries: Records, judgements: Record
     """The collection of documents, of the queries that have a judgement, and of the judgements.
 
     Documents have the fields `_id`, `text` and possibly `title` and `metadata`; what else they hold joins the metadata. Queries
-    have `_id` and `text`; what else they hold is left. Judgements have `query-id`, `corpus-id` and `score`. Order is kept.
+    have `_id`, `text` and possibly `metadata`; what else they hold, a title too, joins that. Judgements have `query-id`,
+    `corpus-id` and `score`. Order is kept.
     Raises `DataError` for the first record that is not so.
     """
     texts, titles, metadata = [], [], []
@@ -60,15 +61,18 @@ def assemble(name: str, documents: Records, queries: Records, judgements: Record
         _add_id(document_numbers, fields, documents, number)
         titles.append(_text(fields, "title", place, optional=True))
         texts.append(_text(fields, "text", place))
-        metadata.append(_metadata(fields, place))
+        metadata.append(_metadata(fields, place, own=("_id", "title", "text")))
     if not texts:
         raise DataError(f"{documents.source} holds no documents; expected at least one")
 
     query_numbers: dict[str, int] = {}
     query_texts: dict[str, str] = {}
+    query_metadata: dict[str, dict[str, Any]] = {}
     for number, fields in queries.rows:
+        place = queries.at(number)
         query = _add_id(query_numbers, fields, queries, number)
-        query_texts[query] = _text(fields, "text", queries.at(number))
+        query_texts[query] = _text(fields, "text", place)
+        query_metadata[query] = _metadata(fields, place, own=("_id", "text"))
 
     qrels = _qrels(judgements, query_texts, document_numbers, documents, queries, settings.unknown_judgements)
     judged = [query for query in query_texts if query in qrels]
@@ -80,6 +84,7 @@ def assemble(name: str, documents: Records, queries: Records, judgements: Record
         metadata=tuple(metadata),
         query_ids=tuple(judged),
         query_texts=tuple(query_texts[query] for query in judged),
+        query_metadata=tuple(query_metadata[query] for query in judged),
         qrels=qrels,
         exclude_self=settings.exclude_self,
         text_fields=settings.text_fields,
@@ -152,13 +157,14 @@ def _text(fields: Mapping[str, Any], key: str, place: str, *, optional: bool = F
     return value
 
 
-def _metadata(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _metadata(fields: Mapping[str, Any], place: str, *, own: tuple[str, ...]) -> dict[str, Any]:
+    """What a record holds beside its `own` fields; an empty title, which tables of queries have, is none."""
     metadata = fields.get("metadata")
     if not isinstance(metadata, Mapping | None):
         raise DataError(f"{place}: 'metadata' must be a mapping; given {metadata!r:.60} ({type(metadata).__name__})")
     merged = dict(metadata or {})
     for key, value in fields.items():
-        if key in ("_id", "title", "text", "metadata"):
+        if key in (*own, "metadata") or (key == "title" and not value):
             continue
         if merged.setdefault(key, value) != value:
             raise DataError(f"{place}: the field {key!r} and the one of that name in 'metadata' differ; keep one of them")

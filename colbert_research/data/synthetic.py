@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.config import Config
+from colbert_research.config import Config, Seed
 from colbert_research.progress import progress
 from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 
@@ -55,7 +55,7 @@ class Synthetic(Config):
     tokens: int = Field(200_000, ge=MEAN_LENGTH)
     dim: int = Field(128, ge=8)
     model: Literal["tokens", "gaussian"] = "tokens"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @property
     def n_documents(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.config import Config, content_hash
+from colbert_research.config import Config, Seed, content_hash
 from colbert_research.encoders.base import Encoder, TokenVectors, checked
 from colbert_research.ragged import Ragged, offsets_of
 
@@ -27,7 +27,7 @@ class HashingConfig(Config):
 
     kind: Literal["hashing"] = "hashing"
     dim: int = Field(default=32, ge=2)
-    seed: int = 0
+    seed: Seed = 0
     document_length: int = Field(default=220, ge=1)
     query_length: int = Field(default=48, ge=1)
 

@@ -17,7 +17,7 @@ from colbert_research.artifacts import read_json, write_json
 from colbert_research.config import content_hash
 from colbert_research.encoders.base import TokenVectors, checked
 from colbert_research.progress import progress
-from colbert_research.ragged import NpyWriter, Ragged, load_npy
+from colbert_research.ragged import NpyWriter, Ragged, item_at, load_npy, unfit_row
 
 Encode = Callable[[Sequence[str]], TokenVectors]
 JOURNAL = "journal.json"
@@ -54,7 +54,7 @@ def encode_to_folder(
         for start in progress(starts, total=len(starts), description=description, unit=unit):
             stop = min(start + shard_documents, len(texts))
             shard = encode(texts[start:stop])
-            dim = _check(shard, stop - start, journal["dim"])
+            dim = _check(shard, range(start, stop), journal["dim"], dtype)
             if not writers:
                 writers = _open_writers(stack, folder, journal, dim, dtype)
             _append(writers, shard, first_row=journal["tokens"])
@@ -120,13 +120,19 @@ def _done(journal: dict[str, Any]) -> bool:
     return journal["dim"] is not None and journal["documents"] == journal["of"]
 
 
-def _check(shard: TokenVectors, texts: int, dim: int | None) -> int:
-    """The width of a shard's vectors; raises `ValueError` when it does not fit the texts or the shards before it."""
+def _check(shard: TokenVectors, texts: range, dim: int | None, dtype: str) -> int:
+    """The width of a shard's vectors; raises `ValueError` when it does not fit the texts, the shards before it or the dtype."""
     vectors, token_ids = shard
-    if len(vectors) != texts or not np.array_equal(vectors.offsets, token_ids.offsets):
-        raise ValueError(f"encode gave {vectors!r} and {token_ids!r} for {texts} texts; expected one item a text in both")
+    if len(vectors) != len(texts) or not np.array_equal(vectors.offsets, token_ids.offsets):
+        raise ValueError(f"encode gave {vectors!r} and {token_ids!r} for {len(texts)} texts; expected one item a text in both")
     if vectors.values.ndim != 2 or dim not in (None, vectors.dim):
         raise ValueError(f"encode gave vectors of shape {vectors.values.shape}; expected (tokens, {dim or 'dim'})")
+    row = unfit_row(vectors.values, dtype)
+    if row is not None:
+        raise ValueError(
+            f"text {texts[item_at(vectors.offsets, row)]} was encoded to a token vector that is not finite in {dtype} (NaN, "
+            "infinite or too long); look at that text, at the precision that the encoder computes in, and at the dtype kept"
+        )
     return vectors.dim
 
 

@@ -30,6 +30,8 @@ def parse_measures(names: Sequence[str]) -> list[Any]:
             raise ConfigError(
                 f"unknown measure {name!r}: {error}; ir-measures knows nDCG@10, R@100, RR@10, Success@5, AP, P@10 and others"
             ) from None
+        if parsed[-1].params.get("cutoff", 1) < 1:
+            raise ConfigError(f"measure {name!r} looks at no document; its cut-off must be at least 1, as in nDCG@10")
     return parsed
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.config import ConfigError, component_of, parse_overrides
+from colbert_research.config import component_of_line
 from colbert_research.evaluation.measures import overlap
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
@@ -183,11 +183,7 @@ def strategy_of(text: str) -> SearchStrategy:
 
     Raises ConfigError that names the nearest valid kind or setting.
     """
-    kind, _, settings = text.strip().partition(" ")
-    try:
-        found: SearchStrategy = component_of("search", STRATEGIES, {**parse_overrides(settings), "kind": kind})
-    except ValueError as error:
-        raise ConfigError(f"strategy {text!r}: {error}") from None
+    found: SearchStrategy = component_of_line("search", STRATEGIES, text)
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from colbert_research.codecs import CODECS
-from colbert_research.config import Config, component, flat
+from colbert_research.config import Config, Seed, component, flat
 from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
@@ -32,7 +32,7 @@ class ExperimentConfig(Config):
     k: int = Field(1000, ge=1)
     measures: tuple[str, ...] = ("nDCG@10", "R@10", "R@50", "R@100", "R@1000", "RR@10", "Success@5", "AP")
     repeats: int = Field(1, ge=1)
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _measures_exist(self) -> Self:

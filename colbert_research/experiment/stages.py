@@ -33,7 +33,7 @@ from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import Queries
 
-VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 3}
+VERSIONS = {"encode": 1, "reduce": 1, "pool": 1, "cluster": 2, "index": 4, "search": 4}
 CHUNK_ROWS = 65_536
 logger = logging.getLogger("colbert_research")
 
@@ -229,7 +229,9 @@ def search(
 
     def compute(folder: Path) -> dict[str, Any]:
         opened = Index.open(built.folder / "index")
+        opened.verify()  # a record comes from an index that is what it was when it was built
         vectors = reduce_queries(reduced, open_vectors(queries.folder).vectors)
+        config.search.check(opened, wanted)  # before anything is built for it
         start = time.perf_counter()
         for auxiliary in config.search.auxiliaries():
             opened.auxiliary(auxiliary)

@@ -40,6 +40,8 @@ def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@
                 "record": record.id,
             }
         )
+    if not rows:
+        return pd.DataFrame()
     return pd.DataFrame(rows).sort_values(
         ["collection", "documents", "dim", "pooling", "codec", "search"], ascending=[True, True, False, True, True, True]
     )

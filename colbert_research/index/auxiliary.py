@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import atomic_folder, locked
 from colbert_research.config import Config, config_id
+from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.ragged import load_npy
 
 if TYPE_CHECKING:
@@ -41,11 +42,15 @@ def open_auxiliary(index: "Index", config: Auxiliary) -> Any:
     if not folder.is_dir():
         with locked(folder.parent / f".{folder.name}.lock"):
             if not folder.is_dir():
-                arrays = config.build(index)
+                built = config.build(index)
                 with atomic_folder(folder) as unfinished:
-                    for name, array in arrays.items():
+                    for name, array in built.items():
                         np.save(unfinished / f"{name}.npy", array)
-    return config.open(index, {file.stem: load_npy(file, mmap=True) for file in sorted(folder.glob("*.npy"))})
+    try:
+        arrays = {file.stem: load_npy(file, mmap=True) for file in sorted(folder.glob("*.npy"))}
+    except (EOFError, OSError, ValueError) as error:
+        raise IndexCorruptedError(f"a file in {folder} is no array: {error}; delete the folder to build it again") from error
+    return config.open(index, arrays)
 
 
 def auxiliary_folder(index: "Index", config: Auxiliary) -> Path:

@@ -11,13 +11,13 @@ from pydantic import Field
 from colbert_research.artifacts import locked, sync_tree, write_json
 from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
-from colbert_research.config import Config
+from colbert_research.config import GREATEST_SEED, Config
 from colbert_research.data import Collection
 from colbert_research.index.documents import Document
 from colbert_research.index.index import FORMAT, MANIFEST, VERSION, Index
-from colbert_research.index.segment import checksums, write_segment
+from colbert_research.index.segment import checksums, finite_rows, write_segment
 from colbert_research.progress import progress
-from colbert_research.ragged import Ragged
+from colbert_research.ragged import Ragged, check_vectors
 
 
 class BuildConfig(Config):
@@ -48,22 +48,18 @@ def build_index(
     `centroids`: made before by `codec.cluster`, to be shared between codecs. `token_ids` `(n_tokens,)`: of the tokens, for
     codecs whose centroids are made by them. The same inputs and seed give the same bytes.
     A build that dies leaves no index; the next one starts anew in the same folder. Raises FileExistsError when `path` holds an
-    index or files of somebody else, ValueError when documents and vectors do not match.
+    index or files of somebody else, ValueError or TypeError for inputs that do not fit each other or the codec, and for vectors
+    that are not finite.
     """
     build, path = build or BuildConfig(), Path(path)
-    if len(collection.document_ids) != len(vectors):
-        raise ValueError(f"{len(collection.document_ids)} documents, but token vectors of {len(vectors)}")
-    if token_ids is not None and len(token_ids) != vectors.n_rows:
-        raise ValueError(f"{vectors.n_rows} token vectors, but {len(token_ids)} token ids")
-    if vectors.n_rows == 0:
-        raise ValueError("the documents have no token vectors; an index needs at least one")
+    _check_inputs(collection, vectors, codec, seed, centroids, token_ids)
     with locked(path.parent / f".{path.name}.lock"):
         if (path / MANIFEST).exists():
             raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
         _remove_unfinished(path)
         path.mkdir(parents=True)
         rows = sampled(vectors.n_rows, codec.sample_size(vectors.n_rows), seed=seed)
-        sample = np.asarray(vectors.values[rows], np.float32)
+        sample = finite_rows(vectors, rows, collection.document_ids.__getitem__)
         if centroids is None and token_ids is not None and isinstance(codec, Clustering):
             centroids = codec.cluster(sample, token_ids[rows], n_tokens=vectors.n_rows, seed=seed)
         fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed, centroids=centroids)
@@ -91,6 +87,29 @@ def build_index(
         sync_tree(path)
         write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
     return Index.open(path)
+
+
+def _check_inputs(
+    collection: Collection, vectors: Ragged, codec: Any, seed: int, centroids: Any, token_ids: NDArray[np.int32] | None
+) -> None:
+    """Raise ValueError or TypeError for what cannot be built from."""
+    if not isinstance(collection, Collection):
+        raise TypeError(f"expected a Collection, as Collection.from_texts makes of a list; given {type(collection).__name__}")
+    check_vectors(vectors, "the documents' token vectors")
+    if isinstance(codec, type) or not hasattr(codec, "sample_size"):
+        raise TypeError(f"expected a codec's config, such as ResidualConfig(nbits=4); given {codec!r}")
+    if not 0 <= seed <= GREATEST_SEED:
+        raise ValueError(f"a seed lies between 0 and {GREATEST_SEED}; given {seed}")
+    if len(collection.document_ids) != len(vectors):
+        raise ValueError(f"{len(collection.document_ids)} documents, but token vectors of {len(vectors)}")
+    if vectors.n_rows == 0:
+        raise ValueError("the documents have no token vectors; an index needs at least one")
+    if centroids is not None and not hasattr(codec, "cluster"):
+        raise ValueError(f"codec {codec!r} has no centroids; leave `centroids` out, or choose one that has")
+    if token_ids is not None and len(token_ids) != vectors.n_rows:
+        raise ValueError(f"{vectors.n_rows} token vectors, but {len(token_ids)} token ids")
+    if token_ids is not None and (token_ids.ndim != 1 or token_ids.dtype.kind not in "iu"):
+        raise ValueError(f"token ids are whole numbers (n_tokens,); given shape {token_ids.shape} of {token_ids.dtype}")
 
 
 def _remove_unfinished(path: Path) -> None:

@@ -10,22 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.artifacts import read_json, sha256_file
-from colbert_research.codecs import Codec, open_codec
+from colbert_research.codecs import Codec, bytes_per_token, open_codec
+from colbert_research.config import ConfigError
 from colbert_research.index.auxiliary import Auxiliary, open_auxiliary
+from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.documents import Document
 from colbert_research.index.segment import Segment
 from colbert_research.ragged import Ragged, offsets_of, rows_of
 
 FORMAT, VERSION, MANIFEST = "colbert_research index", 1, "manifest.json"
 KEYS = {"version", "generation", "dim", "n_documents", "n_tokens", "codec", "segments"}
-
-
-class IndexMissingError(FileNotFoundError):
-    """There is no finished index in the folder."""
-
-
-class IndexCorruptedError(ValueError):
-    """A file of the index is not what its manifest says."""
+FILE_KEYS = {"bytes", "sha256"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +37,13 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
-        """Open the newest generation. Files are memory-mapped; sizes are checked, checksums only by `verify`."""
+        """Open the newest generation, memory-mapped.
+
+        Sizes, shapes, ranges and the codec's checksums are checked, so that no damage crashes a search; other checksums only by
+        `verify`. Raises IndexMissingError or IndexCorruptedError, and ConfigError for a codec that this package lacks.
+        """
         path = Path(path)
-        if not (path / MANIFEST).is_file():
-            raise IndexMissingError(f"no finished index in {path}: it has no {MANIFEST}; build one with build_index")
-        try:
-            manifest = read_json(path / MANIFEST)
-        except ValueError as error:
-            raise IndexCorruptedError(f"{path / MANIFEST} is not JSON: {error}") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not manifest.keys() >= KEYS:
-            raise IndexCorruptedError(f"{path / MANIFEST} does not describe a {FORMAT}")
-        if manifest["version"] > VERSION:
-            raise IndexCorruptedError(
-                f"{path} has format version {manifest['version']}, this package reads up to {VERSION}; update colbert_research"
-            )
+        manifest = _manifest(path)
         for file, expected in _files(path, manifest):
             size = file.stat().st_size if file.is_file() else None
             if size != expected["bytes"]:
@@ -63,14 +51,23 @@ class Index:
                 raise IndexCorruptedError(
                     f"{file} {given}, the manifest says {expected['bytes']} bytes; restore it or build again"
                 )
-        codec = open_codec(path / manifest["codec"]["name"])
-        return cls(path, manifest, codec, tuple(Segment.open(path / s["name"], codec) for s in manifest["segments"]))
+        folder = path / manifest["codec"]["name"]
+        _verify(_files(path, manifest, manifest["codec"]))
+        try:
+            codec = open_codec(folder)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"the codec in {folder} cannot be opened: {error}") from error
+        if codec.dim != manifest["dim"]:
+            raise IndexCorruptedError(f"the codec in {folder} has {codec.dim} dimensions, the manifest says {manifest['dim']}")
+        segments = tuple(
+            Segment.open(path / part["name"], codec, n_documents=part["n_documents"], n_tokens=part["n_tokens"])
+            for part in manifest["segments"]
+        )
+        return cls(path, manifest, codec, segments)
 
     def verify(self) -> None:
         """Read every file and compare its checksum with the manifest. Raises IndexCorruptedError."""
-        for file, expected in _files(self.path, self.manifest):
-            if not file.is_file() or sha256_file(file) != expected["sha256"]:
-                raise IndexCorruptedError(f"{file} is not what the manifest says (SHA-256 differs); restore it or build again")
+        _verify(_files(self.path, self.manifest))
 
     def __len__(self) -> int:
         return self.n_documents
@@ -98,9 +95,17 @@ class Index:
         return int(self.manifest["dim"])
 
     @cached_property
+    def bytes_per_token(self) -> int:
+        """Bytes of one token's codes."""
+        return bytes_per_token(self.codec)
+
+    @cached_property
     def document_ids(self) -> tuple[str, ...]:
         """All identifiers, by position."""
-        return tuple(i for segment in self.segments for i in segment.documents.ids)
+        ids = tuple(i for segment in self.segments for i in segment.documents.ids)
+        if len(ids) != self.n_documents:
+            raise IndexCorruptedError(f"{self.path} holds {len(ids)} documents, the manifest says {self.n_documents}")
+        return ids
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -112,7 +117,9 @@ class Index:
         return {document: i for i, document in enumerate(self.document_ids)}
 
     def positions(self, document_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of documents by identifier. Raises KeyError that names the unknown ones."""
+        """Positions of documents by identifier. Raises KeyError that names the unknown ones, TypeError for a lone string."""
+        if isinstance(document_ids, str):
+            raise TypeError(f"expected a list of document ids; given one string, {document_ids!r:.60}. Put it in a list")
         unknown = [d for d in document_ids if d not in self._position]
         if unknown:
             raise KeyError(f"{len(unknown)} unknown document ids, such as {unknown[:3]}; the index has {self.n_documents}")
@@ -176,6 +183,39 @@ class Index:
         return {**sizes, "total": sum(sizes.values())}
 
 
-def _files(path: Path, manifest: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
-    parts = [manifest["codec"], *manifest["segments"]]
-    return [(path / part["name"] / name, expected) for part in parts for name, expected in part["files"].items()]
+def _manifest(path: Path) -> Mapping[str, Any]:
+    """The manifest in an index's folder, of a version that this package reads."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise IndexMissingError(f"no finished index in {path}: it has no {MANIFEST}; build one with build_index")
+    try:
+        manifest = read_json(file)
+    except ValueError as error:
+        raise IndexCorruptedError(f"{file} is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
+        raise IndexCorruptedError(f"{file} does not describe a {FORMAT}")
+    if manifest["version"] > VERSION:
+        raise IndexCorruptedError(
+            f"{path} has format version {manifest['version']}, this package reads up to {VERSION}; update colbert_research"
+        )
+    try:
+        sizes = [(part["n_documents"], part["n_tokens"]) for part in manifest["segments"]]
+        counted = (sum(n for n, _ in sizes), sum(n for _, n in sizes))
+        complete = manifest.keys() >= KEYS and all(known.keys() >= FILE_KEYS for _, known in _files(path, manifest))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        complete, counted = False, (0, 0)
+    if not complete or counted != (manifest["n_documents"], manifest["n_tokens"]):
+        raise IndexCorruptedError(f"{file} does not describe a {FORMAT}: it lacks entries, or they contradict each other")
+    return manifest
+
+
+def _files(path: Path, manifest: Mapping[str, Any], *parts: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The files of some parts, or of all, and what the manifest says of each."""
+    chosen = parts or (manifest["codec"], *manifest["segments"])
+    return [(path / part["name"] / name, expected) for part in chosen for name, expected in part["files"].items()]
+
+
+def _verify(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
+    for file, expected in files:
+        if not file.is_file() or sha256_file(file) != expected["sha256"]:
+            raise IndexCorruptedError(f"{file} is not what the manifest says (SHA-256 differs); restore it or build again")

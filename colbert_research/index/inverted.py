@@ -1,13 +1,15 @@
 """Inverted lists: for each centroid, the documents that have a token there (PLAID, section 4.1: documents, not tokens)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
-from colbert_research.ragged import Ragged, item_of_row, load_npy, offsets_of
+from colbert_research.index.damage import check_range, open_array, open_offsets
+from colbert_research.ragged import Ragged, item_of_row, offsets_of
 
 FILES = ("inverted_offsets.npy", "inverted_documents.npy")
 
@@ -28,17 +30,22 @@ class InvertedLists:
         centroids, documents = np.divmod(unique, max(1, len(centroid_ids)))
         return cls(offsets_of(np.bincount(centroids, minlength=n_centroids)), documents.astype(np.int32))
 
+    @cached_property
+    def _lists(self) -> Ragged:
+        return Ragged(self.documents, self.offsets)
+
     def documents_of(self, centroids: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
         """The documents, of the segment's `n_documents`, in any of the lists, rising, each once."""
-        return kernels.union(Ragged(self.documents, self.offsets), centroids, n_documents)
+        return kernels.union(self._lists, centroids, n_documents)
 
     def save(self, folder: Path) -> None:
         np.save(folder / FILES[0], self.offsets)
         np.save(folder / FILES[1], self.documents)
 
     @classmethod
-    def open(cls, folder: Path) -> "InvertedLists | None":
-        """The lists in a segment's folder; None when its codec has no centroids."""
-        if not (folder / FILES[0]).is_file():
-            return None
-        return cls(np.load(folder / FILES[0]), load_npy(folder / FILES[1], mmap=True))
+    def open(cls, folder: Path, *, n_centroids: int, n_documents: int) -> "InvertedLists":
+        """The lists in a segment's folder; raises IndexCorruptedError for others than of so many centroids and documents."""
+        offsets = open_offsets(folder / FILES[0], n_centroids)
+        documents = open_array(folder / FILES[1], np.dtype(np.int32), (int(offsets[-1]),))
+        check_range(folder / FILES[1], n_documents)
+        return cls(offsets, documents)

@@ -1,8 +1,9 @@
 """A segment: some documents' codes, offsets, inverted lists and texts in one folder that is never changed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import sha256_file
 from colbert_research.codecs import Codec
+from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.index.documents import FILE, Document, DocumentStore, write_documents
 from colbert_research.index.inverted import InvertedLists
-from colbert_research.ragged import NpyWriter, Ragged, load_npy
+from colbert_research.ragged import NpyWriter, Ragged, item_at, load_npy, unfit_row
 
 FileSums = dict[str, dict[str, Any]]
 """File name -> {"bytes": int, "sha256": hex}."""
@@ -32,11 +34,27 @@ class Segment:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @cached_property
+    def centroid_ids(self) -> Ragged:
+        """The centroid of each document's tokens, where the codec has centroids."""
+        return Ragged(self.codes["centroid_ids"], self.offsets)
+
     @classmethod
-    def open(cls, path: Path, codec: Codec) -> "Segment":
-        codes = {name: load_npy(path / f"{name}.npy", mmap=True) for name in codec.layout}
-        offsets = np.load(path / "offsets.npy")
-        return cls(path, offsets, codes, InvertedLists.open(path), DocumentStore(path / FILE))
+    def open(cls, path: Path, codec: Codec, *, n_documents: int, n_tokens: int) -> "Segment":
+        """The segment in a folder, memory-mapped. Raises IndexCorruptedError for files that are not those of such a segment.
+
+        What compiled code takes on trust is looked at: shapes, dtypes, offsets, centroid ids and inverted lists; for the last
+        two their files are read once, piece by piece.
+        """
+        offsets = open_offsets(path / "offsets.npy", n_documents, n_tokens)
+        layout = codec.layout.items()
+        codes = {name: open_array(path / f"{name}.npy", dtype, (n_tokens, *shape)) for name, (dtype, shape) in layout}
+        inverted = None
+        if codec.centroids is not None:
+            n_centroids = len(codec.centroids)
+            check_range(path / "centroid_ids.npy", n_centroids)
+            inverted = InvertedLists.open(path, n_centroids=n_centroids, n_documents=n_documents)
+        return cls(path, offsets, codes, inverted, DocumentStore(path / FILE))
 
 
 def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, codec: Codec, *, chunk_tokens: int) -> FileSums:
@@ -61,14 +79,23 @@ def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, 
 
 def _encode_chunks(folder: Path, vectors: Ragged, codec: Codec, writers: dict[str, NpyWriter], *, chunk_tokens: int) -> None:
     for low in range(0, vectors.n_rows, chunk_tokens):
-        chunk = np.asarray(vectors.values[low : low + chunk_tokens], np.float32)
-        if not np.isfinite(chunk).all():
-            row = low + int(np.flatnonzero(~np.isfinite(chunk).all(axis=1))[0])
-            document = int(np.searchsorted(vectors.offsets, row, side="right")) - 1
-            identifier = DocumentStore(folder / FILE).ids[document]
-            raise ValueError(f"document {identifier!r} has a token vector that is not finite (NaN or infinite)")
+        chunk = finite_rows(vectors, slice(low, low + chunk_tokens), lambda i: DocumentStore(folder / FILE).ids[i])
         for name, array in codec.encode(chunk).items():
             writers[name].append(array)
+
+
+def finite_rows(vectors: Ragged, rows: slice | NDArray[np.int64], identifier_of: Callable[[int], str]) -> NDArray[np.float32]:
+    """Some token vectors as float32. Raises ValueError that names the document with one that is not finite."""
+    with np.errstate(over="ignore"):
+        values = np.asarray(vectors.values[rows], np.float32)
+    unfit = unfit_row(values)
+    if unfit is not None:
+        document = item_at(vectors.offsets, int(np.arange(vectors.n_rows)[rows][unfit]))
+        raise ValueError(
+            f"document {identifier_of(document)!r} has a token vector that is not finite (NaN, infinite or too long for "
+            "float32); look at what the encoder gives for it"
+        )
+    return values
 
 
 def checksums(folder: Path) -> FileSums:

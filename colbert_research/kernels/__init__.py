@@ -15,11 +15,14 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
 | `coverage` | how many query tokens each document covers, from one bit a query token for each centroid |
 | `centroid_maxima` | centroid interaction before its sum over the query's tokens, in float32 |
-| `topk` | the best documents by score descending, then position ascending |
+| `topk`, `among_best` | the best documents by score descending, then position ascending; the same by position |
 | `assign` | the nearest centroid of each vector by dot product |
 | `bucket_numbers` | the bucket of each value, for scalar quantisation |
+| `decode` | the vectors that codes stand for |
 | `dot_products` | every query token with every one of some vectors, such as centroids |
+| `greatest` | the best columns of each row, such as the nearest centroids of each query token |
 | `union` | the documents in any of some inverted lists |
+| `wanted_tokens` | the tokens of documents whose centroids are wanted |
 """
 
 from functools import lru_cache
@@ -134,19 +137,27 @@ def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     Documents that score minus infinity (without tokens) are never among them. Raises ValueError for k < 1 or a NaN.
     """
     scores = np.asarray(scores)
+    best = among_best(scores, k)
+    return best[np.lexsort((best, -scores[best]))]
+
+
+def among_best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The places that `topk` gives, rising."""
+    scores = np.asarray(scores)
     if k < 1:
         raise ValueError(f"k must be at least 1; given {k}")
     if np.isnan(scores).any():
         raise ValueError("a score is not a number (NaN); look for NaN or infinite token vectors")
-    if k < len(scores):
-        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-        above, tied = np.flatnonzero(scores > threshold), np.flatnonzero(scores == threshold)
-        best = np.concatenate([above, tied[: k - len(above)]])
-    else:
-        best = np.arange(len(scores))
-    best = best[np.lexsort((best, -scores[best]))]
-    found: NDArray[np.int64] = best[scores[best] > -np.inf]
-    return found
+    if k >= len(scores):
+        return np.flatnonzero(scores > -np.inf)
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    if threshold == -np.inf:
+        return np.flatnonzero(scores > -np.inf)
+    best = np.flatnonzero(scores >= threshold)
+    if len(best) > k:  # of those that score the threshold, the first
+        tied = np.flatnonzero(scores[best] == threshold)
+        best = np.delete(best, tied[len(tied) - (len(best) - k) :])
+    return best
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.int32]:
@@ -164,9 +175,24 @@ def bucket_numbers(
     return _backend(backend).bucket_numbers(values, scales, limits)
 
 
+def decode(tokens: CodedTokens, *, backend: str = "auto") -> NDArray[np.float32]:
+    """The vectors that coded tokens stand for: `(n, dim)` float32, the same bits as `CodedTokens.decode`."""
+    return _backend(backend).decode(tokens)
+
+
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.float32]:
     """Dot products of a query's tokens `(n_tokens, dim)` with other vectors `(n, dim)`: `(n_tokens, n)` float32."""
     return _backend(backend).dot_products(np.asarray(query, np.float32), np.asarray(rows, np.float32))
+
+
+def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> NDArray[np.int64]:
+    """Places of the `n` greatest of each row of `scores` `(n_rows, width)`: `(n_rows, n)` int64, greatest first.
+
+    Ties go to the smaller place. Raises ValueError unless 1 <= n <= width. Scores that are not numbers are never greatest.
+    """
+    if not 1 <= n <= scores.shape[1]:
+        raise ValueError(f"n must lie between 1 and the {scores.shape[1]} scores of a row; given {n}")
+    return _backend(backend).greatest(np.asarray(scores, np.float32), n)
 
 
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend: str = "auto") -> NDArray[np.int64]:
@@ -175,6 +201,17 @@ def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend
     `lists`: documents below `n_documents`, int32, packed by list. Source: PLAID, section 4.1.
     """
     return _backend(backend).union(lists, np.asarray(chosen, np.int64), n_documents)
+
+
+def wanted_tokens(
+    wanted: NDArray[np.bool_], tokens: Ragged, *, only: Places = None, backend: str = "auto"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The tokens whose centroid is `wanted` `(K,)`: their rows and the places of their documents, as `token_maxima` takes them.
+
+    `tokens`: centroid ids of each document's tokens. Both `(n,)` int64, document after document. Source: EMVB (Nardini et al.
+    2024), the terms scored late.
+    """
+    return _backend(backend).wanted_tokens(wanted, tokens, _checked(only, len(tokens)))
 
 
 def _same_width(queries: Ragged, dim: int) -> None:

@@ -13,6 +13,9 @@ from colbert_research.kernels.cpu.coverage import centroid_maxima, coverage
 from colbert_research.kernels.cpu.interaction import centroid_interaction, union
 from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
+from colbert_research.kernels.cpu.products import greatest, products
+from colbert_research.kernels.cpu.vectors import decode
+from colbert_research.kernels.cpu.wanted import wanted_tokens
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
@@ -22,11 +25,14 @@ __all__ = [
     "centroid_interaction",
     "centroid_maxima",
     "coverage",
+    "decode",
     "dot_products",
+    "greatest",
     "maxsim",
     "maxsim_codes",
     "token_maxima",
     "union",
+    "wanted_tokens",
 ]
 
 
@@ -60,7 +66,7 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> N
 
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """See `kernels.dot_products`."""
-    return floats.products(query, rows)[:, : len(query)].T
+    return products(query, rows)[:, : len(query)].T
 
 
 def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Places) -> NDArray[np.float32]:

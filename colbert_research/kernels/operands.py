@@ -75,9 +75,17 @@ class ProductTable:
     def dim(self) -> int:
         return int(self.codewords.shape[0] * self.codewords.shape[2])
 
+    @property
+    def packed_width(self) -> int:
+        """Bytes of one token's code: m."""
+        return len(self.codewords)
+
     def values(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What codes `(n, m)` stand for, without the centroids: `(n, dim)` float32."""
         return self.codewords[np.arange(len(self.codewords))[None, :], np.asarray(codes)].reshape(len(codes), self.dim)
+
+
+Table = ResidualTable | ProductTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +97,7 @@ class CodedTokens:
     centroids. `inverse_norms` `(n,)` float16, not negative, which make each decoded vector one of length one; or None.
     """
 
-    table: ResidualTable | ProductTable
+    table: Table
     codes: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     centroid_ids: NDArray[Any] | None = None

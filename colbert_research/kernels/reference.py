@@ -101,6 +101,24 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     return (query.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
 
 
+def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """See `kernels.greatest`."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :n]
+
+
+def decode(tokens: CodedTokens) -> NDArray[np.float32]:
+    """See `kernels.decode`."""
+    return tokens.decode()
+
+
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
     """See `kernels.union`."""
     return np.unique(np.asarray(lists.values)[rows_of(lists.offsets, chosen)]).astype(np.int64)
+
+
+def wanted_tokens(wanted: NDArray[np.bool_], tokens: Ragged, only: Places) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """See `kernels.wanted_tokens`."""
+    documents = np.arange(len(tokens)) if only is None else only
+    rows, places = rows_of(tokens.offsets, documents), np.repeat(np.arange(len(documents)), tokens.lengths[documents])
+    kept = wanted[np.asarray(tokens.values)[rows]]
+    return rows[kept], places[kept]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from colbert_research.config import Config
+from colbert_research.config import Config, Seed
 
 POINTS_PER_CENTROID = 64
 PQ_BITS, PQ_CENTROIDS = 8, 256
@@ -26,7 +26,7 @@ class Structure(Config):
     factory: str
     training: int = 0
     ef_construction: int | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Ann(Config, ABC):
@@ -83,7 +83,7 @@ class IvfAnn(Ann):
 
     def check(self, *, n: int, dim: int, k: int) -> None:
         if self.nlist > n:
-            raise ValueError(f"nlist={self.nlist} cells need at least as many vectors; there are {n}")
+            raise ValueError(f"nlist={self.nlist} cells need at least as many vectors; there are {n}. Lower search.ann.nlist")
 
     def parameters(self, selector: Any) -> Any:
         return _faiss().SearchParametersIVF(sel=selector, nprobe=self.nprobe)
@@ -141,7 +141,10 @@ def check_product(*, n: int, dim: int, m: int) -> None:
     if dim % m:
         raise ValueError(f"product codes cut {dim} dimensions into m={m} equal parts; give a divisor of {dim}")
     if n < PQ_CENTROIDS:
-        raise ValueError(f"product codes of {PQ_BITS} bits need at least {PQ_CENTROIDS} vectors to train on; there are {n}")
+        raise ValueError(
+            f"product codes of {PQ_BITS} bits need at least {PQ_CENTROIDS} vectors to train on; there are {n}. "
+            "Choose a structure without them"
+        )
 
 
 def training_rows(n: int, structure: Structure) -> NDArray[np.int64]:

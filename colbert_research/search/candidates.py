@@ -1,4 +1,4 @@
-"""What strategies with candidates share: score few documents without any, and score candidates exactly."""
+"""What strategies with candidates share: checks of their sizes, few documents scored without any, candidates scored exactly."""
 
 from collections.abc import Iterable
 
@@ -10,6 +10,30 @@ from colbert_research.search.base import Found, Queries
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.stages import best, score
 from colbert_research.search.trace import Trace
+
+
+def centroids_of(index: Index, strategy: str) -> NDArray[np.float32]:
+    """The centroids `(K, dim)` of an index's codec; ValueError for a codec without any."""
+    if index.codec.centroids is None:
+        raise ValueError(
+            f"{strategy} needs an index whose codec has centroids, such as residual; this one has {index.codec.config!r}. "
+            "Build one with such a codec, or choose search.kind=exhaustive"
+        )
+    return index.codec.centroids
+
+
+def check_cells(setting: str, cells: int, n_centroids: int) -> None:
+    """Raise ValueError when more `cells` are to be opened for each query token than there are."""
+    if cells > n_centroids:
+        raise ValueError(
+            f"{setting}={cells}, but the index has {n_centroids} centroids; lower search.{setting} to at most {n_centroids}"
+        )
+
+
+def check_reach(setting: str, documents: int, index: Index, k: int) -> None:
+    """Raise ValueError when `k` results cannot come from the number of `documents` that a stage leaves."""
+    if min(k, index.n_documents) > documents:
+        raise ValueError(f"k={k} results cannot come from {setting}={documents} documents; raise search.{setting} or lower k")
 
 
 def is_few(index: Index, subset: NDArray[np.int64] | None, limit: int) -> bool:

@@ -1,22 +1,17 @@
 """An index's tokens grouped by centroid, so that a probed cell is read as consecutive rows (WARP, section on the index)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research import kernels
-from colbert_research.codecs import Codec
+from colbert_research.codecs import TableCodec
 from colbert_research.index import Auxiliary, Index
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import item_of_row, offsets_of, rows_of
 from colbert_research.search.decoded import token_offsets
-
-NO_CENTROIDS = (
-    "{} needs an index whose codec has centroids and codes that are scored as they are, such as residual; this has {!r}"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +26,21 @@ class Cells:
     def sizes(self) -> NDArray[np.int64]:
         """Tokens of each cell: `(K,)`."""
         return np.diff(self.tokens.offsets)
+
+    def only(self, cells: NDArray[np.int64]) -> "Cells":
+        """Some cells alone, which are then numbered from 0 in this order; their tokens and centroids are copied."""
+        tokens, rows = self.tokens, rows_of(self.tokens.offsets, cells)
+        assert tokens.table.centroids is not None
+        return Cells(
+            CodedTokens(
+                replace(tokens.table, centroids=tokens.table.centroids[cells]),
+                tokens.codes[rows],
+                offsets_of(self.sizes[cells]),
+                np.repeat(np.arange(len(cells), dtype=np.int32), self.sizes[cells]),
+                None if tokens.inverse_norms is None else tokens.inverse_norms[rows],
+            ),
+            self.documents[rows],
+        )
 
     def chosen(
         self, cells: NDArray[np.int64], n_documents: int, subset: NDArray[np.int64] | None
@@ -61,37 +71,25 @@ class TokensByCell(Auxiliary):
     kind: Literal["tokens_by_cell"] = "tokens_by_cell"
 
     def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        centroids = index.codec.centroids
-        assert centroids is not None  # strategies refuse such an index
+        codec = coded(index, self.kind)
         ids = np.concatenate([segment.codes["centroid_ids"] for segment in index.segments])
         order = np.argsort(ids, kind="stable")
-        codes = {
-            name: np.concatenate([segment.codes[name] for segment in index.segments])[order] for name in index.codec.layout
-        }
+        codes = {name: np.concatenate([segment.codes[name] for segment in index.segments])[order] for name in codec.layout}
         documents = item_of_row(token_offsets(index))[order].astype(np.int32)
-        return {**codes, "documents": documents, "offsets": offsets_of(np.bincount(ids, minlength=len(centroids)))}
+        return {**codes, "documents": documents, "offsets": offsets_of(np.bincount(ids, minlength=codec.n_centroids))}
 
     def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Cells:
-        return Cells(coded_tokens(index.codec, arrays, np.asarray(arrays["offsets"])), arrays["documents"])
+        return Cells(coded(index, self.kind).tokens(arrays, np.asarray(arrays["offsets"])), arrays["documents"])
 
 
-def is_coded(codec: Codec) -> bool:
-    """Whether tokens are a centroid and a code that the kernels score as it is."""
-    return codec.centroids is not None and hasattr(codec, "table")
-
-
-def coded_tokens(codec: Codec, arrays: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64]) -> CodedTokens:
-    """A codec's arrays of codes as kernels take them."""
-    beside = ("centroid_ids", "inverse_norms")
-    (name,) = (name for name in codec.layout if name not in beside)
-    return CodedTokens(codec.table, arrays[name], offsets, *(arrays.get(name) for name in beside))  # type: ignore[attr-defined]
-
-
-def turned(codec: Codec, query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A query in the space of the codec's table, which some product codecs have rotated."""
-    rotation = getattr(codec, "rotation", None)
-    query = np.asarray(query, np.float32)
-    return query if rotation is None else np.ascontiguousarray(kernels.dot_products(rotation, query).T)
+def coded(index: Index, strategy: str) -> TableCodec:
+    """The codec of an index whose tokens are a centroid and a code that is scored as it is; ValueError for any other index."""
+    if not isinstance(index.codec, TableCodec) or index.codec.centroids is None:
+        raise ValueError(
+            f"{strategy} needs an index whose codec has centroids and codes beside them, such as residual; this one has "
+            f"{index.codec.config!r}. Build one with such a codec, or choose another search.kind"
+        )
+    return index.codec
 
 
 def sums_in_order(maxima: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ What an engine derives from k or from another knob is derived here too, and noth
 """
 
 from abc import abstractmethod
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,35 @@ from pydantic import Field
 from colbert_research.config import Threshold
 from colbert_research.index import Index
 from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import centroids_of, check_cells
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.trace import Trace
 
 
 class Dialect(SearchStrategy):
-    """A strategy that is a `Plaid` whose settings depend on k."""
+    """A strategy that is a `Plaid` whose settings depend on k.
+
+    `cells`, `documents`: the names of its settings for the cells of a query token, and for the documents of which it scores a
+    quarter exactly.
+    """
+
+    kind: str
+    cells: ClassVar[str]
+    documents: ClassVar[str]
 
     @abstractmethod
     def plaid(self, k: int) -> Plaid:
         """What this engine does for the best `k`."""
 
     def check(self, index: Index, k: int) -> None:
-        self.plaid(k).check(index, k)
+        plaid = self.plaid(k)
+        check_cells(self.cells, plaid.ncells, len(centroids_of(index, self.kind)))
+        wanted = min(k, index.n_documents)
+        if wanted > plaid.n_exact:
+            raise ValueError(
+                f"k={k} results cannot come from a quarter of {self.documents}={plaid.ndocs} documents, which is scored "
+                f"exactly; raise search.{self.documents} to at least {4 * wanted} or lower k"
+            )
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         return self.plaid(k)._search(index, queries, k, subset, trace)
@@ -38,6 +54,7 @@ class StanfordPlaid(Dialect):
     fixes them for the life of a searcher; here each search follows its own k.
     """
 
+    cells, documents = "ncells", "ndocs"
     kind: Literal["stanford_plaid"] = "stanford_plaid"
     ncells: int | None = Field(None, ge=1)
     centroid_score_threshold: float | None = None
@@ -66,6 +83,7 @@ class StanfordPlaid(Dialect):
 class FastPlaid(Dialect):
     """fast-plaid: no thresholds; centroid interaction keeps `n_full_scores`, of which a quarter is scored exactly."""
 
+    cells, documents = "n_ivf_probe", "n_full_scores"
     kind: Literal["fast_plaid"] = "fast_plaid"
     n_ivf_probe: int = Field(8, ge=1)
     n_full_scores: int = Field(4096, ge=4)
@@ -81,6 +99,7 @@ class FastPlaid(Dialect):
 class NextPlaid(Dialect):
     """next-plaid: like fast-plaid, but cells below `centroid_score_threshold` are not opened, and at least k are scored."""
 
+    cells, documents = "n_ivf_probe", "n_full_scores"
     kind: Literal["next_plaid"] = "next_plaid"
     n_ivf_probe: int = Field(8, ge=1)
     n_full_scores: int = Field(4096, ge=1)

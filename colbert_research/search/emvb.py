@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from colbert_research import kernels
-from colbert_research.codecs import bytes_per_token
+from colbert_research.codecs import TableCodec
 from colbert_research.config import Threshold
 from colbert_research.index import Index
-from colbert_research.ragged import Ragged, rows_of
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all
-from colbert_research.search.cells import NO_CENTROIDS, coded_tokens, is_coded, sums_in_order, turned
+from colbert_research.search.candidates import check_cells, check_reach, is_few, score_all
+from colbert_research.search.cells import coded, sums_in_order
 from colbert_research.search.plaid import candidates_of, narrow
 from colbert_research.search.stages import best, by_segment, interaction, score
 from colbert_research.search.trace import Trace
@@ -50,46 +49,37 @@ class Emvb(SearchStrategy):
         return self
 
     def widest(self, index: Index) -> Self:
-        if index.codec.centroids is None:
-            raise ValueError(NO_CENTROIDS.format("emvb", index.codec.config))
-        n = index.n_documents
-        opened = {"ncells": len(index.codec.centroids), "n_filtered": n, "n_exact": n, "term_threshold": None}
-        return self.model_copy(update=opened)
+        n, n_centroids = index.n_documents, coded(index, self.kind).n_centroids
+        return self.model_copy(update={"ncells": n_centroids, "n_filtered": n, "n_exact": n, "term_threshold": None})
 
     def check(self, index: Index, k: int) -> None:
-        if not is_coded(index.codec):
-            raise ValueError(NO_CENTROIDS.format("emvb", index.codec.config))
-        n_centroids = len(index.codec.centroids)  # type: ignore[arg-type]
-        if self.ncells > n_centroids:
-            raise ValueError(f"ncells={self.ncells}, but the index has {n_centroids} centroids")
-        if min(k, index.n_documents) > self.n_exact:
-            raise ValueError(
-                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
-            )
+        check_cells("ncells", self.ncells, coded(index, self.kind).n_centroids)
+        check_reach("n_exact", self.n_exact, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and is_few(index, subset, self.n_exact):
             return score_all(index, queries, k, subset, trace)
+        codec = coded(index, self.kind)
         found, scored, terms = [], 0, 0
         for query in queries:
-            of_query = turned(index.codec, query.vectors.values)
-            scores = self._probe(index, of_query, trace)
+            of_query = codec.turned(query.vectors.values)
+            scores = self._probe(codec, of_query, trace)
             positions = self._narrowed(index, scores, subset, trace)
             if self.term_threshold is None:
                 totals = score(index, query.vectors, positions, trace, stage="exact")[0]
             else:
                 wanted = (scores > _limit(scores, self.term_threshold)).T
-                totals, counts = _filtered(index, of_query, scores, wanted, positions, trace)
+                totals, counts = _filtered(index, codec, of_query, scores, wanted, positions, trace)
                 scored, terms = scored + counts[0], terms + counts[1]
             found.append(best(positions, totals, k))
         if terms:
             trace.notes.append(f"emvb scored {scored} of {terms} terms, {scored / terms:.1%}")
         return found
 
-    def _probe(self, index: Index, query: NDArray[np.float32], trace: Trace) -> NDArray[np.float32]:
+    def _probe(self, codec: TableCodec, query: NDArray[np.float32], trace: Trace) -> NDArray[np.float32]:
         """Scores of the query's tokens with all centroids: `(n_query_tokens, K)`."""
         with trace.stage("probe") as count:
-            scores = kernels.dot_products(query, index.codec.table.centroids)  # type: ignore[attr-defined]
+            scores = kernels.dot_products(query, codec.table.centroids)  # type: ignore[arg-type]
             count.centroids += scores.shape[1]
         return scores
 
@@ -98,7 +88,7 @@ class Emvb(SearchStrategy):
     ) -> NDArray[np.int64]:
         """Rising positions of the documents that reach the last stage."""
         with trace.stage("candidates") as count:
-            cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            cells = np.unique(kernels.greatest(scores, self.ncells))
             positions = candidates_of(index, cells)
             if subset is not None:
                 positions = np.intersect1d(positions, subset, assume_unique=True)
@@ -129,7 +119,7 @@ def _coverage(index: Index, masks: NDArray[np.uint64], positions: NDArray[np.int
     covered = np.empty(len(positions), np.float32)
     with trace.stage("bit vectors") as count:
         for place, segment, local in by_segment(index, positions):
-            ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
+            ids = segment.centroid_ids
             covered[place] = kernels.coverage(masks, ids, only=local)
             tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
             count.tokens += tokens
@@ -140,6 +130,7 @@ def _coverage(index: Index, masks: NDArray[np.uint64], positions: NDArray[np.int
 
 def _filtered(
     index: Index,
+    codec: TableCodec,
     query: NDArray[np.float32],
     scores: NDArray[np.float32],
     wanted: NDArray[np.bool_],
@@ -151,17 +142,15 @@ def _filtered(
     terms_of, scored, terms = wanted.sum(axis=1), 0, 0
     with trace.stage("exact") as count:
         for place, segment, local in by_segment(index, positions):
-            lengths = segment.offsets[local + 1] - segment.offsets[local]
-            rows, places = rows_of(segment.offsets, local), np.repeat(np.arange(len(local)), lengths)
-            ids = segment.codes["centroid_ids"][rows]
-            of_token = terms_of[ids]
-            kept = of_token > 0
-            tokens = coded_tokens(index.codec, segment.codes, segment.offsets)
-            found = kernels.token_maxima(query, tokens, rows[kept], places[kept], len(local), wanted)
-            stand_in = kernels.centroid_maxima(scores, Ragged(segment.codes["centroid_ids"], segment.offsets), only=local)
+            ids = segment.centroid_ids
+            rows, places = kernels.wanted_tokens(terms_of > 0, ids, only=local)
+            tokens = codec.tokens(segment.codes, segment.offsets)
+            found = kernels.token_maxima(query, tokens, rows, places, len(local), wanted)
+            stand_in = kernels.centroid_maxima(scores, ids, only=local)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
-            scored, terms = scored + int(of_token.sum()), terms + len(rows) * len(query)
-            count.tokens += int(kept.sum())
-            count.bytes += int(kept.sum()) * bytes_per_token(index.codec)
+            scored += int(terms_of[ids.values[rows]].sum())
+            terms += int((segment.offsets[local + 1] - segment.offsets[local]).sum()) * len(query)
+            count.tokens += len(rows)
+            count.bytes += len(rows) * index.bytes_per_token
         count.documents += len(positions)
     return sums_in_order(maxima), (scored, terms)

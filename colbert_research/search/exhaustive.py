@@ -5,7 +5,6 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.codecs import bytes_per_token
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
@@ -43,7 +42,7 @@ def _all(index: Index, queries: Ragged, k: int, trace: Trace) -> list[Found]:
             scores = index.codec.maxsim(queries, segment.codes, segment.offsets)
             count.documents += len(queries) * len(segment)
             count.tokens += len(queries) * int(segment.offsets[-1])
-            count.bytes += len(queries) * int(segment.offsets[-1]) * bytes_per_token(index.codec)
+            count.bytes += len(queries) * int(segment.offsets[-1]) * index.bytes_per_token
         with trace.stage("topk"):
             positions = np.arange(start, start + len(segment), dtype=np.int64)
             for query, row in enumerate(scores):

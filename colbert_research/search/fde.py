@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.config import Config
+from colbert_research.config import Config, Seed
 from colbert_research.ragged import Ragged, item_of_row
 
 Array = NDArray[np.float32]
@@ -31,7 +31,7 @@ class FixedDimensional(Config):
     d_proj: int | None = Field(16, ge=1)
     d_final: int | None = Field(None, ge=1)
     fill_empty: bool = True
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
 
     def full_width(self, dim: int) -> int:
         """Dimensions before the final projection: repetitions times buckets times inner dimensions."""

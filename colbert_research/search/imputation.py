@@ -6,7 +6,7 @@ Sources: XTR (Lee et al. 2023), section 3.2 and table 5; WARP (Scheerer et al. 2
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ class Retrieved:
     """What one query's probes found.
 
     `maxima` `(n_documents, n_query_tokens)` float32: best retrieved scores, minus infinity where a document has none.
-    `centroid_scores` `(n_query_tokens, K)`; `cell_sizes` `(K,)`: tokens of each cell of the index. `k`: results asked for.
+    `centroid_scores` `(n_query_tokens, K)`; `cell_sizes` `(K,)`: tokens of each cell of the index, or for a rule without
+    `all_cells` of at least the probed ones. `k`: results asked for.
     `token_scores()`: `(n_tokens, n_query_tokens)` float32, each retrieved token's own, minus infinity where it was not probed;
     it is computed when it is called, and holds 4 bytes for each entry, query tokens rounded up to 16.
     """
@@ -39,6 +40,8 @@ class Imputation(Config, ABC):
     """A rule; it leaves a matrix without missing entries as it is."""
 
     kind: str
+    all_cells: ClassVar[bool] = False
+    """Whether the rule looks at cells that were not probed."""
 
     @abstractmethod
     def filled(self, retrieved: Retrieved) -> NDArray[np.float32]:
@@ -123,6 +126,7 @@ class WarpSelect(Imputation):
     """
 
     kind: Literal["warpselect"] = "warpselect"
+    all_cells: ClassVar[bool] = True
     t_prime: int | None = Field(None, ge=1, description="t'")
 
     def tokens(self, n_tokens: int, n_centroids: int, k: int) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search import ann
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_documents
 from colbert_research.search.fde import FixedDimensional, fde_of_documents, fde_of_queries
 from colbert_research.search.trace import Trace
@@ -91,11 +91,7 @@ class Muvera(FdeSettings, SearchStrategy):
 
     def check(self, index: Index, k: int) -> None:
         self.check_storage(n=index.n_documents, dim=index.dim)
-        if min(k, index.n_documents) > self.n_candidates:
-            raise ValueError(
-                f"k={k} results cannot come from n_candidates={self.n_candidates} documents; "
-                "raise search.n_candidates or lower k"
-            )
+        check_reach("n_candidates", self.n_candidates, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if is_few(index, subset, self.n_candidates):

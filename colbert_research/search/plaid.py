@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from colbert_research import kernels
 from colbert_research.config import Threshold
 from colbert_research.index import Index
-from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import centroids_of, check_cells, check_reach
 from colbert_research.search.stages import best, interaction, score
 from colbert_research.search.trace import Trace
 
@@ -45,21 +45,13 @@ class Plaid(SearchStrategy):
         return self
 
     def widest(self, index: Index) -> Self:
-        if index.codec.centroids is None:
-            raise ValueError(_NO_CENTROIDS.format(index.codec.config))
         n = index.n_documents
-        opened = {"ncells": len(index.codec.centroids), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
+        opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
         return self.model_copy(update=opened)
 
     def check(self, index: Index, k: int) -> None:
-        if index.codec.centroids is None:
-            raise ValueError(_NO_CENTROIDS.format(index.codec.config))
-        if self.ncells > len(index.codec.centroids):
-            raise ValueError(f"ncells={self.ncells}, but the index has {len(index.codec.centroids)} centroids")
-        if min(k, index.n_documents) > self.n_exact:
-            raise ValueError(
-                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
-            )
+        check_cells("ncells", self.ncells, len(centroids_of(index, self.kind)))
+        check_reach("n_exact", self.n_exact, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and len(subset) <= self.n_exact:
@@ -68,11 +60,10 @@ class Plaid(SearchStrategy):
         return [self._one(index, query.vectors, k, subset, trace) for query in queries]
 
     def _one(self, index: Index, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
-        centroids = index.codec.centroids
-        assert centroids is not None  # check() refused such an index
+        centroids = centroids_of(index, self.kind)
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query.values, centroids)
-            cells = np.unique(np.argpartition(-scores, self.ncells - 1, axis=1)[:, : self.ncells])
+            cells = np.unique(kernels.greatest(scores, self.ncells))
             opened = _reaching(scores, self.cell_score_threshold)
             if opened is not None:
                 cells = cells[opened[cells]]
@@ -102,7 +93,6 @@ def _reaching(scores: NDArray[np.float32], threshold: Threshold | None) -> NDArr
 
 
 _THRESHOLDS = ("centroid_score_threshold", "cell_score_threshold")
-_NO_CENTROIDS = "plaid needs an index whose codec has centroids, such as residual; this one has {!r}"
 
 
 def candidates_of(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -117,4 +107,4 @@ def candidates_of(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def narrow(positions: NDArray[np.int64], scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     """The `size` positions with the best scores, rising."""
-    return np.sort(positions[topk(scores, size)])
+    return positions[kernels.among_best(scores, size)]

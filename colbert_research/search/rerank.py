@@ -12,7 +12,7 @@ from pydantic import Field
 from colbert_research.config import component
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.trace import Trace
 
@@ -39,8 +39,7 @@ class Rerank(SearchStrategy):
         return self.model_copy(update={"depth": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:
-        if min(k, index.n_documents) > self.depth:
-            raise ValueError(f"k={k} results cannot come from depth={self.depth} documents; raise search.depth or lower k")
+        check_reach("depth", self.depth, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if is_few(index, subset, self.depth):

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
-from colbert_research.codecs import bytes_per_token
 from colbert_research.index import Index, Segment
 from colbert_research.kernels import topk
 from colbert_research.ragged import Ragged
@@ -22,7 +21,7 @@ def score(index: Index, queries: Ragged, positions: NDArray[np.int64], trace: Tr
             scores[:, place] = index.codec.maxsim(queries, segment.codes, segment.offsets, local)
             tokens = len(queries) * int((segment.offsets[local + 1] - segment.offsets[local]).sum())
             count.tokens += tokens
-            count.bytes += tokens * bytes_per_token(index.codec)
+            count.bytes += tokens * index.bytes_per_token
         count.documents += len(queries) * len(positions)
     return scores
 
@@ -43,7 +42,7 @@ def interaction(
     scores = np.empty(len(positions), np.float32)
     with trace.stage(stage) as count:
         for place, segment, local in by_segment(index, positions):
-            ids = Ragged(segment.codes["centroid_ids"], segment.offsets)
+            ids = segment.centroid_ids
             scores[place] = kernels.centroid_interaction(centroid_scores, ids, kept=kept, only=local)
             tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
             count.tokens += tokens

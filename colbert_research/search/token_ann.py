@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from colbert_research.config import component
+from colbert_research.config import Seed, component
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search.ann import ANNS, Structure, build_faiss, nearest, open_faiss, selector_of, training_rows
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_rows, token_offsets
 from colbert_research.search.trace import Trace
 
@@ -49,7 +49,7 @@ class TokenAnn(SearchStrategy):
     k_tokens: int = Field(500, ge=1, description="k'")
     n_exact: int | None = Field(None, ge=1)
     deduplicate: bool = True
-    seed: int = Field(42, ge=0)
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
@@ -65,10 +65,8 @@ class TokenAnn(SearchStrategy):
         return self.model_copy(update=opened)
 
     def check(self, index: Index, k: int) -> None:
-        if self.n_exact is not None and min(k, index.n_documents) > self.n_exact:
-            raise ValueError(
-                f"k={k} results cannot come from n_exact={self.n_exact} documents; raise search.n_exact or lower k"
-            )
+        if self.n_exact is not None:
+            check_reach("n_exact", self.n_exact, index, k)
         self.ann.check(n=index.n_tokens, dim=index.dim, k=min(self.k_tokens, index.n_tokens))
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:

@@ -10,15 +10,15 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from colbert_research import kernels
-from colbert_research.codecs import bytes_per_token
 from colbert_research.config import component
 from colbert_research.index import Auxiliary, Index
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all
-from colbert_research.search.cells import NO_CENTROIDS, Cells, TokensByCell, is_coded, sums_in_order, turned
+from colbert_research.search.candidates import check_cells, is_few, score_all
+from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_order
+from colbert_research.search.finders import FINDERS, ExactFinder, found_cells, neighbours_of
 from colbert_research.search.imputation import IMPUTATIONS, Retrieved
 from colbert_research.search.stages import best
 from colbert_research.search.trace import Trace
@@ -31,35 +31,44 @@ class Warp(SearchStrategy):
     every cell is probed. The paper probes 32 cells. A subset of at most `exact_subset` documents is scored exactly, without
     probing; of a larger one only its own tokens are retrieved. Fewer than k documents are found where fewer have a token in a
     probed cell.
+    `finder`: with `hnsw` the cells are looked for in a graph, and the other centroids are never touched, which pays from about
+    2^16 centroids on; imputation by WARPSELECT, which needs the scores of all, is then refused.
     """
 
     kind: Literal["warp"] = "warp"
     nprobe: int = Field(32, ge=1)
     imputation: component("imputation", IMPUTATIONS, default="warpselect") = "warpselect"  # type: ignore[valid-type]
     exact_subset: int = Field(1000, ge=0)
+    finder: component("finder", FINDERS, default="exact") = "exact"  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _rule_and_finder(self) -> Self:
+        if self.imputation.all_cells and self.finder.kind != "exact":
+            raise ValueError(
+                f"imputation={self.imputation.kind} needs the scores of all centroids, which finder={self.finder.kind} does "
+                "without; choose imputation mean, none, constant or top_k, or finder exact"
+            )
+        return self
 
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        return (TokensByCell(),)
+        return (TokensByCell(),) if self.finder.kind == "exact" else (TokensByCell(), neighbours_of(self.finder))
 
     def widest(self, index: Index) -> Self:
-        if not is_coded(index.codec):
-            raise ValueError(NO_CENTROIDS.format("warp", index.codec.config))
-        centroids = index.codec.centroids
-        assert centroids is not None
-        return self.model_copy(update={"nprobe": len(centroids), "imputation": self.imputation.widest(index)})
+        n_centroids = coded(index, self.kind).n_centroids
+        opened = {"nprobe": n_centroids, "imputation": self.imputation.widest(index), "finder": ExactFinder()}
+        return self.model_copy(update=opened)
 
     def check(self, index: Index, k: int) -> None:
-        if not is_coded(index.codec):
-            raise ValueError(NO_CENTROIDS.format("warp", index.codec.config))
-        n_centroids = len(index.codec.centroids)  # type: ignore[arg-type]
-        if self.nprobe > n_centroids:
-            raise ValueError(f"nprobe={self.nprobe}, but the index has {n_centroids} centroids")
+        n_centroids = coded(index, self.kind).n_centroids
+        check_cells("nprobe", self.nprobe, n_centroids)
+        if self.finder.kind != "exact":
+            self.finder.check(n=n_centroids, dim=index.dim, k=self.nprobe)
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and is_few(index, subset, self.exact_subset):
             return score_all(index, queries, k, subset, trace)
-        cells = index.auxiliary(self.auxiliaries()[0])
-        return [self._one(index, cells, turned(index.codec, query.vectors.values), k, subset, trace) for query in queries]
+        cells, codec = index.auxiliary(self.auxiliaries()[0]), coded(index, self.kind)
+        return [self._one(index, cells, codec.turned(query.vectors.values), k, subset, trace) for query in queries]
 
     def _one(
         self,
@@ -71,10 +80,7 @@ class Warp(SearchStrategy):
         trace: Trace,
     ) -> Found:
         with trace.stage("probe") as count:
-            scores = kernels.dot_products(query, cells.tokens.table.centroids)  # type: ignore[arg-type]
-            nearest = np.argpartition(-scores, self.nprobe - 1, axis=1)[:, : self.nprobe]
-            wanted = np.zeros(scores.shape[::-1], np.bool_)
-            wanted[nearest, np.arange(len(query))[:, None]] = True
+            cells, scores, wanted = self._probe(index, cells, query)
             probed = np.flatnonzero(wanted.any(axis=1))
             count.centroids += len(probed)
         with trace.stage("scan") as count:
@@ -82,7 +88,7 @@ class Warp(SearchStrategy):
             maxima = kernels.token_maxima(query, cells.tokens, rows, places, len(documents), wanted)
             count.tokens += len(rows)
             count.documents += len(documents)
-            count.bytes += len(rows) * (bytes_per_token(index.codec) + cells.documents.itemsize)
+            count.bytes += len(rows) * (index.bytes_per_token + cells.documents.itemsize)
         with trace.stage("impute"):
             each = np.arange(len(rows))
             retrieved = Retrieved(
@@ -91,3 +97,23 @@ class Warp(SearchStrategy):
             )  # fmt: skip
             totals = sums_in_order(self.imputation.filled(retrieved))
         return best(documents, totals, k)
+
+    def _probe(
+        self, index: Index, cells: Cells, query: NDArray[np.float32]
+    ) -> tuple[Cells, NDArray[np.float32], NDArray[np.bool_]]:
+        """All cells, or only those found; the query tokens' scores with their centroids; which cells each token probes.
+
+        The scores `(n_query_tokens, n_cells)`, the last `(n_cells, n_query_tokens)`.
+        """
+        if self.finder.kind == "exact":
+            scores = kernels.dot_products(query, cells.tokens.table.centroids)  # type: ignore[arg-type]
+            found = kernels.greatest(scores, self.nprobe)
+        else:
+            numbers = found_cells(index, self.finder, query, self.nprobe)
+            near = np.unique(numbers[numbers >= 0])
+            cells, found = cells.only(near), np.where(numbers >= 0, np.searchsorted(near, numbers), -1)
+            scores = kernels.dot_products(query, cells.tokens.table.centroids)  # type: ignore[arg-type]
+        wanted = np.zeros(scores.shape[::-1], np.bool_)
+        tokens, ranks = np.nonzero(found >= 0)
+        wanted[found[tokens, ranks], tokens] = True
+        return cells, scores, wanted

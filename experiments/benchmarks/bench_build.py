@@ -13,7 +13,7 @@ from colbert_research import kernels
 from colbert_research.artifacts import folder_bytes
 from colbert_research.codecs import CODECS
 from colbert_research.codecs.clustering import Clustering
-from colbert_research.config import Config, ConfigError, component_of, parse_overrides
+from colbert_research.config import Config, component_of_line
 from colbert_research.data import Collection
 from colbert_research.index import Index, build_index
 from colbert_research.index.auxiliary import auxiliary_folder
@@ -25,11 +25,7 @@ from colbert_research.search import SearchStrategy
 
 def codec_of(text: str) -> Config:
     """The codec that a line such as `residual nbits=4` describes. Raises ConfigError."""
-    kind, _, settings = text.strip().partition(" ")
-    try:
-        found: Config = component_of("codec", CODECS, {**parse_overrides(settings), "kind": kind})
-    except ValueError as error:
-        raise ConfigError(f"codec {text!r}: {error}") from None
+    found: Config = component_of_line("codec", CODECS, text)
     return found
 
 

@@ -163,3 +163,16 @@ class TestScaling:
         assert all((line["settings"]["k"], line["centroids"]) == (10, 32) for line in lines)
         codes = next(line for line in out.stdout.splitlines() if line.startswith("index codes"))
         assert float(codes.split()[-1]) == pytest.approx(1, abs=0.05)
+
+
+def test_kernels(scripts, tmp_path):
+    output = tmp_path / "lines.jsonl"
+    arguments = ["--tiers", "generic", "--documents", "3", "--repeats", "1", "--threads", "1", "--output", output]
+    _, table = run(scripts("kernels").main, *arguments)
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {line["tier"] for line in lines} == {"generic"}
+    assert {"residual 2 bits", "product m=32", "centroid interaction", "float32", "assign"} <= {
+        line["kernel"] for line in lines
+    }
+    assert all(line["ns_a_token"] > 0 for line in lines)
+    assert "generic" in table

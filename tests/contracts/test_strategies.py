@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from colbert_research import kernels
-from colbert_research.codecs import ExactConfig, ResidualConfig
+from colbert_research.codecs import ExactConfig, ResidualConfig, ResidualProductConfig, TableCodec
 from colbert_research.data import Collection
 from colbert_research.index import build_index
 from colbert_research.index.build import BuildConfig
@@ -34,6 +34,8 @@ CODECS = {
     "exact": ExactConfig(),
     "residual-4": ResidualConfig(nbits=4, centroids=16),
     "residual-1": ResidualConfig(nbits=1, centroids=8),
+    "product": ResidualProductConfig(m=8, centroids=16),
+    "opq": ResidualProductConfig(m=16, centroids=8, rotation="opq"),
 }
 # one or more settings of every member; those that need centroids name the codecs they run on
 CASES = [
@@ -59,11 +61,23 @@ CASES = [
     (Warp(nprobe=4, exact_subset=20), "residual-4"),
     (Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20), "residual-1"),
     *((Warp(nprobe=3, imputation=rule, exact_subset=20), "residual-4") for rule in ("none", "constant", "mean")),
+    (Warp(nprobe=3, imputation="mean", exact_subset=20, finder={"kind": "hnsw", "m": 4, "ef_search": 6}), "residual-4"),
     (Emvb(ncells=3, n_filtered=40, n_exact=20), "residual-4"),
     (
         Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold={"quantile": 0.6}),
         "residual-1",
     ),
+]
+CASES += [
+    (strategy, codec)
+    for codec in ("product", "opq")
+    for strategy in (
+        Plaid(ncells=3, ndocs=40, n_exact=20),
+        Warp(nprobe=4, exact_subset=20),
+        Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20),
+        Emvb(ncells=3, n_filtered=40, n_exact=20),
+        Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold=None),
+    )
 ]
 OWN_SCORES = {"warp", "emvb"}
 """Strategies whose scores are MaxSim only when they are opened widest; their own tests say what they are otherwise."""
@@ -110,13 +124,16 @@ def oracle(index, queries: Ragged) -> np.ndarray:
 def tolerance(index, queries: Ragged) -> float:
     """float32 dot products of unit vectors err by at most eps * dim each; a score adds one a query token.
 
-    Codes are scored in integers, which err by what `worst_error` says, times the largest inverse norm.
+    Codes are scored in integers, which err by what `worst_error` says, times the largest inverse norm. A rotation, of queries,
+    centroids and decoded vectors, errs by eps * dim in each of dim coordinates.
     """
-    rounded = 0.0
-    if hasattr(index.codec, "table"):
+    rounded, codec = float(np.finfo(np.float32).eps * DIM * (1 + queries.lengths.max())), index.codec
+    if isinstance(codec, TableCodec):
         norm = max(1.0, *(float(segment.codes["inverse_norms"].max()) for segment in index.segments))
-        rounded = norm * max(worst_error(query, decoder_of(index.codec.table)) for query in queries)
-    return float(np.finfo(np.float32).eps * DIM * (1 + queries.lengths.max())) + rounded
+        rounded += norm * max(worst_error(codec.turned(query), decoder_of(codec.table)) for query in queries)
+        if codec.rotation is not None:
+            rounded += 3 * norm * float(np.finfo(np.float32).eps * DIM * np.sqrt(DIM) * queries.lengths.max())
+    return rounded
 
 
 def test_every_member_is_covered():
@@ -255,7 +272,7 @@ class TestPlaid:
             ({"ndocs": 10, "n_exact": 20}, "n_exact=20 is more than the ndocs=10"),
             ({"ncells": 0}, "greater than or equal to 1"),
             ({"centroid_score_threshold": {"value": 0.4, "quantile": 0.5}}, "either a value or a quantile"),
-            ({"centroid_score_threshold": {"quantile": 1.5}}, "between 0 and 1"),
+            ({"centroid_score_threshold": {"quantile": 1.5}}, "less than or equal to 1"),
         ],
     )
     def test_bad_settings(self, settings, message):

@@ -16,6 +16,7 @@ def test_a_folder_is_read_as_it_stands(folder):
         metadata=({"page": 1}, {}, {"url": "http://example.org/3"}),
         query_ids=("q2", "q1"),  # those judged, in the order of queries.jsonl
         query_texts=("what grows in the ground", "what grows on trees"),
+        query_metadata=({}, {"asked": "often"}),
         qrels={"q1": {"d1": 2, "d2": 1}, "q2": {"d3": 1}},
     )
 
@@ -48,6 +49,17 @@ def test_header_line_byte_order_marks_blank_lines_and_crlf_change_nothing(folder
     for path in (p for p in other.rglob("*") if p.is_file()):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
     assert BeirConfig(path=str(other)).load().fingerprint() == BeirConfig(path=str(folder)).load().fingerprint()
+
+
+def test_what_else_a_query_holds_is_its_metadata(tmp_path, write):
+    queries = [
+        {"_id": "q1", "text": "x", "metadata": {"kind": "easy"}, "turn": 3, "title": "A title"},
+        {"_id": "q2", "text": "y", "metadata": None, "title": ""},
+    ]
+    write(tmp_path, [{"_id": "d1", "text": "x"}], queries, [("q1", "d1", 1), ("q2", "d1", 1)])
+    loaded = BeirConfig(path=str(tmp_path)).load()
+    assert loaded.query_metadata == ({"kind": "easy", "turn": 3, "title": "A title"}, {})
+    assert loaded.subset(["d1"]).query_metadata == loaded.query_metadata
 
 
 def test_null_title_and_metadata_are_absent_ones(tmp_path, write):

@@ -48,6 +48,7 @@ def test_lists_become_tuples_and_qrels_a_copy_in_query_order():
         ({"titles": ("a", "b")}, r"one entry per document; given .*'titles': 2"),
         ({"metadata": ()}, r"one entry per document; given .*'metadata': 0"),
         ({"query_texts": ("a",)}, r"one entry per query; given .*'query_texts': 1"),
+        ({"query_metadata": ({},)}, r"one entry per query; given .*'query_metadata': 1"),
         ({"document_ids": ("d1", "d2", "d1")}, "document ids must be unique; 'd1' is there more than once"),
         ({"document_ids": ("d1", "d2", "")}, "a document id is a non-empty string; number 2 is ''"),
         ({"document_ids": ("d1", "d2", 3)}, "a document id is a non-empty string; number 2 is 3"),
@@ -76,6 +77,7 @@ EVERYTHING, DOCUMENTS, QUERIES = "fingerprint", "documents_fingerprint", "querie
     [
         ({"name": "other"}, set()),
         ({"metadata": ({"page": 1}, {}, {})}, set()),
+        ({"query_metadata": ({"kind": "easy"}, {})}, set()),
         ({"qrels": {"q2": {"d1": 0, "d3": 1}, "q1": {"d2": 1, "d1": 2}}}, set()),
         ({"document_ids": ("d2", "d1", "d3")}, {EVERYTHING}),
         ({"query_ids": ("q2", "q1")}, {EVERYTHING}),
@@ -116,6 +118,7 @@ def test_from_texts_fills_in_what_is_left_out():
     made = Collection.from_texts(["a", "b"], queries=["x"], qrels={"0": {"1": 1}})
     assert (made.name, made.document_ids, made.titles, made.metadata) == ("texts", ("0", "1"), ("", ""), ({}, {}))
     assert (made.query_ids, made.query_texts, made.qrels) == (("0",), ("x",), {"0": {"1": 1}})
+    assert made.query_metadata == ({},)
     assert len(Collection.from_texts([])) == 0
 
 
@@ -145,6 +148,7 @@ def test_subset_keeps_the_order_and_drops_what_lost_its_relevant_documents():
     assert part.document_ids == ("d1", "d2")
     assert part.document_texts() == ["Apples Apples grow.", "Pears too."]
     assert part.metadata == ({}, {})
+    assert collection(query_metadata=({"n": 1}, {"n": 2})).subset(["d2", "d1"]).query_metadata == ({"n": 1},)
     assert (part.query_ids, part.query_texts) == (("q1",), ("on trees",))  # q2 has only d1 left, of grade 0
     assert part.qrels == {"q1": {"d1": 2, "d2": 1}}
 

@@ -99,6 +99,7 @@ def test_documents_queries_and_judgements(registered):
     assert loaded.metadata[1] == {"title": "Pears", "body": "grow too"}
     assert loaded.metadata[3] == {}
     assert (loaded.query_ids, loaded.query_texts) == (("1", "2"), ("ground", "trees"))
+    assert loaded.query_metadata == ({}, {"narrative": "What grows on trees?"})
     assert loaded.qrels == {"1": {"d4": 2}, "2": {"d1": 1}}
 
 

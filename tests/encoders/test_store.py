@@ -236,3 +236,19 @@ def test_progress_is_shown(encoder, tmp_path, monkeypatch, caplog):
     with caplog.at_level("INFO", logger="colbert_research"):
         write(encoder.encode_documents, tmp_path, description="encode documents")
     assert "encode documents: 4 of 4 shards of 3" in caplog.text
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e30, "float32"), (1e5, "float16")])
+def test_a_vector_that_is_not_finite_names_its_text_and_stops(encoder, tmp_path, value, dtype):
+    """The text of the fifth shard place is number 5; what came before it stays, and a sound encoder takes the run up again."""
+
+    def encode(texts):
+        found = encoder.encode_documents(texts)
+        if TEXTS[5] in texts:
+            found.vectors.values[found.vectors.offsets[texts.index(TEXTS[5])] + 1, 2] = value
+        return found
+
+    with pytest.raises(ValueError, match=f"text 5 was encoded to a token vector that is not finite in {dtype}"):
+        write(encode, tmp_path, dtype=dtype)
+    assert read_json(tmp_path / "journal.json")["documents"] == SHARD
+    assert write(encoder.encode_documents, tmp_path, dtype=dtype)["resumed_at"] == SHARD

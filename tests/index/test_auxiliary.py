@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from colbert_research.artifacts import folder_bytes
-from colbert_research.index import Auxiliary, Index, build_index
+from colbert_research.index import Auxiliary, Index, IndexCorruptedError, build_index
 from tests.index.conftest import CODECS, SEVERAL
 
 built = []
@@ -48,3 +48,12 @@ def test_a_build_that_dies_leaves_nothing(index):
     with pytest.raises(OSError, match="power"):
         index.auxiliary(Lengths(times=-1))
     assert folder_bytes(index.path / "auxiliary") == 0
+
+
+def test_a_damaged_one_is_named(index):
+    index.auxiliary(Lengths())
+    (file,) = (index.path / "auxiliary").glob("lengths-*/lengths.npy")
+    for damaged in (b"", file.read_bytes()[:-8], b"x" * 300):
+        file.write_bytes(damaged)
+        with pytest.raises(IndexCorruptedError, match=r"lengths.* is no array: .*; delete the folder to build it again"):
+            Index.open(index.path).auxiliary(Lengths())

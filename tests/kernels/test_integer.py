@@ -57,7 +57,7 @@ def scores_of_tokens(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
     w = prepared.weights.transpose(0, 2, 1, 3).reshape(prepared.groups * simd.LANES, -1)[:n][:, decoder.places].astype(np.int64)
     sums = (w @ u.T).astype(np.float32)
     ids = np.zeros(len(u), np.int64) if tokens.centroid_ids is None else tokens.centroid_ids
-    scores = prepared.table[ids, :n].T + prepared.factors[:n, None] * sums
+    scores = (prepared.table[ids, :n] + prepared.base[:n]).T + prepared.factors[:n, None] * sums
     return scores if tokens.inverse_norms is None else scores * tokens.inverse_norms.astype(np.float32)
 
 

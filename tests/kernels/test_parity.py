@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colbert_research import kernels
@@ -228,6 +228,17 @@ def test_bucket_numbers(rng, backend, n, dim, bits):
     assert got.tolist() == [
         [sum(v / s > limit for limit in limits) for v, s in zip(row, scales, strict=True)] for row in values
     ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=20, deadline=None)
+@given(n_limits=st.integers(0, 255), seed=st.integers(0, 2**32 - 1))
+def test_bucket_numbers_of_any_number_of_limits(backend, n_limits, seed):
+    rng = np.random.default_rng(seed)
+    values, limits = rng.integers(-9, 10, (7, 20)).astype(np.float32), np.sort(rng.integers(-8, 9, n_limits)).astype(np.float32)
+    values[0, :2] = np.inf, -np.inf
+    got = kernels.bucket_numbers(values, np.full(20, 2, np.float32), limits / 2, backend=backend)
+    assert np.array_equal(got, (values[:, :, None] > limits).sum(axis=2))
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 255, 256, 257, 700])

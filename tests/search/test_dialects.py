@@ -81,3 +81,20 @@ def test_cells_below_the_threshold_are_not_opened(indexes):
         trace = Trace()
         Plaid(ncells=8, ndocs=40, n_exact=40, cell_score_threshold=Threshold(value=limit)).search(index, query, 3, trace=trace)
         assert trace.stages["probe"].centroids == int((scores >= limit).sum())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "k", "message"),
+    [
+        (StanfordPlaid(ncells=9), 5, "ncells=9, but the index has 8 centroids; lower search.ncells to at most 8"),
+        (FastPlaid(n_ivf_probe=9), 5, "n_ivf_probe=9, but the index has 8 centroids; lower search.n_ivf_probe to at most 8"),
+        (NextPlaid(n_ivf_probe=9), 5, "lower search.n_ivf_probe to at most 8"),
+        (StanfordPlaid(ndocs=40), 11, "a quarter of ndocs=40 documents.*raise search.ndocs to at least 44 or lower k"),
+        (FastPlaid(n_full_scores=40), 11, "raise search.n_full_scores to at least 44 or lower k"),
+    ],
+)
+def test_errors_name_the_settings_of_the_engine(indexes, strategy, k, message):
+    with pytest.raises(ValueError, match=message):
+        strategy.check(indexes["residual"], k)
+    # what the message says helps
+    strategy.model_copy(update={"ncells": 8, "n_ivf_probe": 8, "ndocs": 44, "n_full_scores": 44}).check(indexes["residual"], k)

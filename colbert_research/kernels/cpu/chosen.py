@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
-from colbert_research.kernels.cpu.integer import decode
+from colbert_research.kernels.cpu.decode import decode
 from colbert_research.kernels.cpu.memory import (
     load_floats,
     load_half,
@@ -18,19 +18,19 @@ from colbert_research.kernels.cpu.memory import (
     store_floats,
     store_i64,
 )
-from colbert_research.kernels.cpu.parallel import in_parallel
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, add, floats_of, max_floats, multiply, spread_float
-from colbert_research.kernels.cpu.tiles import BLOCK, begin, block_dots, configuration, end
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
+from colbert_research.kernels.cpu.tiles import BLOCK, TILES, begin, block_dots, end
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import offsets_of
 
 
 @compiled
 def _maxima(
-    codes: Any, stop: Any, kind: Any, width: Any, bits: Any, sub: Any, levels: Any, plane: Any, stride: Any, steps: Any,
-    ids: Any, wide_ids: Any, norms: Any, weights: Any, factors: Any, table: Any, wanted: Any, groups: Any,
-    rows: Any, places: Any, n_rows: Any, low: Any, high: Any, scratch: Any, maxima: Any, tiles: Any,
+    low: Any, high: Any, scratch: Any, codes: Any, stop: Any, kind: Any, width: Any, bits: Any, sub: Any, levels: Any,
+    plane: Any, stride: Any, steps: Any, ids: Any, wide_ids: Any, norms: Any, weights: Any, factors: Any, table: Any,
+    wanted: Any, groups: Any, rows: Any, places: Any, n_rows: Any, maxima: Any, tiles: Any,
 ) -> None:  # fmt: skip
     """Fill the maxima of the places `low` to `high`, with a block of decoded tokens at a time, whatever their documents."""
     spare = scratch + BLOCK * stride
@@ -44,7 +44,8 @@ def _maxima(
             place = load_i64(places + 8 * i)
             if low <= place < high:
                 row = load_i64(rows + 8 * i)
-                decode(codes + row * width, kind, width, bits, sub, levels, plane, stop, spare, scratch + count * stride)
+                code, out = codes + row * width, scratch + count * stride
+                decode(code, 1, kind, width, bits, sub, levels, plane, stride, stop, spare, out)
                 store_i64(held + 24 * count, row)
                 store_i64(held + 24 * count + 8, place)
                 store_i64(held + 24 * count + 16, load_i32(ids + 4 * row) if wide_ids else load_u16(ids + 2 * row))
@@ -71,6 +72,14 @@ def _maxima(
     end()
 
 
+_maxima_arguments = arguments_of(23)
+
+
+@Job
+def _maxima_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _maxima(low, high, scratch, *_maxima_arguments(arguments))
+
+
 def token_maxima(
     query: NDArray[np.float32],
     tokens: CodedTokens,
@@ -88,23 +97,18 @@ def token_maxima(
     lanes = made.groups * LANES
     allowed = np.zeros((len(wanted), lanes), np.bool_)
     allowed[:, :n] = wanted
-    table = np.where(allowed, made.table, np.float32(-np.inf))
+    table = np.where(allowed, made.table + made.base, np.float32(-np.inf))
     of_group = np.ascontiguousarray(allowed.reshape(-1, made.groups, LANES).any(axis=2))
     codes, ids = np.ascontiguousarray(tokens.codes, np.uint8), np.ascontiguousarray(tokens.centroid_ids)
     ids = ids if ids.dtype in (np.uint16, np.int32) else ids.astype(np.int32)
     norms = None if tokens.inverse_norms is None else np.ascontiguousarray(tokens.inverse_norms, np.float16)
     maxima = np.full((n_places, lanes), -np.inf, np.float32)
-    tiles, stop = configuration(), codes.ctypes.data + codes.nbytes
-
-    def part(low: int, high: int) -> None:
-        scratch = np.empty(BLOCK * decoder.stride + decoder.width + 3 * WIDTH + 64 + BLOCK * (WIDTH + 24), np.uint8)
-        _maxima(
-            codes.ctypes.data, stop, decoder.kind, decoder.width, decoder.bits, decoder.sub, decoder.table.ctypes.data,
-            decoder.plane, decoder.stride, decoder.steps, ids.ctypes.data, ids.itemsize == 4,
-            0 if norms is None else norms.ctypes.data, made.weights.ctypes.data, made.factors.ctypes.data, table.ctypes.data,
-            of_group.ctypes.data, made.groups, rows.ctypes.data, places.ctypes.data, len(rows), low, high,
-            scratch.ctypes.data, maxima.ctypes.data, tiles.ctypes.data,
-        )  # fmt: skip
-
-    in_parallel(part, offsets_of(np.bincount(places, minlength=n_places)), None)
+    arguments = (
+        codes.ctypes.data, codes.ctypes.data + codes.nbytes, *decoder.arguments, ids.ctypes.data, ids.itemsize == 4,
+        address(norms), made.weights.ctypes.data, made.factors.ctypes.data, table.ctypes.data,
+        of_group.ctypes.data, made.groups, rows.ctypes.data, places.ctypes.data, len(rows), maxima.ctypes.data,
+        TILES.ctypes.data,
+    )  # fmt: skip
+    scratch = BLOCK * decoder.stride + decoder.width + 2 * WIDTH + 64 + BLOCK * (WIDTH + 24)
+    in_team(_maxima_job, offsets_of(np.bincount(places, minlength=n_places)), None, arguments, scratch=scratch)
     return maxima[:, :n]

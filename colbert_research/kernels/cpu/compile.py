@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,17 @@ def _folder() -> str:
 _FOLDER = _folder()
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """A compiled function, kept below `$COLBERT_RESEARCH_CACHE/numba`."""
+@contextmanager
+def kept_on_disk() -> Iterator[None]:
+    """Let what Numba is told to cache within the block be kept below `$COLBERT_RESEARCH_CACHE/numba`."""
     before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        yield
     finally:
         config.CACHE_DIR = before
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A compiled function that does not hold the interpreter's lock, kept on disk."""
+    with kept_on_disk():
+        return numba.njit(nogil=True, cache=True)(function)

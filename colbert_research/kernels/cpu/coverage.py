@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.memory import load_floats, load_i32, load_i64, load_u16, store_floats, store_i64
-from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.products import lanes_of
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_float
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
 
 @compiled
 def _count(
-    ids: Any, wide_ids: Any, masks: Any, words: Any, offsets: Any, only: Any, low: Any, high: Any, counts: Any
+    low: Any, high: Any, ids: Any, wide_ids: Any, masks: Any, words: Any, offsets: Any, only: Any, counts: Any
 ) -> None:  # fmt: skip
     for i in range(low, high):
         document = load_i64(only + 8 * i) if only else i
@@ -33,7 +34,7 @@ def _count(
 
 
 @compiled
-def _best(ids: Any, wide_ids: Any, table: Any, groups: Any, offsets: Any, only: Any, low: Any, high: Any, maxima: Any) -> None:
+def _best(low: Any, high: Any, ids: Any, wide_ids: Any, table: Any, groups: Any, offsets: Any, only: Any, maxima: Any) -> None:
     for i in range(low, high):
         document = load_i64(only + 8 * i) if only else i
         first, last = load_i64(offsets + 8 * document), load_i64(offsets + 8 * document + 8)
@@ -45,36 +46,44 @@ def _best(ids: Any, wide_ids: Any, table: Any, groups: Any, offsets: Any, only: 
             store_floats(maxima + (i * groups + group) * WIDTH, best)
 
 
+_arguments = arguments_of(7)
+
+
+@Job
+def _count_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _count(low, high, *_arguments(arguments))
+
+
+@Job
+def _best_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _best(low, high, *_arguments(arguments))
+
+
 def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places) -> NDArray[np.int64]:
     """See `kernels.coverage`."""
     masks, ids = np.ascontiguousarray(masks), _ids(tokens)
     counts = np.empty(len(tokens) if only is None else len(only), np.int64)
 
-    def part(low: int, high: int) -> None:
-        _count(
-            ids.ctypes.data, ids.itemsize == 4, masks.ctypes.data, masks.shape[1], tokens.offsets.ctypes.data,
-            0 if only is None else only.ctypes.data, low, high, counts.ctypes.data,
-        )  # fmt: skip
-
-    in_parallel(part, tokens.offsets, only)
+    arguments = (
+        ids.ctypes.data, ids.itemsize == 4, masks.ctypes.data, masks.shape[1], tokens.offsets.ctypes.data,
+        address(only), counts.ctypes.data,
+    )  # fmt: skip
+    in_team(_count_job, tokens.offsets, only, arguments)
     return counts
 
 
 def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places) -> NDArray[np.float32]:
     """See `kernels.centroid_maxima`."""
-    n, n_centroids = scores.shape
+    n = len(scores)
     groups, ids = -(-n // LANES), _ids(tokens)
-    table = np.zeros((n_centroids, groups * LANES), np.float32)
-    table[:, :n] = scores.T
+    table = lanes_of(scores)
     maxima = np.empty((len(tokens) if only is None else len(only), groups * LANES), np.float32)
 
-    def part(low: int, high: int) -> None:
-        _best(
-            ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, groups, tokens.offsets.ctypes.data,
-            0 if only is None else only.ctypes.data, low, high, maxima.ctypes.data,
-        )  # fmt: skip
-
-    in_parallel(part, tokens.offsets, only)
+    arguments = (
+        ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, groups, tokens.offsets.ctypes.data,
+        address(only), maxima.ctypes.data,
+    )  # fmt: skip
+    in_team(_best_job, tokens.offsets, only, arguments)
     return maxima[:, :n]
 
 

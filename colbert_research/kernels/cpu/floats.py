@@ -16,8 +16,8 @@ from colbert_research.kernels.cpu.memory import (
     store_floats,
     store_u8,
 )
-from colbert_research.kernels.cpu.parallel import in_parallel
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, multiply_add, spread_float
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
@@ -55,8 +55,8 @@ def dots(x0: Any, x1: Any, x2: Any, x3: Any, x4: Any, x5: Any, x6: Any, x7: Any,
 
 @compiled
 def _score(
-    rows: Any, stop: Any, half: Any, dim: Any, stride: Any, queries: Any, groups: Any, n_tokens: Any, offsets: Any, only: Any,
-    low: Any, high: Any, scratch: Any, scores: Any,
+    low: Any, high: Any, scratch: Any, rows: Any, stop: Any, half: Any, dim: Any, stride: Any, queries: Any, groups: Any,
+    n_tokens: Any, offsets: Any, only: Any, scores: Any,
 ) -> None:  # fmt: skip
     spare = scratch + BLOCK * stride
     maxima = spare + WIDTH
@@ -88,67 +88,20 @@ def _score(
         store_f32(scores + 4 * i, total)
 
 
-@compiled
-def _products(rows: Any, first: Any, last: Any, dim: Any, queries: Any, groups: Any, products: Any) -> None:
-    step, width = dim * 4, groups * WIDTH
-    for row in range(first, last, BLOCK):
-        end = min(BLOCK, last - row) - 1
-        block, out = rows + row * step, products + row * width
-        x0, x1, x2, x3 = block, block + min(1, end) * step, block + min(2, end) * step, block + min(3, end) * step
-        x4, x5 = block + min(4, end) * step, block + min(5, end) * step
-        x6, x7 = block + min(6, end) * step, block + min(7, end) * step
-        for group in range(groups):
-            s0, s1, s2, s3, s4, s5, s6, s7 = dots(x0, x1, x2, x3, x4, x5, x6, x7, queries + group * dim * WIDTH, dim)
-            at = out + group * WIDTH
-            store_floats(at, s0)
-            store_floats(at + min(1, end) * width, s1)
-            store_floats(at + min(2, end) * width, s2)
-            store_floats(at + min(3, end) * width, s3)
-            store_floats(at + min(4, end) * width, s4)
-            store_floats(at + min(5, end) * width, s5)
-            store_floats(at + min(6, end) * width, s6)
-            store_floats(at + min(7, end) * width, s7)
+_score_arguments = arguments_of(11)
 
 
-def columns_of(query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A query `(n_tokens, dim)` with its tokens along the lanes: `(groups, dim, LANES)`, zeros beyond the last token."""
-    n, dim = query.shape
+@Job
+def _score_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _score(low, high, scratch, *_score_arguments(arguments))
+
+
+def columns_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors `(n, dim)`, of a query or centroids, along the lanes: `(groups, dim, LANES)`, zeros beyond the last vector."""
+    n, dim = vectors.shape
     padded = np.zeros((-(-n // LANES) * LANES, dim), np.float32)
-    padded[:n] = query
+    padded[:n] = vectors
     return np.ascontiguousarray(padded.reshape(-1, LANES, dim).transpose(0, 2, 1))
-
-
-_answered: dict[tuple[bytes, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-
-
-def products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Dot products of `rows` `(n, dim)` with a query's tokens: `(n, groups * LANES)`, summed in the order of the dimensions.
-
-    The last answer for read-only rows is kept, because a search asks for a query's products with the centroids twice: to
-    choose cells and to score. It is read-only too.
-    """
-    if rows.flags.writeable:
-        return _compute_products(query, rows)
-    asked = query.tobytes(), id(rows)
-    kept = _answered.get(asked)
-    if kept is not None and kept[0] is rows:
-        return kept[1]
-    found = _compute_products(query, rows)
-    found.flags.writeable = False
-    _answered.clear()
-    _answered[asked] = rows, found
-    return found
-
-
-def _compute_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows, columns = np.ascontiguousarray(rows, np.float32), columns_of(query)
-    found = np.empty((len(rows), len(columns) * LANES), np.float32)
-
-    def part(low: int, high: int) -> None:
-        _products(rows.ctypes.data, low, high, rows.shape[1], columns.ctypes.data, len(columns), found.ctypes.data)
-
-    in_parallel(part, np.arange(len(rows) + 1), None)
-    return found
 
 
 def maxsim(query: NDArray[np.float32], documents: Ragged, only: Places, scores: NDArray[np.float32]) -> None:
@@ -161,13 +114,8 @@ def maxsim(query: NDArray[np.float32], documents: Ragged, only: Places, scores: 
     columns = columns_of(query)
     groups, rows = len(columns), np.ascontiguousarray(documents.values)
     offsets, half, stride = documents.offsets, rows.dtype == np.float16, 4 * dim + 2 * WIDTH
-    stop = rows.ctypes.data + rows.nbytes
-
-    def part(low: int, high: int) -> None:
-        scratch = np.empty(BLOCK * stride + (groups + 1) * WIDTH, np.uint8)
-        _score(
-            rows.ctypes.data, stop, half, dim, stride, columns.ctypes.data, groups, n, offsets.ctypes.data,
-            0 if only is None else only.ctypes.data, low, high, scratch.ctypes.data, scores.ctypes.data,
-        )  # fmt: skip
-
-    in_parallel(part, offsets, only)
+    arguments = (
+        rows.ctypes.data, rows.ctypes.data + rows.nbytes, half, dim, stride, columns.ctypes.data, groups, n,
+        offsets.ctypes.data, address(only), scores.ctypes.data,
+    )  # fmt: skip
+    in_team(_score_job, offsets, only, arguments, scratch=BLOCK * stride + (groups + 1) * WIDTH)

@@ -13,16 +13,33 @@ from numpy.typing import NDArray
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.memory import (
     load_16_bytes,
+    load_f32,
+    load_floats,
     load_i32,
     load_i64,
     load_u8,
     load_u16,
     store_16_bytes,
+    store_f32,
+    store_floats,
     store_i64,
+    store_low_bytes,
     store_u8,
 )
-from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.simd import max_16_bytes
+from colbert_research.kernels.cpu.products import lanes_of
+from colbert_research.kernels.cpu.simd import (
+    LANES,
+    WIDTH,
+    add,
+    add_one,
+    max_16_bytes,
+    max_floats,
+    multiply,
+    negative,
+    spread_float,
+    truncated,
+)
+from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 
@@ -30,24 +47,47 @@ PIECE = 16
 
 
 @compiled
+def _range(table: Any, n_centroids: Any, row_bytes: Any, n_tokens: Any, found: Any) -> None:
+    """The least and the greatest score of the first `n_tokens` columns, as two float32."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for first in range(0, n_tokens, LANES):
+        greatest = spread_float(np.float32(-np.inf))
+        least = greatest  # of the negated scores
+        for centroid in range(n_centroids):
+            scores = load_floats(table + centroid * row_bytes + 4 * first)
+            greatest, least = max_floats(greatest, scores), max_floats(least, negative(scores))
+        store_floats(found, greatest)
+        store_floats(found + WIDTH, least)
+        for lane in range(min(LANES, n_tokens - first)):
+            high, low = max(high, load_f32(found + 4 * lane)), min(low, -load_f32(found + WIDTH + 4 * lane))
+    store_f32(found, low)
+    store_f32(found + 4, high)
+
+
+@compiled
 def _to_bytes(
-    scores: Any, n_tokens: Any, n_centroids: Any, kept: Any, low: Any, scale: Any, row_bytes: Any, table: Any
+    scores: Any, score_bytes: Any, n_tokens: Any, n_centroids: Any, kept: Any, low: Any, scale: Any, row_bytes: Any, table: Any
 ) -> None:
+    """Rows of bytes; what stands in a row beyond `n_tokens` is never looked at."""
+    lowest, unit, half = spread_float(low), spread_float(scale), spread_float(np.float32(0.5))
     for centroid in range(n_centroids):
-        row = table + centroid * row_bytes
-        inside = load_u8(kept + centroid) if kept else 1
-        for q in range(row_bytes):
-            byte = 0
-            if inside and q < n_tokens:
-                byte = 1 + int(np.float32(scores[q, centroid] - low) * scale + np.float32(0.5))
-            store_u8(row + q, byte)
+        source, row = scores + centroid * score_bytes, table + centroid * row_bytes
+        if kept and not load_u8(kept + centroid):
+            for at in range(0, row_bytes, 8):
+                store_i64(row + at, 0)
+            continue
+        for q in range(0, n_tokens, LANES):
+            steps = add(multiply(add(load_floats(source + 4 * q), negative(lowest)), unit), half)
+            store_low_bytes(row + q, add_one(truncated(steps)))
 
 
 @compiled
 def _sum_maxima(
-    ids: Any, wide_ids: Any, table: Any, row_bytes: Any, n_tokens: Any, offsets: Any, only: Any, low: Any, high: Any,
-    spare: Any, sums: Any,
+    low: Any, high: Any, spare: Any, ids: Any, wide_ids: Any, table: Any, row_bytes: Any, n_tokens: Any, offsets: Any,
+    only: Any, sums: Any,
 ) -> None:  # fmt: skip
+    store_i64(spare, 0)
+    store_i64(spare + 8, 0)
     for i in range(low, high):
         document = load_i64(only + 8 * i) if only else i
         first, last = load_i64(offsets + 8 * document), load_i64(offsets + 8 * document + 8)
@@ -73,6 +113,14 @@ def _sum_maxima(
         store_i64(sums + 8 * i, -1 if empty and n_tokens else total)
 
 
+_sum_arguments = arguments_of(8)
+
+
+@Job
+def _sum_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _sum_maxima(low, high, scratch, *_sum_arguments(arguments))
+
+
 def centroid_interaction(
     scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places
 ) -> NDArray[np.float32]:
@@ -81,25 +129,26 @@ def centroid_interaction(
     n_documents = len(tokens) if only is None else len(only)
     if not n_tokens:
         return np.zeros(n_documents, np.float32)
-    low, high = float(scores.min()), float(scores.max())
+    lanes, ends = lanes_of(scores), np.empty(2 * LANES, np.float32)
+    _range(lanes.ctypes.data, n_centroids, lanes.strides[0], n_tokens, ends.ctypes.data)
+    low, high = float(ends[0]), float(ends[1])
     unit = (high - low) / 254 if high > low else 1.0
     row_bytes = -(-n_tokens // PIECE) * PIECE
     table = np.empty((n_centroids, row_bytes), np.uint8)
     kept = None if kept is None else np.ascontiguousarray(kept, np.bool_)
-    kept_address = 0 if kept is None else kept.ctypes.data
-    _to_bytes(scores, n_tokens, n_centroids, kept_address, np.float32(low), np.float32(1 / unit), row_bytes, table.ctypes.data)
+    _to_bytes(
+        lanes.ctypes.data, lanes.strides[0], n_tokens, n_centroids, address(kept), np.float32(low),
+        np.float32(1 / unit), row_bytes, table.ctypes.data,
+    )  # fmt: skip
     ids = np.ascontiguousarray(tokens.values)
     ids = ids if ids.dtype in (np.uint16, np.int32) else ids.astype(np.int32)
     offsets, sums = tokens.offsets, np.empty(n_documents, np.int64)
 
-    def part(first: int, last: int) -> None:
-        spare = np.zeros(2 * PIECE, np.uint8)
-        _sum_maxima(
-            ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, row_bytes, n_tokens, offsets.ctypes.data,
-            0 if only is None else only.ctypes.data, first, last, spare.ctypes.data, sums.ctypes.data,
-        )  # fmt: skip
-
-    in_parallel(part, offsets, only)
+    arguments = (
+        ids.ctypes.data, ids.itemsize == 4, table.ctypes.data, row_bytes, n_tokens, offsets.ctypes.data,
+        address(only), sums.ctypes.data,
+    )  # fmt: skip
+    in_team(_sum_job, offsets, only, arguments, scratch=2 * PIECE)
     totals = (sums - n_tokens) * unit + n_tokens * low
     return np.where(sums < 0, -np.inf, totals).astype(np.float32)
 

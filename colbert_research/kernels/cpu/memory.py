@@ -19,6 +19,8 @@ from colbert_research.kernels.cpu.simd import (
     LANES,
     SIXTEEN,
     SIXTEEN_VECTOR,
+    TIER,
+    call_intrinsic,
     emit,
     pointer_to,
     splat,
@@ -140,3 +142,61 @@ def store_16_bytes(builder: Any, address: Any, vector: Any) -> Any:
 def store_i32(builder: Any, address: Any, value: Any) -> Any:
     """One int32 to memory."""
     builder.store(builder.trunc(value, I32), pointer_to(builder, address, I32), align=1)
+
+
+@emit(types.void, types.intp)
+def prefetch(builder: Any, address: Any) -> Any:
+    """Ask for the cache line at an address; one that cannot be read is ignored."""
+    pointer, read, near, data = pointer_to(builder, address, I8), I32(0), I32(3), I32(1)
+    call_intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, read, near, data)
+
+
+@emit(types.void, types.intp, types.intp, types.intp)
+def transpose_square(builder: Any, source: Any, out: Any, stride: Any) -> Any:
+    """LANES vectors of LANES float32, one after the other, written as columns to rows `stride` bytes apart."""
+    offsets = [ir.Constant(source.type, row * LANES * 4) for row in range(LANES)]
+    rows = [builder.load(pointer_to(builder, builder.add(source, offset), FLOAT_VECTOR), align=4) for offset in offsets]
+    half = 1
+    while half < LANES:  # swap the off-diagonal quarters of every square of 2 * half
+        for one in range(LANES):
+            if one & half:
+                continue
+            a, b = rows[one], rows[one + half]
+            low = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
+            high = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
+            rows[one] = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), low))
+            rows[one + half] = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), high))
+        half *= 2
+    for row in rows:
+        builder.store(row, pointer_to(builder, out, FLOAT_VECTOR), align=4)
+        out = builder.add(out, stride)
+
+
+@emit(types.void, types.intp, INTS)
+def store_low_bytes(builder: Any, address: Any, vector: Any) -> Any:
+    """The low byte of every lane to memory, LANES bytes."""
+    kind = ir.VectorType(I8, LANES)
+    builder.store(builder.trunc(vector, kind), pointer_to(builder, address, kind), align=1)
+
+
+@emit(INTS, types.intp, types.intp, types.int64)
+def gather_words(builder: Any, table: Any, codes: Any, first: Any) -> Any:
+    """LANES words of four bytes: of each of the LANES `codes` at that address, the word in its own part of 256 words.
+
+    The parts of `table` follow one another, from the part `first` on.
+    """
+    bytes_in, one = ir.VectorType(I8, LANES), ir.VectorType(ir.IntType(1), LANES)
+    numbers = builder.zext(builder.load(pointer_to(builder, codes, bytes_in), align=1), INT_VECTOR)
+    places = builder.add(numbers, ir.Constant(INT_VECTOR, [256 * lane for lane in range(LANES)]))
+    start = builder.add(table, builder.mul(first, ir.Constant(first.type, 4 * 256)))
+    if TIER in ("amx", "avx512"):
+        zeros, all_lanes = ir.Constant(INT_VECTOR, None), ir.Constant(one, [1] * LANES)
+        base = pointer_to(builder, start, I8)
+        name = "llvm.x86.avx512.mask.gather.dpi.512"
+        return call_intrinsic(builder, name, INT_VECTOR, zeros, base, places, all_lanes, I32(4))
+    found = ir.Constant(INT_VECTOR, ir.Undefined)
+    for lane in range(LANES):
+        offset = builder.mul(builder.zext(builder.extract_element(places, I32(lane)), start.type), ir.Constant(start.type, 4))
+        word = builder.load(pointer_to(builder, builder.add(start, offset), I32), align=1)
+        found = builder.insert_element(found, word, I32(lane))
+    return found

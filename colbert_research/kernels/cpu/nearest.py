@@ -3,16 +3,19 @@
 from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
+from colbert_research.kernels.cpu import bfloat, shortlist
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.floats import columns_of, dots
 from colbert_research.kernels.cpu.memory import load_f32, load_floats, load_i32, load_ints, store_floats, store_i32, store_ints
 from colbert_research.kernels.cpu.parallel import in_parallel
-from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_float, spread_int, where_greater
+from colbert_research.kernels.cpu.simd import LANES, WIDTH, emit, max_floats, spread_float, spread_int, where_greater
 
 ROWS = 256  # vectors that one pass over all centroids is for
 BLOCK = 8
+SHORTLISTED = 128  # fewer centroids are all scored in float32 at once
 COUNTED = 15  # limits that are all compared with, many values at once; more are searched
 
 
@@ -63,13 +66,24 @@ def _assign(
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
-    """See `kernels.assign`."""
-    vectors = np.ascontiguousarray(vectors, np.float32)
+    """See `kernels.assign`: by all products in float32, or with the same answer from `shortlist` where that is faster."""
+    vectors, centroids = np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(centroids, np.float32)
+    if not bfloat.AVAILABLE or len(centroids) < SHORTLISTED:
+        return assign_by_all(vectors, centroids)
+    ids = shortlist.assign(vectors, centroids)
+    unknown = np.flatnonzero(ids < 0)
+    if len(unknown):
+        ids[unknown] = assign_by_all(vectors[unknown], centroids)
+    return ids
+
+
+def assign_by_all(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The nearest centroids by all products in float32, each summed in the order of the dimensions."""
     n, dim = vectors.shape
-    columns, ids = columns_of(np.asarray(centroids, np.float32)), np.empty(n, np.int32)
+    columns, ids = columns_of(centroids), np.empty(n, np.int32)
     # lanes beyond the last centroid repeat the first one, which never wins against itself
     if len(centroids) % LANES:
-        columns[-1, :, len(centroids) % LANES :] = np.asarray(centroids, np.float32)[0][:, None]
+        columns[-1, :, len(centroids) % LANES :] = centroids[0][:, None]
 
     def part(low: int, high: int) -> None:
         best = np.empty(2 * ROWS * WIDTH, np.uint8)
@@ -80,31 +94,37 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
 
     # in pieces of whole passes: each costs as much as scoring all centroids
     starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)
-    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * len(centroids), None)
+    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * len(centroids))
     return ids
+
+
+@emit(types.float32, types.float32, types.float32)
+def _quotient(builder: Any, one: Any, other: Any) -> Any:
+    """`one / other` without Python's question whether `other` is zero, which keeps a loop from becoming vector code."""
+    return builder.fdiv(one, other)
 
 
 @compiled
 def _bucket_numbers(values: Any, scales: Any, limits: Any, low: Any, high: Any, numbers: Any) -> None:
+    dim = values.shape[1]
+    quotients = np.empty(dim, np.float32)
     for row in range(low, high):
+        for d in range(dim):
+            quotients[d], numbers[row, d] = _quotient(values[row, d], scales[d]), 0
         if limits.shape[0] > COUNTED:
-            for d in range(values.shape[1]):
-                value = values[row, d] / scales[d]
-                first, left = 0, limits.shape[0]
-                while left > 0:
-                    half = left // 2
-                    if value > limits[first + half]:
-                        first, left = first + half + 1, left - half - 1
-                    else:
-                        left = half
-                numbers[row, d] = first
+            # all values at once: those found to lie above some limits try half as many more
+            step = 128
+            while step > 0:
+                for d in range(dim):
+                    last = min(numbers[row, d] + step, limits.shape[0])
+                    above = (last == numbers[row, d] + step) & (quotients[d] > limits[last - 1])
+                    numbers[row, d] += np.uint8(step * above)
+                step //= 2
             continue
-        for d in range(values.shape[1]):
-            numbers[row, d] = 0
         for i in range(limits.shape[0]):
             limit = limits[i]
-            for d in range(values.shape[1]):
-                numbers[row, d] += np.uint8(values[row, d] / scales[d] > limit)
+            for d in range(dim):
+                numbers[row, d] += np.uint8(quotients[d] > limit)
 
 
 def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -115,5 +135,5 @@ def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], lim
     def part(low: int, high: int) -> None:
         _bucket_numbers(values, scales, limits, low, high, numbers)
 
-    in_parallel(part, np.arange(len(values) + 1), None)
+    in_parallel(part, np.arange(len(values) + 1))
     return numbers

@@ -3,7 +3,7 @@
 A code of a token stands for bytes u (0 to 255), one a dimension, with `value[d] = lowest[d] + step[d] * u[d]`. A query token q
 is rounded to integers `w[d] = round(q[d] * step[d] / factor)` from -63 to 63, `factor = max |q * step| / 63`. Then
 
-    score(q, token) = (q . centroid + q . lowest + factor * sum_d w[d] u[d]) * inverse norm,
+    score(q, token) = ((q . centroid + q . lowest) + factor * sum_d w[d] u[d]) * inverse norm,
 
 where the sum is exact in int32 and the rest is float32, each operation rounded once. The only errors are those of w and of u,
 at most half a unit each: sum_d |q[d] step[d] - factor w[d]| u[d] <= dim * factor / 2 * 255 in the worst case, a few thousandths
@@ -11,12 +11,15 @@ of a cosine in practice, as both are independent of each other over the dimensio
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.kernels.cpu.floats import products
+from colbert_research.kernels.cpu.compile import compiled
+from colbert_research.kernels.cpu.products import products
 from colbert_research.kernels.cpu.simd import LANES, STEP_BLOCK, WIDTH
 from colbert_research.kernels.operands import ProductTable, ResidualTable
 
@@ -44,6 +47,12 @@ class Decoder:
     lowest: NDArray[np.float32]
     step: NDArray[np.float32]
 
+    @cached_property
+    def arguments(self) -> tuple[int, ...]:
+        """What compiled code takes of it, and in this order: kind, width, bits, sub, table, plane, stride, steps."""
+        address = self.table.ctypes.data
+        return self.kind, self.width, self.bits, self.sub, address, self.plane, self.stride, self.steps
+
     @property
     def plane(self) -> int:
         """Bytes between the first and the second codes of packed bytes."""
@@ -60,10 +69,15 @@ class Decoder:
         return _up(max(self.length, 4 * self.steps) + WIDTH, 64)
 
 
-@lru_cache(maxsize=64)
+_decoders: WeakKeyDictionary[ResidualTable | ProductTable, Decoder] = WeakKeyDictionary()
+
+
 def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
-    """The decoder of a codec's state, made once for each."""
-    return _product(table) if isinstance(table, ProductTable) else _residual(table)
+    """The decoder of a codec's state, made once for each and kept as long as it."""
+    found = _decoders.get(table)
+    if found is None:
+        found = _decoders[table] = _product(table) if isinstance(table, ProductTable) else _residual(table)
+    return found
 
 
 def _residual(table: ResidualTable) -> Decoder:
@@ -96,11 +110,13 @@ class IntegerQuery:
     """One query, ready for the kernel.
 
     `weights` `(groups, steps, LANES, 4)` int8: w of LANES query tokens for four bytes at a time. `factors` `(groups * LANES,)`.
-    `table` `(K or 1, groups * LANES)` float32: q . centroid + q . lowest. Lanes beyond `n_tokens` are zeros.
+    `base` `(groups * LANES,)` float32: q . lowest. `table` `(K or 1, groups * LANES)` float32: q . centroid, to be read only.
+    Lanes beyond `n_tokens` are zeros.
     """
 
     weights: NDArray[np.int8]
     factors: NDArray[np.float32]
+    base: NDArray[np.float32]
     table: NDArray[np.float32]
     n_tokens: int
 
@@ -109,20 +125,32 @@ class IntegerQuery:
         return len(self.weights)
 
 
+@compiled
+def _round(query: Any, step: Any, lowest: Any, places: Any, factors: Any, base: Any, weights: Any) -> None:
+    scaled = np.empty(query.shape[1], np.float32)
+    for q in range(query.shape[0]):
+        greatest = np.float32(0)
+        for d in range(query.shape[1]):
+            scaled[d] = query[q, d] * step[d]
+            greatest = max(greatest, abs(scaled[d]))
+            base[q] += query[q, d] * lowest[d]
+        factors[q] = greatest / np.float32(GREATEST)
+        unit = factors[q] if factors[q] > 0 else np.float32(1)
+        for d in range(query.shape[1]):
+            weights[q // LANES, places[d] // 4, q % LANES, places[d] % 4] = np.int8(np.rint(scaled[d] / unit))
+
+
 def integer_query(query: NDArray[np.float32], decoder: Decoder, centroids: NDArray[np.float32] | None) -> IntegerQuery:
     """Round one query `(n_tokens, dim)` float32, at least one token, for a decoder."""
-    n = len(query)
+    n, query = len(query), np.ascontiguousarray(query, np.float32)
     groups = -(-n // LANES)
-    scaled = query * decoder.step
     factors = np.zeros(groups * LANES, np.float32)
-    factors[:n] = np.abs(scaled).max(axis=1) / np.float32(GREATEST)
-    weights = np.zeros((groups * LANES, 4 * decoder.steps), np.int8)
-    weights[:n, decoder.places] = np.rint(scaled / np.where(factors > 0, factors, 1)[:n, None]).astype(np.int8)
-    grouped = np.ascontiguousarray(weights.reshape(groups, LANES, decoder.steps, 4).transpose(0, 2, 1, 3))
+    weights = np.zeros((groups, decoder.steps, LANES, 4), np.int8)
+    base = np.zeros(groups * LANES, np.float32)
+    _round(query, decoder.step, decoder.lowest, decoder.places, factors, base, weights)
     # query . centroid for every centroid: one row, of zeros, where there are none
-    table = np.zeros((1, groups * LANES), np.float32) if centroids is None else products(query, centroids).copy()
-    table[:, :n] += query @ decoder.lowest
-    return IntegerQuery(grouped, factors, table, n)
+    table = np.zeros((1, groups * LANES), np.float32) if centroids is None else products(query, centroids)
+    return IntegerQuery(weights, factors, base, table, n)
 
 
 def worst_error(query: NDArray[np.float32], decoder: Decoder) -> float:

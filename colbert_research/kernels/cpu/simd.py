@@ -48,6 +48,8 @@ WIDTH = WIDTHS[TIER]
 """Bytes of a vector."""
 LANES = WIDTH // 4
 """32-bit lanes of a vector."""
+LOOKS_UP_256 = TIER in ("amx", "avx512") and bool(binding.get_host_cpu_features().get("avx512vbmi"))
+"""Whether a table of 256 bytes can be looked up by vectors."""
 STEP_BLOCK = 16 if TIER == "amx" else 1
 """Steps of four bytes that are multiplied at once."""
 
@@ -96,6 +98,7 @@ def emit(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
             lambda typing, a, b: made,
             lambda typing, a, b, c: made,
             lambda typing, a, b, c, d: made,
+            lambda typing, a, b, c, d, e: made,
         ]
         definition = definitions[len(arguments)]
         definition.__name__, definition.__doc__ = function.__name__, function.__doc__
@@ -163,6 +166,15 @@ def look_up(builder: Any, table: Any, places: Any) -> Any:
     return found
 
 
+@emit(BYTES, BYTES, BYTES, BYTES, BYTES, BYTES)
+def look_up_256(builder: Any, first: Any, second: Any, third: Any, fourth: Any, places: Any) -> Any:
+    """For every byte of `places` what lies there in a table of four vectors; only where `LOOKS_UP_256`."""
+    name = "llvm.x86.avx512.vpermi2var.qi.512"
+    low = call_intrinsic(builder, name, BYTE_VECTOR, first, places, second)
+    high = call_intrinsic(builder, name, BYTE_VECTOR, third, places, fourth)
+    return builder.select(builder.icmp_signed("<", places, ir.Constant(BYTE_VECTOR, None)), high, low)
+
+
 @emit(INTS, INTS, BYTES, BYTES)
 def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     """`sums` plus, lane by lane, the dot product of four unsigned bytes with four signed ones.
@@ -214,8 +226,8 @@ def multiply_add(builder: Any, one: Any, other: Any, third: Any) -> Any:
 
 @emit(FLOATS, FLOATS, FLOATS)
 def max_floats(builder: Any, one: Any, other: Any) -> Any:
-    """The larger, lane by lane; `one` where either is not a number."""
-    return builder.select(builder.fcmp_ordered("<=", one, other), other, one)
+    """The larger, lane by lane; `one` where either is not a number. This comparison is one instruction of x86."""
+    return builder.select(builder.fcmp_ordered("<", one, other), other, one)
 
 
 SIXTEEN_VECTOR = ir.VectorType(I8, 16)
@@ -238,3 +250,28 @@ def spread_int(builder: Any, value: Any) -> Any:
 def where_greater(builder: Any, one: Any, other: Any, yes: Any, no: Any) -> Any:
     """`yes` in the lanes where `one > other`, `no` elsewhere."""
     return builder.select(builder.fcmp_ordered(">", one, other), yes, no)
+
+
+@emit(types.int64, FLOATS, FLOATS)
+def lanes_greater(builder: Any, one: Any, other: Any) -> Any:
+    """One bit a lane, the first lowest: whether `one > other`."""
+    bits = builder.bitcast(builder.fcmp_ordered(">", one, other), ir.IntType(LANES))
+    return builder.zext(bits, ir.IntType(64))
+
+
+@emit(FLOATS, FLOATS)
+def negative(builder: Any, vector: Any) -> Any:
+    """Lane by lane with the other sign."""
+    return builder.fneg(vector)
+
+
+@emit(INTS, FLOATS)
+def truncated(builder: Any, vector: Any) -> Any:
+    """float32 lanes as int32, rounded towards zero."""
+    return builder.fptosi(vector, INT_VECTOR)
+
+
+@emit(INTS, INTS)
+def add_one(builder: Any, vector: Any) -> Any:
+    """One more in every lane."""
+    return builder.add(vector, ir.Constant(INT_VECTOR, [1] * LANES))

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
+from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.memory import load_bytes, spread_word, store_ints
-from colbert_research.kernels.cpu.simd import LANES, TIER, WIDTH, add_dots, call_intrinsic, emit, pointer_to, zero_ints
+from colbert_research.kernels.cpu.simd import TIER, WIDTH, add_dots, call_intrinsic, emit, pointer_to, zero_ints
 
-BLOCK = 16
+BLOCK = 32
 """Tokens of a block."""
 
 _TILE, _VOID = ir.IntType(8), ir.VoidType()
@@ -68,32 +70,52 @@ def _release(builder: Any) -> Any:
     call_intrinsic(builder, "llvm.x86.tilerelease", _VOID)
 
 
-@emit(types.void)
-def _zero(builder: Any) -> Any:
-    call_intrinsic(builder, "llvm.x86.tilezero", _VOID, _tile(0))
+def _operation(name: str, *tiles: int) -> Any:
+    """A tile intrinsic whose only operands are tiles."""
+
+    @emit(types.void)
+    def operation(builder: Any) -> Any:
+        call_intrinsic(builder, f"llvm.x86.{name}", _VOID, *(_tile(tile) for tile in tiles))
+
+    return operation
 
 
-@emit(types.void, types.intp, types.intp, types.intp)
-def _multiply(builder: Any, tokens: Any, stride: Any, weights: Any) -> Any:
-    """16 tokens of 64 bytes with 16 steps of weights, added to the tile of sums."""
-    call_intrinsic(builder, "llvm.x86.tileloadd64", _VOID, _tile(1), pointer_to(builder, tokens, _TILE), stride)
-    row = ir.Constant(ir.IntType(64), _ROW_BYTES)
-    call_intrinsic(builder, "llvm.x86.tileloadd64", _VOID, _tile(2), pointer_to(builder, weights, _TILE), row)
-    call_intrinsic(builder, "llvm.x86.tdpbusd", _VOID, _tile(0), _tile(1), _tile(2))
+def _memory_operation(name: str, tile: int) -> Any:
+    """A tile intrinsic that reads or writes rows `stride` bytes apart."""
+
+    @emit(types.void, types.intp, types.intp)
+    def operation(builder: Any, address: Any, stride: Any) -> Any:
+        call_intrinsic(builder, f"llvm.x86.{name}", _VOID, _tile(tile), pointer_to(builder, address, _TILE), stride)
+
+    return operation
 
 
-@emit(types.void, types.intp)
-def _store(builder: Any, sums: Any) -> Any:
-    row = ir.Constant(ir.IntType(64), _ROW_BYTES)
-    call_intrinsic(builder, "llvm.x86.tilestored64", _VOID, _tile(0), pointer_to(builder, sums, _TILE), row)
+_zero_0, _zero_1 = _operation("tilezero", 0), _operation("tilezero", 1)
+_multiply_0, _multiply_1 = _operation("tdpbusd", 0, 2, 4), _operation("tdpbusd", 1, 3, 4)
+_store_0, _store_1 = _memory_operation("tilestored64", 0), _memory_operation("tilestored64", 1)
+_load_2, _load_3 = _memory_operation("tileloadd64", 2), _memory_operation("tileloadd64", 3)
+_load_4 = _memory_operation("tileloadd64", 4)
 
 
 @compiled
 def _tile_dots(tokens: Any, stride: Any, count: Any, weights: Any, steps: Any, sums: Any) -> None:
-    _zero()
+    _zero_0()
+    if count <= 16:
+        for step in range(0, steps, 16):
+            _load_2(tokens + 4 * step, stride)
+            _load_4(weights + step * WIDTH, _ROW_BYTES)
+            _multiply_0()
+        _store_0(sums, _ROW_BYTES)
+        return
+    _zero_1()  # two chains of products at a time: each waits long for its last one
     for step in range(0, steps, 16):
-        _multiply(tokens + 4 * step, stride, weights + step * WIDTH)
-    _store(sums)
+        _load_2(tokens + 4 * step, stride)
+        _load_4(weights + step * WIDTH, _ROW_BYTES)
+        _multiply_0()
+        _load_3(tokens + 16 * stride + 4 * step, stride)
+        _multiply_1()
+    _store_0(sums, _ROW_BYTES)
+    _store_1(sums + 16 * WIDTH, _ROW_BYTES)
 
 
 @compiled
@@ -109,20 +131,18 @@ def _release_tiles() -> None:
 block_dots = _tile_dots if TIER == "amx" else _vector_dots
 """`(tokens, stride, count, weights, steps, sums)`: int32 `(BLOCK, LANES)` at `sums`; rows from `count` on are arbitrary."""
 begin = _configure_tiles if TIER == "amx" else _no_tiles
-"""To be called with the address of `configuration()` by a thread before its first `block_dots`."""
+"""To be called with the address of `TILES` by a thread before its first `block_dots`."""
 end = _release_tiles if TIER == "amx" else _no_release
 """To be called after the last."""
 
 
-def configuration() -> Any:
-    """The shapes of the three tiles: 16 rows of 64 bytes each."""
-    import numpy as np
-
+def _shapes() -> NDArray[np.uint8]:
+    """The shapes of all eight tiles: 16 rows of 64 bytes each."""
     shapes = np.zeros(_ROW_BYTES, np.uint8)
     shapes[0] = 1  # palette
-    shapes[16:22].view(np.uint16)[:] = _ROW_BYTES
-    shapes[48:51] = 16
+    shapes[16:32].view(np.uint16)[:] = _ROW_BYTES
+    shapes[48:56] = 16
     return shapes
 
 
-assert LANES * 4 == WIDTH
+TILES = _shapes()

@@ -1,0 +1,55 @@
+"""What can be wrong with an index on disk, and how it is noticed before compiled code reads past an array."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.ragged import load_npy
+
+PIECE = 2**20  # numbers that are looked at together
+
+
+class IndexMissingError(FileNotFoundError):
+    """There is no finished index in the folder."""
+
+
+class IndexCorruptedError(ValueError):
+    """A file of the index is not what its manifest says."""
+
+
+def open_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, mmap: bool = True) -> NDArray[Any]:
+    """The array in a file; raises IndexCorruptedError for one of another dtype or shape."""
+    try:
+        array = load_npy(file, mmap=mmap)
+    except (EOFError, OSError, ValueError) as error:
+        raise IndexCorruptedError(f"{file} is no array: {error}; restore it or build again") from error
+    if (array.dtype, array.shape) != (dtype, shape):
+        raise IndexCorruptedError(
+            f"{file} holds {array.dtype} of shape {array.shape}, and the index and its codec say {dtype} of {shape}; "
+            "restore it or build again"
+        )
+    return array
+
+
+def open_offsets(file: Path, n_items: int, n_rows: int | None = None) -> NDArray[np.int64]:
+    """Offsets of `n_items` in a file, which rise from 0 to `n_rows`, when that is known."""
+    offsets = open_array(file, np.dtype(np.int64), (n_items + 1,), mmap=False)
+    if offsets[0] != 0 or np.any(np.diff(offsets) < 0) or n_rows not in (None, offsets[-1]):
+        to = "" if n_rows is None else f" to {n_rows}"
+        raise IndexCorruptedError(f"the offsets in {file} do not rise from 0{to}; restore it or build again")
+    return offsets
+
+
+def check_range(file: Path, limit: int) -> None:
+    """Raise IndexCorruptedError for an `.npy` file with a number below 0 or not below `limit`; it is read piece by piece."""
+    with open(file, "rb") as handle:
+        np.lib.format.read_magic(handle)
+        _, _, dtype = np.lib.format.read_array_header_1_0(handle)
+        if np.iinfo(dtype).min >= 0 and np.iinfo(dtype).max < limit:
+            return
+        while len(piece := np.fromfile(handle, dtype, PIECE)):
+            if piece.min() < 0 or piece.max() >= limit:
+                given = f"numbers from {piece.min()} to {piece.max()}"
+                raise IndexCorruptedError(f"{file} holds {given}, expected from 0 to {limit - 1}; restore it or build again")

@@ -1,0 +1,274 @@
+"""A team of threads for the short computations of a search: parts of a job, taken by whoever is free.
+
+A query passes through several kernels of a tenth of a millisecond each, so waking a thread through the operating system, or
+handing it Python's lock, costs as much as its work. The helpers of this team therefore run compiled code alone: for a moment
+after each job they look for the next one at an address in memory, and only then fall asleep. The thread that brings a job works
+too, and waits for nobody who has not begun. A second caller at the same time does all parts of its job itself.
+
+A job is a compiled function of four integers `(low, high, scratch, arguments)`: a range of items, the address of scratch memory
+of its own, and that of its arguments, an array of int64. It writes to places of its own, so results do not depend on threads.
+"""
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numpy.typing import NDArray
+
+from colbert_research import threads
+from colbert_research.kernels.cpu.compile import compiled, kept_on_disk
+from colbert_research.kernels.cpu.memory import load_i64, store_i64
+from colbert_research.kernels.cpu.simd import call_intrinsic, emit, pointer_to
+from colbert_research.kernels.operands import Places
+
+SMALLEST_PART = 2048  # items; less is not worth dividing
+PARTS_PER_THREAD = 4
+MOST_THREADS = 1024
+PATIENCE = 5000  # looks for the next job before a helper falls asleep, a few tenths of a millisecond
+
+_LINE = 8  # int64 of a cache line: what different threads write lies apart
+_OPEN, _NEXT, _ACTIVE = 0, _LINE, 2 * _LINE
+_FUNCTION, _ARGUMENTS, _BOUNDS, _PARTS, _HELPERS, _WORDS = (3 * _LINE + i for i in range(6))
+_I64 = ir.IntType(64)
+
+
+@emit(types.int64, types.intp, types.int64)
+def _add(builder: Any, address: Any, value: Any) -> Any:
+    """Add to an int64 that threads share; what it was before."""
+    return builder.atomic_rmw("add", pointer_to(builder, address, _I64), value, "seq_cst")
+
+
+@emit(types.int64, types.intp)
+def _look(builder: Any, address: Any) -> Any:
+    return builder.load_atomic(pointer_to(builder, address, _I64), "seq_cst", 8)
+
+
+@emit(types.void, types.intp, types.int64)
+def _put(builder: Any, address: Any, value: Any) -> Any:
+    builder.store_atomic(value, pointer_to(builder, address, _I64), "seq_cst", 8)
+
+
+@emit(types.void)
+def _pause(builder: Any) -> Any:
+    """Tell the processor that this is a loop that waits, where it has an instruction for that."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        call_intrinsic(builder, "llvm.x86.sse2.pause", ir.VoidType())
+
+
+@emit(types.void, types.intp, types.intp, types.intp, types.intp, types.intp)
+def _call(builder: Any, function: Any, low: Any, high: Any, scratch: Any, arguments: Any) -> Any:
+    kind = ir.FunctionType(ir.VoidType(), [_I64] * 4)
+    builder.call(builder.inttoptr(function, kind.as_pointer()), [low, high, scratch, arguments])
+
+
+@compiled
+def _work(job: Any, scratch: Any) -> None:
+    """Take parts until none is left."""
+    bounds, n_parts = load_i64(job + 8 * _BOUNDS), load_i64(job + 8 * _PARTS)
+    function, arguments = load_i64(job + 8 * _FUNCTION), load_i64(job + 8 * _ARGUMENTS)
+    while True:
+        part = _add(job + 8 * _NEXT, 1)
+        if part >= n_parts:
+            return
+        _call(function, load_i64(bounds + 8 * part), load_i64(bounds + 8 * part + 8), scratch, arguments)
+
+
+@compiled
+def _lead(job: Any, scratch: Any, number: Any) -> None:
+    """Open a job, work, close it, and wait for those who are still at it."""
+    _put(job + 8 * _OPEN, number)
+    _work(job, scratch)
+    _put(job + 8 * _OPEN, 0)
+    while _look(job + 8 * _ACTIVE):
+        _pause()
+
+
+@compiled
+def _help(job: Any, helper: Any, scratches: Any, done: Any, patience: Any) -> Any:
+    """Help with every job that opens, until none did for a while. Returns the last one's number.
+
+    A helper first counts itself as active, then looks whether the job is still open; the leader first closes it, then looks
+    whether anyone is active. So a job is never replaced under a helper.
+    """
+    looks = 0
+    while looks < patience:
+        number = _look(job + 8 * _OPEN)
+        if number == 0 or number == done:
+            _pause()
+            looks += 1
+            continue
+        _add(job + 8 * _ACTIVE, 1)
+        if _look(job + 8 * _OPEN) == number and helper < load_i64(job + 8 * _HELPERS):
+            _work(job, load_i64(scratches + 8 * helper + 8))
+        _add(job + 8 * _ACTIVE, -1)
+        done, looks = number, 0
+    return done
+
+
+class Job:
+    """A compiled function `(low, high, scratch, arguments)` and its address, which is made at first use."""
+
+    def __init__(self, function: Callable[[Any, Any, Any, Any], None]) -> None:
+        self._function = function
+
+    @cached_property
+    def _compiled(self) -> Any:
+        signature = types.void(types.int64, types.int64, types.int64, types.int64)
+        with kept_on_disk():
+            return numba.cfunc(signature, nopython=True, cache=True)(self._function)
+
+    @cached_property
+    def address(self) -> int:
+        return int(self._compiled.address)
+
+
+def arguments_of(n: int) -> Any:
+    """An intrinsic that reads `n` arguments of a job as a tuple."""
+
+    @emit(types.UniTuple(types.int64, n), types.intp)
+    def arguments(builder: Any, address: Any) -> Any:
+        pointer, found = pointer_to(builder, address, _I64), ir.Constant(ir.ArrayType(_I64, n), ir.Undefined)
+        for place in range(n):
+            value = builder.load(builder.gep(pointer, [ir.Constant(_I64, place)]))
+            found = builder.insert_value(found, value, place)
+        return found
+
+    return arguments
+
+
+class Team:
+    """Helpers of the thread that brings a job. They are started when first needed and die with the process."""
+
+    def __init__(self) -> None:
+        memory = np.zeros(_WORDS + 2 * _LINE, np.int64)
+        self._job = memory[-memory.ctypes.data // 8 % _LINE :]  # on a cache line of its own
+        self._busy, self._number = threading.Lock(), 0
+        self._asleep: list[threading.Lock | None] = []
+        self._scratch: list[NDArray[np.uint8]] = []
+        self._addresses = np.zeros(MOST_THREADS, np.int64)
+
+    def run(self, job: Job, bounds: NDArray[np.int64], arguments: Sequence[int], *, scratch_bytes: int, n_threads: int) -> None:
+        """Call the job for every range between two of the rising `bounds`."""
+        helpers = min(n_threads, len(bounds) - 1, MOST_THREADS) - 1
+        given = np.array(arguments, np.int64)
+        if helpers < 1 or not self._busy.acquire(blocking=False):
+            state, scratch = np.zeros(_WORDS, np.int64), _memory(scratch_bytes)
+            self._fill(state, job, bounds, given, 0)
+            _work(state.ctypes.data, _aligned(scratch))
+            return
+        try:
+            self._provide(helpers, scratch_bytes)
+            self._fill(self._job, job, bounds, given, helpers)
+            self._number += 1
+            for helper in range(helpers):
+                lock = self._asleep[helper]
+                if lock is not None:
+                    self._asleep[helper] = None
+                    lock.release()
+            _lead(self._job.ctypes.data, self._addresses[0], self._number)
+        finally:
+            self._busy.release()
+
+    @staticmethod
+    def _fill(
+        state: NDArray[np.int64], job: Job, bounds: NDArray[np.int64], arguments: NDArray[np.int64], helpers: int
+    ) -> None:
+        state[_NEXT] = 0
+        state[_FUNCTION:_WORDS] = job.address, arguments.ctypes.data, bounds.ctypes.data, len(bounds) - 1, helpers
+
+    def _provide(self, helpers: int, scratch_bytes: int) -> None:
+        """Scratch memory for all, and as many helpers."""
+        for place in range(helpers + 1):
+            if place == len(self._scratch):
+                self._scratch.append(np.empty(0, np.uint8))
+            if len(self._scratch[place]) < scratch_bytes + 64:
+                self._scratch[place] = _memory(scratch_bytes)
+                self._addresses[place] = _aligned(self._scratch[place])
+        while len(self._asleep) < helpers:
+            self._asleep.append(None)
+            name = f"colbert_research {len(self._asleep)}"
+            threading.Thread(target=self._live, args=(len(self._asleep) - 1,), name=name, daemon=True).start()
+
+    def _live(self, helper: int) -> None:
+        done, rest = 0, threading.Lock()
+        rest.acquire()
+        while True:
+            done = _help(self._job.ctypes.data, helper, self._addresses.ctypes.data, done, PATIENCE)
+            self._asleep[helper] = (
+                rest  # whoever brings a job now wakes this thread; one brought since its last look goes without
+            )
+            rest.acquire()
+
+
+def _memory(n_bytes: int) -> NDArray[np.uint8]:
+    return np.empty(n_bytes + 64, np.uint8)
+
+
+def _aligned(memory: NDArray[np.uint8]) -> int:
+    return memory.ctypes.data + -memory.ctypes.data % 64
+
+
+_team = Team()
+
+
+def _forget() -> None:
+    """A child process has none of its parent's threads."""
+    global _team
+    _team = Team()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def address(array: NDArray[Any] | None) -> int:
+    """Where an array's first element lies; 0 for None."""
+    return 0 if array is None else int(array.ctypes.data)
+
+
+def in_team(job: Job, offsets: NDArray[np.int64], only: Places, arguments: Sequence[int], *, scratch: int = 0) -> None:
+    """Run a job for consecutive ranges of documents (of `only`), of about equally many tokens, that make up all of them.
+
+    `arguments`: addresses and other whole numbers; whatever they point to must live until this returns. `scratch`: bytes that
+    each thread needs, at an address that is a multiple of 64.
+    """
+    n_threads = threads.count()
+    _team.run(job, parts(offsets, only, n_threads), arguments, scratch_bytes=scratch, n_threads=n_threads)
+
+
+def parts(offsets: NDArray[np.int64], only: Places, n_threads: int) -> NDArray[np.int64]:
+    """Rising bounds of ranges of documents, of about equally many tokens, for so many threads."""
+    n = len(offsets) - 1 if only is None else len(only)
+    bounds = np.empty(min(PARTS_PER_THREAD * n_threads, max(n, 1)) + 1, np.int64)
+    wanted = len(bounds) - 1 if n_threads > 1 else 1
+    address = 0 if only is None else only.ctypes.data
+    return bounds[: _cut(offsets.ctypes.data, address, n, wanted, SMALLEST_PART, bounds.ctypes.data) + 1]
+
+
+@compiled
+def _cut(offsets: Any, only: Any, n: Any, wanted: Any, smallest: Any, bounds: Any) -> Any:
+    """Cut `n` documents into at most `wanted` parts of at least about `smallest` tokens; returns how many."""
+    total = load_i64(offsets + 8 * n) - load_i64(offsets)
+    if only:
+        total = 0
+        for i in range(n):
+            document = load_i64(only + 8 * i)
+            total += load_i64(offsets + 8 * document + 8) - load_i64(offsets + 8 * document)
+    wanted = max(1, min(wanted, total // smallest))
+    store_i64(bounds, 0)
+    made, seen = 0, 0
+    for i in range(n if wanted > 1 else 0):
+        document = load_i64(only + 8 * i) if only else i
+        seen += load_i64(offsets + 8 * document + 8) - load_i64(offsets + 8 * document)
+        if seen * wanted >= total * (made + 1) and i < n - 1 and made < wanted - 1:
+            made += 1
+            store_i64(bounds + 8 * made, i + 1)
+    store_i64(bounds + 8 * made + 8, n)
+    return made + 1
