@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colbert_research import kernels
-from colbert_research.kernels.cuda import arrays, codes, launch
+from colbert_research.kernels.cuda import codes, launch
 from colbert_research.kernels.cuda.arrays import place_of, to_numpy
 from colbert_research.kernels.cuda.decoder import Layout, decoder_of
 from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
-from tests.kernels.conftest import WHERE, Arena
+from tests.kernels.cuda_arenas import ORDERS, arena_of, poison
 from tests.kernels.cuda_codes_cases import coded, products, scores_of_documents
 
 LENGTHS = [7, 0, 1, 16, 33, 250, 3, 8, 17, 1025, 32, 2, 1024, 40]
@@ -28,23 +28,14 @@ SIZES = [  # kind, bits or dimensions a codeword, dimensions: those of codes.KER
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[*WHERE, "descending"])
+@pytest.fixture(scope="module", params=ORDERS)
 def arena(request):
-    if request.param == "gpu":
-        return Arena(None, request.getfixturevalue("gpu"))
-    return Arena(request.getfixturevalue("emulate")(list(codes.KERNELS), descending=request.param == "descending"), None)
+    return arena_of(request, codes.KERNELS)
 
 
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch):
-    """Whatever a kernel should write begins as NaN, or as a number that is none of its results."""
-
-    def poisoned(shape, kind, place):
-        array = arrays.empty(shape, kind, place)
-        array[...] = np.nan if "float" in kind else -77
-        return array
-
-    monkeypatch.setattr(codes, "empty", poisoned)
+    poison(monkeypatch, codes)
 
 
 def scores_of(arena, queries, tokens: CodedTokens, only=None, **changed) -> np.ndarray:
