@@ -1,4 +1,4 @@
-"""Where a suite of CUDA kernels runs them: emulated, first thread first and last thread first, and on a GPU where there is one."""
+"""Where a suite of CUDA kernels runs them: emulated, first thread first and last thread first, and on a GPU if there is one."""
 
 import numpy as np
 

@@ -243,7 +243,7 @@ def test_ids_and_offsets_are_trusted_for_nothing(arena):
 def test_bad_input(emulate, changed, message):
     tokens = coded("residual", 4, 128, 11, SHORT, seed=4)
     assert len(tokens.codes) == 44
-    with pytest.raises((TypeError, ValueError), match=message), launch.emulated(emulate([codes.DOTS])):
+    with pytest.raises((TypeError, ValueError), match=message), launch.emulated(emulate(list(codes.KERNELS))):
         query = query_of(4, 128)
         there = {
             "codes": tokens.codes, "offsets": np.asarray(tokens.offsets), "centroid_ids": tokens.centroid_ids,
@@ -254,7 +254,7 @@ def test_bad_input(emulate, changed, message):
 
 def test_widths_and_codewords_that_do_not_fit(emulate):
     query = query_of(2, 64)
-    with launch.emulated(emulate([codes.DOTS])):
+    with launch.emulated(emulate(list(codes.KERNELS))):
         table = codes.table_at(ResidualTable(np.ones(128, np.float32), np.arange(4, dtype=np.float32)), place_of(query))
         with pytest.raises(ValueError, match="queries have 64 dimensions and codes 128"):
             codes.maxsim_codes(query, offsets_of([2]), table, np.zeros((1, 32), np.uint8), offsets_of([1]), longest_query=2)

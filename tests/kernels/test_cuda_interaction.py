@@ -131,7 +131,7 @@ def test_bad_input(emulate):
     scores, tokens = case(4, 10)
     offsets = np.asarray(tokens.offsets)
     rows = np.zeros((3, 4), np.float32)
-    with launch.emulated(emulate([interaction.CLEAR])):
+    with launch.emulated(emulate([*interaction.KERNELS, *assign.KERNELS])):
         with pytest.raises(TypeError, match="centroid_ids must be uint16 or int32; given int64"):
             interaction.centroid_interaction(scores, tokens.values.astype(np.int64), offsets)
         with pytest.raises(ValueError, match="kept must tell for each of the 10 centroids; given 9"):

@@ -110,7 +110,7 @@ def test_lists_and_documents_that_there_are_not_are_passed_over(arena):
 
 def test_bad_input(emulate):
     scores, ids, lists = np.zeros((2, 5), np.float32), np.zeros(3, np.int64), np.zeros(3, np.int32)
-    with launch.emulated(emulate([select.CLEAR])):
+    with launch.emulated(emulate([*select.KERNELS, *union.KERNELS])):
         with pytest.raises(ValueError, match="k must be at least 1; given 0"):
             select.topk(scores, 0)
         with pytest.raises(TypeError, match="scores must be float32; given float64"):

@@ -1,4 +1,4 @@
-"""The nearest centroid of each vector on a device: the ids of `kernels.assign`, with products summed as the backend cpu does."""
+"""The nearest centroid of each vector on a device: the ids of `kernels.assign`, products summed as the backend cpu does."""
 
 import numpy as np
 

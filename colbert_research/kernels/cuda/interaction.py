@@ -1,4 +1,4 @@
-"""Centroid interaction on a device, from arrays to arrays: the scores of the backend cpu, bit for bit. See `cpu/interaction.py`.
+"""Centroid interaction on a device, arrays to arrays: the scores of the backend cpu, bit for bit. See `cpu/interaction.py`.
 
 Centroid ids and offsets stay on the device and are trusted for nothing, as in `codes`.
 """

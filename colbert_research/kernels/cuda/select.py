@@ -19,7 +19,7 @@ KERNELS = (CLEAR, DIGITS, COUNT, COLLECT, ORDER)
 
 
 def topk(scores: Array, k: int) -> tuple[Array, Array]:
-    """The `k` best of each row of `scores` `(n_rows, width)` float32: places `(n_rows, k)` int64, and how many `(n_rows,)` int64.
+    """The `k` best of each row of `scores` `(n_rows, width)` float32: places `(n_rows, k)` and how many `(n_rows,)`, int64.
 
     By score descending, then place ascending. What scores minus infinity is not among them: rows of places then end with -1.
     The number is -1 for a row with a score that is not a number, and its places are of no use. Raises ValueError for k < 1.
@@ -56,10 +56,8 @@ def _best(scores: Array, k: int, *, above: bool) -> tuple[Array, Array]:
     return ordered, found
 
 
-def _select(
-    scores: Array, n_rows: int, width: int, k: int, above: bool, ordered: Array, found: Array, place: Place
-) -> None:
-    device, most = device_of(place), min(k, max(width, 1))
+def _select(scores: Array, n_rows: int, width: int, k: int, above: bool, ordered: Array, found: Array, place: Place) -> None:
+    device = device_of(place)
     rows = min(n_rows, 65535)
     blocks = min(grid_of(width, 8 * THREADS, device, waves=max(1, 4 // rows)), MOST_BLOCKS)
     n_bins = n_rows * 3 * BINS
@@ -76,5 +74,5 @@ def _select(
     device.launch(COUNT, grid, block, (THREADS + 2) * 4, [*given, bins, states, counts])
     device.launch(COLLECT, grid, block, THREADS // 32 * 4, [*given, states, counts, nan, keys, places, found])
     order = [keys, places, found, np.int64(n_rows), np.int32(k), ordered]
-    grid = (grid_of(max(most, k), THREADS, device, waves=8), rows)
+    grid = (grid_of(k, THREADS, device, waves=8), rows)
     device.launch(ORDER, grid, block, THREADS * 4, order)

@@ -4,14 +4,13 @@ import numpy as np
 
 from colbert_research.kernels.cuda.arrays import Array, check, common_place, empty
 from colbert_research.kernels.cuda.launch import Kernel, device_of, grid_of
-from colbert_research.kernels.cuda.select import CLEAR, MOST_BLOCKS, clear
+from colbert_research.kernels.cuda.select import MOST_BLOCKS, clear
 
 THREADS = 256
 
 MARK, COUNT = Kernel("union.cu", "mark_listed"), Kernel("union.cu", "count_marks")
 COLLECT = Kernel("union.cu", "collect_marks")
 KERNELS = (MARK, COUNT, COLLECT)
-EMULATED = (CLEAR, *KERNELS)
 
 
 def union(documents: Array, offsets: Array, chosen: Array, n_documents: int) -> tuple[Array, Array]:

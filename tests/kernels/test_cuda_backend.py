@@ -1,0 +1,149 @@
+"""The backend cuda behind `kernels`: NumPy and torch in, the same out, results those of the reference or of the backend cpu.
+
+Emulated; the same tests run on a GPU where there is one.
+"""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from colbert_research import kernels
+from colbert_research.kernels.cuda import assign, codes, interaction, select, union
+from colbert_research.ragged import Ragged, offsets_of
+from tests.kernels.conftest import WHERE
+from tests.kernels.cuda_arenas import arena_of
+from tests.kernels.cuda_codes_cases import coded, scores_of_documents
+
+KERNELS = [kernel for module in (codes, interaction, select, union, assign) for kernel in module.KERNELS]
+LENGTHS = [7, 0, 1, 33, 3]
+
+
+@pytest.fixture(scope="module", params=WHERE)
+def arena(request):
+    return arena_of(request, KERNELS)
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def given(request, arena):
+    """What turns a NumPy array into the kind that is tested; results are held to be of that kind, and there."""
+    return (lambda array: array) if request.param == "numpy" else arena.tensor
+
+
+def numpy_of(result, like) -> np.ndarray:
+    assert type(result) is type(like)
+    if isinstance(result, np.ndarray):
+        return result
+    assert result.device == like.device
+    return result.cpu().numpy()
+
+
+@pytest.mark.parametrize(("n_centroids", "ids"), [(0, np.int32), (11, np.int32), (11, np.uint16), (11, np.int64)])
+def test_codes(arena, given, n_centroids, ids):
+    tokens = coded("residual", 2, 128, n_centroids, LENGTHS, seed=2)
+    queries = [np.random.default_rng(n).standard_normal((n, 128)).astype(np.float32) for n in (40, 0, 3)]
+    expected = np.stack([scores_of_documents(query, tokens) for query in queries])
+    packed = Ragged(given(np.concatenate(queries)), offsets_of([40, 0, 3]))
+    stored = replace(
+        tokens,
+        codes=given(tokens.codes),
+        centroid_ids=given(tokens.centroid_ids.astype(ids)) if n_centroids else None,
+        inverse_norms=given(tokens.inverse_norms),
+    )
+    with arena:
+        scores = kernels.maxsim_codes(packed, stored, backend="cuda")
+        some = kernels.maxsim_codes(packed, stored, only=np.array([4, 0]), backend="cuda")
+    assert np.array_equal(numpy_of(scores, stored.codes), expected)
+    assert np.array_equal(numpy_of(some, stored.codes), expected[:, [4, 0]])
+
+
+def test_interaction(arena, given):
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(-1, 1, (20, 50)).astype(np.float32)
+    tokens = Ragged(rng.integers(0, 50, sum(LENGTHS)).astype(np.int32), offsets_of(LENGTHS))
+    kept = np.ones(50, np.bool_)
+    expected = kernels.centroid_interaction(scores, tokens, backend="reference")
+    stored = tokens.map(given)
+    with arena:
+        found = kernels.centroid_interaction(given(scores), stored, kept=given(kept), backend="cuda")
+        some = kernels.centroid_interaction(given(scores), stored, only=np.array([3, 1]), backend="cuda")
+    found = numpy_of(found, stored.values)
+    assert np.array_equal(np.isinf(found), np.isinf(expected))
+    finite = np.isfinite(expected)
+    half_a_unit = float(np.ptp(scores)) / 508  # for each query token, and float32 roundings of sums below 20
+    assert np.all(np.abs(found[finite] - expected[finite]) <= 20 * half_a_unit + 20 * 2**-23)
+    assert np.array_equal(numpy_of(some, stored.values), found[[3, 1]])
+
+
+def test_best_and_greatest(arena, given, monkeypatch):
+    scores = np.random.default_rng(0).integers(0, 30, (4, 500)).astype(np.float32)
+    scores[:, ::3] = -np.inf
+    there = given(scores)
+    monkeypatch.setattr(kernels, "_by_place", lambda *_: "cuda")  # `topk` has no argument for it
+    with arena:
+        best = numpy_of(kernels.topk(there[0], 20), there)
+        everything = numpy_of(kernels.topk(there[0], 500), there)
+        greatest = numpy_of(kernels.greatest(there, 7), there)
+        with pytest.raises(ValueError, match="not a number"):
+            kernels.topk(given(np.array([1, np.nan], np.float32)), 1)
+    monkeypatch.undo()
+    assert best.tolist() == kernels.topk(scores[0], 20).tolist()
+    assert everything.tolist() == kernels.topk(scores[0], 500).tolist()
+    assert greatest.tolist() == kernels.greatest(scores, 7, backend="reference").tolist()
+
+
+def test_candidates(arena, given):
+    """The documents of the cells that are nearest to any query token: three operations, one after the other."""
+    rng = np.random.default_rng(0)
+    query, centroids = (rng.integers(-4, 5, shape).astype(np.float32) for shape in ((6, 32), (70, 32)))
+    lengths = rng.integers(0, 9, 70).tolist()
+    lists = Ragged(rng.integers(0, 200, sum(lengths)).astype(np.int32), offsets_of(lengths))
+
+    def candidates(query, centroids, lists, backend):
+        scores = kernels.dot_products(query, centroids, backend=backend)
+        cells = kernels.greatest(scores, 4, backend=backend)
+        return kernels.union(lists, cells.reshape(-1), 200, backend=backend)
+
+    expected = candidates(query, centroids, lists, "reference")
+    stored = lists.map(given)
+    with arena:
+        found = candidates(given(query), given(centroids), stored, "cuda")
+        ids = kernels.assign(given(query), given(centroids), backend="cuda")
+    assert numpy_of(found, stored.values).tolist() == expected.tolist()
+    assert numpy_of(ids, stored.values).tolist() == kernels.assign(query, centroids, backend="reference").tolist()
+
+
+def test_auto_goes_by_where_the_arrays_are(monkeypatch):
+    """Each operation asks the array that there is most of; the others may lie in the processor's memory."""
+
+    class There:
+        device, shape = "cuda:0", (3, 4)
+
+        def __len__(self):
+            return 4
+
+    there, here = There(), np.zeros((3, 4), np.float32)
+    asked = []
+
+    def backend(name):
+        asked.append(name)
+        names = ("maxsim_codes", "centroid_interaction", "topk", "greatest", "assign", "dot_products", "union")
+        return SimpleNamespace(**dict.fromkeys(names, lambda *arguments: arguments[0]))
+
+    monkeypatch.setattr(kernels, "_backend", backend)
+    tokens = replace(coded("residual", 2, 4, 0, [4], seed=0), codes=there)
+    packed = Ragged(there, offsets_of([4]))
+    kernels.maxsim_codes(Ragged(here, offsets_of([3])), tokens)
+    kernels.centroid_interaction(here, packed)
+    kernels.topk(there, 2)
+    kernels.greatest(there, 2)
+    kernels.assign(there, here)
+    kernels.dot_products(here, there)
+    kernels.union(packed, np.zeros(1, np.int64), 3)
+    assert asked == ["cuda"] * 7
+    asked.clear()
+    kernels.greatest(here, 2)
+    kernels.dot_products(here, torch.zeros(3, 4))
+    assert asked == ["auto", "auto"]
