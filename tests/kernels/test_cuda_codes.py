@@ -17,6 +17,7 @@ from colbert_research.kernels.cuda.arrays import place_of, to_numpy
 from colbert_research.kernels.cuda.decoder import Layout, decoder_of
 from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
+from tests.kernels.conftest import Arena
 from tests.kernels.cuda_arenas import ORDERS, arena_of, poison
 from tests.kernels.cuda_codes_cases import coded, products, scores_of_documents
 
@@ -79,7 +80,7 @@ def test_queries_of_every_length(arena, n_tokens, norms):
 
 def test_some_queries_and_documents(arena, monkeypatch):
     """Empty queries, documents in another order and twice, a place that names none; and in parts, for want of memory."""
-    tokens = coded("residual", 4, 128, 300, LENGTHS, seed=1)
+    tokens = coded("residual", 4, 128, 11, LENGTHS, seed=1)
     queries = [query_of(n, 128, n) for n in (3, 0, 40, 17)]
     expected = np.stack([scores_of_documents(query, tokens) for query in queries])
     assert np.array_equal(scores_of(arena, queries, tokens), expected)
@@ -88,7 +89,7 @@ def test_some_queries_and_documents(arena, monkeypatch):
     found = scores_of(arena, queries, tokens, places)
     assert np.array_equal(found[:, ~nowhere], expected[:, np.array(places)[~nowhere]])
     assert np.array_equal(found[:, nowhere], np.where([[len(query) > 0] for query in queries], [[-np.inf] * 2], 0))
-    monkeypatch.setattr(codes, "TABLE_BYTES", 2 * 64 * 300 * 4)  # two queries of two groups
+    monkeypatch.setattr(codes, "TABLE_BYTES", 2 * 64 * 11 * 4)  # two queries of two groups
     assert np.array_equal(scores_of(arena, queries, tokens), expected)
     assert scores_of(arena, [], tokens).shape == (0, len(LENGTHS))
     assert scores_of(arena, queries, tokens, []).shape == (4, 0)
@@ -134,6 +135,24 @@ def test_a_document_scores_the_same_anywhere(arena):
     assert np.array_equal(
         scores_of(arena, list(query[:, None]), joined)[:, 0], parts.max(axis=1)
     )  # of each query token alone, the joined document has the best of all
+
+
+def test_indices_have_64_bits(emulate):
+    """Tokens that lie more than 2^31 bytes into the codes; memory that is never touched costs nothing."""
+    before = 2**31 // 64 + 7
+    tokens = coded("residual", 4, 128, 11, SHORT, seed=2)
+    room = replace(
+        tokens,
+        codes=np.zeros((before + 50, 64), np.uint8),
+        centroid_ids=np.zeros(before + 50, tokens.centroid_ids.dtype),
+        inverse_norms=np.zeros(before + 50, np.float16),
+        offsets=tokens.offsets + before,
+    )
+    for name in ("codes", "centroid_ids", "inverse_norms"):
+        getattr(room, name)[before : before + 44] = getattr(tokens, name)
+    query = query_of(20, 128)
+    arena = Arena(emulate(list(codes.KERNELS)), None)
+    assert np.array_equal(scores_of(arena, [query], room)[0], scores_of_documents(query, tokens))
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason="the backend cpu needs Numba")
