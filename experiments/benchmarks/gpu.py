@@ -91,6 +91,7 @@ class CodesCase:
     query_tokens: int = 32
     dim: int = 128
     centroids: int = 2**16
+    lifts: str = "float32"
 
     @property
     def bytes(self) -> int:
@@ -106,6 +107,7 @@ class CodesCase:
 CODES_CASES = (
     CodesCase("1 bit, 1 x 100k x 128", 100_000, 128, 1),
     CodesCase("2 bits, 1 x 100k x 128", 100_000, 128, 2),
+    CodesCase("2 bits, 1 x 100k x 128, float16 lifts", 100_000, 128, 2, lifts="float16"),
     CodesCase("4 bits, 1 x 100k x 128", 100_000, 128, 4),
     CodesCase("8 bits, 1 x 100k x 128", 100_000, 128, 8),
     CodesCase("2 bits, 1 x 1k x 128", 1_000, 128, 2),
@@ -223,8 +225,9 @@ def measure_codes(case: CodesCase, limits: dict[str, Any], timer: Timer, device:
     def score(part: tuple[torch.Tensor, ...]) -> torch.Tensor:
         packed, ids, norms = part
         return codes.maxsim_codes(
-            query, asked, prepared, packed, offsets, longest_query=case.query_tokens, centroid_ids=ids, inverse_norms=norms
-        )
+            query, asked, prepared, packed, offsets, longest_query=case.query_tokens, centroid_ids=ids, inverse_norms=norms,
+            lifts=case.lifts,
+        )  # fmt: skip
 
     def call(part: tuple[torch.Tensor, ...]) -> Any:
         return select.topk(score(part), case.best) if case.best else score(part)

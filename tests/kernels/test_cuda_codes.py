@@ -123,6 +123,22 @@ def test_equal_levels(arena):
     assert np.allclose(found, exact, rtol=0, atol=5 * 2 * 128 * 2**-24 * 128 * 4)
 
 
+@pytest.mark.parametrize("n_tokens", [9, 32, 40])
+def test_lifts_of_half_the_size(arena, n_tokens):
+    """Within the bound: a lift is rounded by at most 2^-11 of itself; float32 rounds what is below 2^12 by much less."""
+    tokens = coded("residual", 2, 128, 11, LENGTHS, seed=7)
+    query = query_of(n_tokens, 128)
+    exact = scores_of(arena, [query], tokens)[0]
+    found = scores_of(arena, [query], tokens, lifts="float16")[0]
+    lowest = decoder_of(tokens.table).lowest
+    lifts = np.abs(query.astype(np.float64) @ (tokens.table.centroids + lowest).T).max(axis=1)
+    assert lifts.max() < 65504
+    finite = np.isfinite(exact)
+    assert np.array_equal(found[~finite], exact[~finite])
+    off = np.abs(found[finite] - exact[finite])
+    assert 0 < off.max() <= 2**-11 * lifts.sum() * tokens.inverse_norms.max()
+
+
 def test_a_document_scores_the_same_anywhere(arena):
     """Documents in another order, cut out, joined: maxima do not care, to the last bit."""
     tokens = coded("residual", 2, 128, 11, LENGTHS, seed=4)
@@ -256,6 +272,7 @@ def test_ids_and_offsets_are_trusted_for_nothing(arena):
         ({"inverse_norms": np.zeros(44, np.float32)}, "float16; given float32"),
         ({"offsets": np.zeros(0, np.int64)}, "at least one; given none"),
         ({"only": np.zeros(3, np.int32)}, "only must be int64"),
+        ({"lifts": "bfloat16"}, "lifts must be one of float32, float16; given 'bfloat16'"),
         ({"longest_query": -1}, "longest_query must not be negative; given -1"),
     ],
 )

@@ -92,12 +92,13 @@ struct Products {
     }
 };
 
-// Lifts (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
+// Lifts of type T (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
 // Without centroids, n_centroids is 1 and `centroids` null.
+template <class T>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
     lift_queries(const float* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_rows, int dim,
                  const float* __restrict__ centroids, i64 n_centroids, const float* __restrict__ base, int groups, int halves,
-                 float* table) {
+                 T* table) {
     const Items asked{query_offsets, n_queries, n_rows, nullptr};
     Products products{reinterpret_cast<float*>(shared_memory())};
     const int group_rows = 16 * halves, row = lane_id();
@@ -117,7 +118,8 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 #pragma unroll
                 for (int j = 0; j < EACH; j++)
                     if (centroid + j < n_centroids)
-                        table[((which * n_centroids + centroid + j) * 8 + row % 8) * 2 * halves + row / 8] = add(sums[j], lift);
+                        from_float(add(sums[j], lift),
+                                   table[((which * n_centroids + centroid + j) * 8 + row % 8) * 2 * halves + row / 8]);
         }
     }
 }
