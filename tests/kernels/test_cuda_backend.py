@@ -12,6 +12,7 @@ import torch
 
 from colbert_research import kernels
 from colbert_research.kernels.cuda import assign, codes, interaction, select, union
+from colbert_research.kernels.cuda.arrays import Place, upload
 from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.conftest import WHERE
 from tests.kernels.cuda_arenas import arena_of
@@ -113,6 +114,17 @@ def test_candidates(arena, given):
         ids = kernels.assign(given(query), given(centroids), backend="cuda")
     assert numpy_of(found, stored.values).tolist() == expected.tolist()
     assert numpy_of(ids, stored.values).tolist() == kernels.assign(query, centroids, backend="reference").tolist()
+
+
+def test_arrays_that_are_read_only_are_sent(tmp_path):
+    """As the memory-mapped arrays of an index are; torch would warn, and warnings are errors here."""
+    np.save(tmp_path / "a.npy", np.arange(6, dtype=np.uint16).reshape(2, 3))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    sent = upload(mapped, Place("torch", None))
+    assert sent.dtype == torch.uint16
+    assert np.array_equal(sent.numpy(), mapped)
+    sent.numpy()[:] = 0
+    assert mapped[1, 2] == 5
 
 
 def test_auto_goes_by_where_the_arrays_are(monkeypatch):

@@ -10,6 +10,11 @@
 | `maxsim.cuh` | products of 32 query tokens with 8 document tokens, running maxima, documents |
 | `dense.cu`, `batch.cu`, `backward.cu`, `dense.py` | MaxSim over vectors: few queries, many queries, gradients |
 | `autograd.py` | the same for torch, differentiable |
+| `codes.cu`, `prepare.cu`, `decoder.py`, `codes.py` | MaxSim over codes in integers; products with centroids |
+| `interaction.cu`, `interaction.py` | centroid interaction in bytes |
+| `select.cu`, `order.cuh`, `select.py` | the best of scores and the greatest of rows, in order, ties by place |
+| `union.cu`, `union.py` | the documents in any of some inverted lists |
+| `assign.cu`, `assign.py` | the nearest centroid of each vector |
 
 Nothing is imported or compiled before it is used.
 """

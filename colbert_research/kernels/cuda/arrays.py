@@ -105,7 +105,7 @@ def upload(array: np.ndarray[Any, Any], place: Place) -> Array:
     if place.framework == "torch":
         import torch
 
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of arrays that are read-only
         return tensor if place.device is None else tensor.to(f"cuda:{place.device}")
     if place.framework == "cupy":
         import cupy

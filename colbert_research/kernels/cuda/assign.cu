@@ -1,5 +1,6 @@
-// The nearest centroid of every vector by dot product, in float32: each product is summed in the order of the dimensions by fused
-// multiply-adds, so that the ids are those of the backend cpu. A block takes 128 vectors, and all centroids, 128 at a time.
+// The nearest centroid of every vector by dot product, in float32: each product is summed in the order of the dimensions by
+// fused multiply-adds, so that the ids are those of the backend cpu. A block takes 128 vectors, and all centroids, 128 at a
+// time.
 #include "warp.cuh"
 
 constexpr int THREADS = 256;

@@ -2,8 +2,9 @@
 //
 //   score(q, token) = (lift[centroid][q] + factor[q] * float(sum_d w[q][d] u[d])) * norm,   lift = q . centroid + q . lowest
 //
-// A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the bytes
-// of a token that it has loaded into operands as they come, and the weights are laid out to match (codes.py, `places`).
+// A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the
+// bytes of a token that it has loaded into operands as they come, and the weights are laid out to match (decoder.py,
+// `operand_dims`).
 // Documents longer than LONG are scored by the block's warps together, an eighth each.
 #include "maxsim.cuh"
 
@@ -76,7 +77,7 @@ struct Bytes {
     }
 };
 
-// A lane's piece of a row, as words; zeros for a lane beyond the row's end, whose weights are zeros.
+// A lane's piece of a row, as words; for a lane past the row's end, whose weights are zeros, any bytes of the row.
 template <int KIND, int SIZE, int WIDTH>
 DEVICE void load_piece(u32 (&words)[Layout<KIND, SIZE, WIDTH>::WORDS], const u8* row, int chunk) {
     constexpr int PIECE = Layout<KIND, SIZE, WIDTH>::PIECE;
@@ -133,10 +134,11 @@ DEVICE void load_lifts(float (&to)[N], const char* from, half) {
 template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
 struct Scan {
     using L = Layout<KIND, SIZE, WIDTH>;
-    static constexpr int ROWS = 2 * HALVES;                                  // query tokens 8i + g of a lane
+    static constexpr int ROWS = 2 * HALVES;                                   // query tokens 8i + g of a lane
     static constexpr bool KEPT = L::CHUNKS * L::PRODUCTS * HALVES * 4 <= 32;  // weights stay in registers
-    static constexpr int TILES = 4;                              // of 8 tokens, whose codes are under way
-    static constexpr int SIDE = KIND == CODEWORDS || (KEPT && L::WORDS == 4) ? 1 : 2;  // of them, multiplied side by side, as registers allow
+    static constexpr int TILES = 4;                                           // of 8 tokens, whose codes are under way
+    // of them multiplied side by side, as registers allow
+    static constexpr int SIDE = KIND == CODEWORDS || (KEPT && L::WORDS == 4) ? 1 : 2;
     Bytes<KIND, SIZE, WIDTH> bytes;
     uint4 kept[KEPT ? L::CHUNKS * L::PRODUCTS : 1][HALVES];
     float factor[ROWS];
@@ -265,8 +267,8 @@ DEVICE float sum_of(float total, const float* maxima) {
 }
 
 // scores (n_queries, n) of documents `codes` (rows, WIDTH). For every query, `groups` groups of 16 HALVES tokens, as
-// round_queries leaves them: weights, factors (NaN where a query is not finite), and lifts `table` (n_centroids, 8, 2 HALVES), which as
-// halves are read twice as fast and rounded to 11 bits.
+// round_queries leaves them: weights, factors (NaN where a query is not finite), and lifts `table` (n_centroids, 8, 2 HALVES),
+// which as halves are read twice as fast and rounded to 11 bits.
 // Shared memory: the table of bytes, if the kind has one, and a group's maxima for each warp.
 template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
@@ -311,7 +313,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
             scan.begin(weights + which * L::CHUNKS * L::PRODUCTS * HALVES * WARP, factors + which * GROUP_ROWS,
                        table + which * n_centroids * GROUP_ROWS);
             const bool endless = factors[query * groups * GROUP_ROWS] != factors[query * groups * GROUP_ROWS];
-            // First each warp its own documents; then all warps each long one, which they find 256 documents at a time.
+            // First each warp its own documents; then all warps each long one, which they find 32 documents at a time.
             int turn = warp;
             u32 found = 0;  // among the next 32 documents
             bool together = false;

@@ -1,7 +1,7 @@
 // Centroid interaction in bytes: the formula, and every rounding, of cpu/interaction.py.
 //
-// The scores of a query with all centroids become a byte each, 1 + round(254 (score - low) / (high - low)), 0 for a centroid that
-// was left out; a document's score is the sum over query tokens of the greatest byte among its tokens, turned back.
+// The scores of a query with all centroids become a byte each, 1 + round(254 (score - low) / (high - low)), 0 for a centroid
+// that was left out; a document's score is the sum over query tokens of the greatest byte among its tokens, turned back.
 #include "maxsim.cuh"
 
 constexpr int WARPS = 8;
@@ -68,7 +68,11 @@ __global__ void __launch_bounds__(THREADS, 4)
     }
 }
 
-// scores (n): a warp a document. PIECES lanes of 16 bytes read a token's row, as long as that has so many; then the next 16 or 32.
+DEVICE uint4 greater(uint4 a, uint4 b) {
+    return make_uint4(max_bytes(a.x, b.x), max_bytes(a.y, b.y), max_bytes(a.z, b.z), max_bytes(a.w, b.w));
+}
+
+// scores (n): a warp a document. PIECES lanes read 16 bytes each of a token's row; the next ones in another pass.
 template <class Id, int PIECES>
 __global__ void __launch_bounds__(THREADS, 4)
     sum_maxima(const Id* __restrict__ ids, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
@@ -83,7 +87,6 @@ __global__ void __launch_bounds__(THREADS, 4)
         int length;
         items.span(item, low, length);
         int total = 0;
-        bool some = false;
 #pragma unroll 1
         for (int from = 0; from < pieces; from += PIECES) {
             const uint4* column = opaque(table + min(from + piece, pieces - 1));
@@ -96,24 +99,22 @@ __global__ void __launch_bounds__(THREADS, 4)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     const uint4 row = read_only(column + u64(min(id[i], u32(n_centroids - 1))) * pieces);
-                    best = make_uint4(max_bytes(best.x, row.x), max_bytes(best.y, row.y), max_bytes(best.z, row.z), max_bytes(best.w, row.w));
+                    best = greater(best, row);
                 }
             }
 #pragma unroll
             for (int mask = PIECES; mask < WARP; mask *= 2)
-                best = make_uint4(max_bytes(best.x, shuffle_xor(best.x, mask)), max_bytes(best.y, shuffle_xor(best.y, mask)),
-                                  max_bytes(best.z, shuffle_xor(best.z, mask)), max_bytes(best.w, shuffle_xor(best.w, mask)));
+                best = greater(best, make_uint4(shuffle_xor(best.x, mask), shuffle_xor(best.y, mask), shuffle_xor(best.z, mask),
+                                                shuffle_xor(best.w, mask)));
             const u32 words[4] = {best.x, best.y, best.z, best.w};
             const int tokens = n_tokens - (from + piece) * 16;  // of the query, in this lane's piece
 #pragma unroll
             for (int q = 0; q < 16; q++)
                 if (q < tokens && place == 0) total += words[q / 4] >> q % 4 * 8 & 255;
         }
-        some = total > 0;
-        total += PIECES == 2 ? shuffle_xor(total, 1) : 0;
-        some = ballot(some) != 0;
+        if (PIECES == 2) total += shuffle_xor(total, 1);
         const Scale scale(ends);
         const double sum = add(multiply(double(total - n_tokens), scale.unit), multiply(double(n_tokens), scale.low));
-        if (lane_id() == 0) found[item] = some ? float(sum) : -infinity();
+        if (lane_id() == 0) found[item] = total > 0 ? float(sum) : -infinity();  // 0: no token was kept
     }
 }

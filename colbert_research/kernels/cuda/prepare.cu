@@ -81,12 +81,29 @@ struct Products {
                 shared[d * 32 + (row + d) % 32] = first_a + row < n_a && d < width ? a[(first_a + row) * dim + part + d] : 0;
             }
             block_barrier();
+            const float* rows[EACH];
+#pragma unroll
+            for (int j = 0; j < EACH; j++) rows[j] = b + min(first_b + j, n_b - 1) * dim + part;
+            int d = 0;
+            if (dim % 4 == 0 && u64(b) % 16 == 0)
 #pragma unroll 1
-            for (int d = 0; d < width; d++) {
+                for (; d < width; d += 4) {
+                    float4 y[EACH];
+#pragma unroll
+                    for (int j = 0; j < EACH; j++) y[j] = read_only(reinterpret_cast<const float4*>(rows[j] + d));
+#pragma unroll
+                    for (int e = 0; e < 4; e++) {
+                        const float x = shared[(d + e) * 32 + (lane + d + e) % 32];
+#pragma unroll
+                        for (int j = 0; j < EACH; j++)
+                            sums[j] = fused(e == 0 ? y[j].x : e == 1 ? y[j].y : e == 2 ? y[j].z : y[j].w, x, sums[j]);
+                    }
+                }
+#pragma unroll 1
+            for (; d < width; d++) {
                 const float x = shared[d * 32 + (lane + d) % 32];
 #pragma unroll
-                for (int j = 0; j < EACH; j++)
-                    sums[j] = fused(read_only(b + min(first_b + j, n_b - 1) * dim + part + d), x, sums[j]);
+                for (int j = 0; j < EACH; j++) sums[j] = fused(read_only(rows[j] + d), x, sums[j]);
             }
         }
     }

@@ -64,7 +64,6 @@ __global__ void __launch_bounds__(THREADS, 4)
         }
         i64 to = at + warps + rank - count;
         for (u32 left = word; left; left &= left - 1) places[to++] = i * 32 + first_bit(left);
-        at += total;
-        block_barrier();
+        at += total;  // the next block_any lets no thread write over what others still read
     }
 }
