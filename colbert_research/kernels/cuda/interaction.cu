@@ -89,16 +89,18 @@ __global__ void __launch_bounds__(THREADS, 4)
         int total = 0;
 #pragma unroll 1
         for (int from = 0; from < pieces; from += PIECES) {
-            const uint4* column = opaque(table + min(from + piece, pieces - 1));
+            const char* column = opaque(reinterpret_cast<const char*>(table + min(from + piece, pieces - 1)));
+            const Id* mine = opaque(ids + low);
             uint4 best = make_uint4(0, 0, 0, 0);
 #pragma unroll 1
             for (int first = 0; first < length; first += 4 * TOKENS) {
                 u32 id[4];
 #pragma unroll
-                for (int i = 0; i < 4; i++) id[i] = u32(read_only(ids + low + min(first + i * TOKENS + place, length - 1)));
+                for (int i = 0; i < 4; i++) id[i] = u32(read_only(mine + min(first + i * TOKENS + place, length - 1)));
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    const uint4 row = read_only(column + u64(min(id[i], u32(n_centroids - 1))) * pieces);
+                    const u64 row_bytes = 16 * u32(pieces);
+                    const uint4 row = read_only(reinterpret_cast<const uint4*>(column + min(id[i], u32(n_centroids - 1)) * row_bytes));
                     best = greater(best, row);
                 }
             }
