@@ -24,7 +24,7 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
     kind = type_name(documents.values) if type_name(documents.values) in dense.TYPES else "float32"
     asked, stored = (_values(ragged, kind, place) for ragged in (queries, documents))
     longest = int(queries.lengths.max(initial=0))
-    places = None if only is None else upload(only, place)
+    places = None if only is None else converted(only, "int64", place)
     offsets = offsets_at(queries, place), offsets_at(documents, place)
     scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places)
     return scores if given == place else to_numpy(scores)
