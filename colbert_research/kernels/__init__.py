@@ -18,6 +18,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `topk`, `among_best` | the best documents by score descending, then position ascending; the same by position |
 | `assign` | the nearest centroid of each vector by dot product |
 | `bucket_numbers` | the bucket of each value, for scalar quantisation |
+| `decode` | the vectors that codes stand for |
 | `dot_products` | every query token with every one of some vectors, such as centroids |
 | `greatest` | the best columns of each row, such as the nearest centroids of each query token |
 | `union` | the documents in any of some inverted lists |
@@ -172,6 +173,11 @@ def bucket_numbers(
 ) -> NDArray[np.uint8]:
     """How many of the rising `limits` `(at most 255,)` lie below `values / scales`: `(n, dim)` uint8, for values `(n, dim)`."""
     return _backend(backend).bucket_numbers(values, scales, limits)
+
+
+def decode(tokens: CodedTokens, *, backend: str = "auto") -> NDArray[np.float32]:
+    """The vectors that coded tokens stand for: `(n, dim)` float32, the same bits as `CodedTokens.decode`."""
+    return _backend(backend).decode(tokens)
 
 
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.float32]:
