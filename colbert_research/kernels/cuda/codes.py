@@ -175,12 +175,16 @@ class _Given:
         if self.only is not None:
             check(self.only, "only", types=("int64",), ndim=1)
         if int(self.queries.shape[1]) != decoder.dim:
-            raise ValueError(f"queries have {self.queries.shape[1]} dimensions and codes {decoder.dim}; encode both with one encoder")
+            raise ValueError(
+                f"queries have {self.queries.shape[1]} dimensions and codes {decoder.dim}; encode both with one encoder"
+            )
         if int(self.codes.shape[1]) != decoder.layout.width:
             raise ValueError(f"codes of this table have {decoder.layout.width} bytes a token; given {self.codes.shape[1]}")
         if (self.ids is None) != (self.table.centroids is None):
             has = "no centroids" if self.table.centroids is None else f"{self.table.n_centroids} centroids"
-            raise ValueError(f"the table has {has} and centroid_ids are {'not ' if self.ids is None else ''}given; give both or none")
+            raise ValueError(
+                f"the table has {has} and centroid_ids are {'not ' if self.ids is None else ''}given; give both or none"
+            )
         per_token = (("centroid_ids", self.ids, ("uint16", "int32")), ("inverse_norms", self.norms, ("float16",)))
         for name, array, types in per_token:
             if array is not None:

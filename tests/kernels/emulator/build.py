@@ -50,6 +50,20 @@ class Emulator:
             raise RuntimeError(f"{kernel.name}: {failure.decode()}")
 
 
+class EmulatorAsAsked:
+    """Emulates whatever is launched, and compiles it then, as a GPU's device does."""
+
+    multiprocessors, shared_limit = Emulator.multiprocessors, Emulator.shared_limit
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._of = folder, {}
+
+    def launch(self, kernel, *arguments) -> None:
+        if kernel not in self._of:
+            self._of[kernel] = Emulator([kernel], self._folder)
+        self._of[kernel].launch(kernel, *arguments)
+
+
 def _library(source: str, names: Sequence[str], folder: Path) -> Path:
     exports = [
         f'extern "C" __attribute__((visibility("default"))) const char* launch_{i}(const unsigned* grid, '
