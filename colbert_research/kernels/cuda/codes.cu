@@ -12,10 +12,10 @@ constexpr int LONG = 1024;
 constexpr int PACKED = 0, LOOKED_UP = 1, COPIED = 2, CODEWORDS = 3;
 constexpr int MAGIC = 0x4b400000;  // as a float, 2^23 + 2^22: whole numbers from -2^22 on are added to it as to an int
 
-// Bytes that a lane loads at once: few lanes idle in the last chunk of a row, and as many bytes as possible.
-DEVICE constexpr int piece_of(int width) {
+// Bytes that a lane loads at once, of at most 32 numbers: few lanes idle in the last chunk of a row, and as many as possible.
+DEVICE constexpr int piece_of(int width, int numbers_a_byte) {
     int best = 1;
-    for (int piece = 2; piece <= 16; piece *= 2) {
+    for (int piece = 2; piece <= 16 && piece * numbers_a_byte <= 32; piece *= 2) {
         const int now = (width + 4 * piece - 1) / (4 * piece) * piece, before = (width + 4 * best - 1) / (4 * best) * best;
         if (width % piece == 0 && now <= before) best = piece;
     }
@@ -25,13 +25,13 @@ DEVICE constexpr int piece_of(int width) {
 // A row of WIDTH bytes is taken in chunks of four pieces, one a lane t; SIZE is bits, or bytes of a codeword.
 template <int KIND, int SIZE, int WIDTH>
 struct Layout {
-    static constexpr int PIECE = piece_of(WIDTH);
+    static constexpr int NUMBERS = KIND == CODEWORDS ? SIZE : 8 / SIZE;  // of a byte
+    static constexpr int PIECE = piece_of(WIDTH, NUMBERS);
     static constexpr int CHUNKS = (WIDTH + 4 * PIECE - 1) / (4 * PIECE);
     static constexpr int WORDS = (PIECE + 3) / 4;
     static constexpr int OPERANDS = KIND == CODEWORDS ? (PIECE * SIZE + 3) / 4 : WORDS * 8 / SIZE;
     static constexpr int PRODUCTS = (OPERANDS + 1) / 2;  // of a chunk
-    static constexpr int VALUES = KIND == CODEWORDS ? WIDTH * SIZE : WIDTH * 8 / SIZE;
-    static constexpr bool SMALL = VALUES * 63 * 255 < 1 << 22;  // sums fit MAGIC
+    static constexpr bool SMALL = WIDTH * NUMBERS * 63 * 255 < 1 << 22;  // sums fit MAGIC
 };
 
 // What turns codes into bytes: 16 levels in registers, or a table in shared memory.
@@ -112,7 +112,7 @@ struct Scan {
     static constexpr int ROWS = 2 * HALVES;                                  // query tokens 8i + g of a lane
     static constexpr bool KEPT = L::CHUNKS * L::PRODUCTS * HALVES * 4 <= 32;  // weights stay in registers
     static constexpr int TILES = 4;                              // of 8 tokens, whose codes are under way
-    static constexpr int SIDE = L::WORDS < 4 || !KEPT ? 2 : 1;  // of them, multiplied side by side, as registers allow
+    static constexpr int SIDE = KIND == CODEWORDS || (KEPT && L::WORDS == 4) ? 1 : 2;  // of them, multiplied side by side, as registers allow
     Bytes<KIND, SIZE, WIDTH> bytes;
     uint4 kept[KEPT ? L::CHUNKS * L::PRODUCTS : 1][HALVES];
     float factor[ROWS];
@@ -139,7 +139,7 @@ struct Scan {
 #pragma unroll
             for (int m = 0; m < HALVES; m++) {
                 const int s = chunk * L::PRODUCTS + k;
-                const uint4 w = KEPT ? kept[KEPT ? s : 0][m] : read_only(of_chunk + (k * HALVES + m) * WARP);
+                const uint4 w = KEPT ? kept[KEPT ? s : 0][m] : load16(of_chunk + (k * HALVES + m) * WARP);
                 const u32 a[4] = {w.x, w.y, w.z, w.w};
                 mma_s8u8(c[m], a, b0, b1);
             }
@@ -284,9 +284,9 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         asked.span(query, query_low, query_rows);
         const int n_groups = min((query_rows + GROUP_ROWS - 1) / GROUP_ROWS, groups);
         float* of_query = scores + query * n;
-        const auto item_of = [&](i64 turn) { return (turn / WARPS * gridDim.x + blockIdx.x) * WARPS + turn % WARPS; };
+        const auto item_of = [&](int turn) { return (i64(turn / WARPS) * gridDim.x + blockIdx.x) * WARPS + turn % WARPS; };
         if (n_groups == 0)
-            for (i64 turn = threadIdx.x; item_of(turn) < n; turn += WARPS * WARP) of_query[item_of(turn)] = 0;
+            for (int turn = threadIdx.x; item_of(turn) < n; turn += WARPS * WARP) of_query[item_of(turn)] = 0;
 #pragma unroll 1
         for (int group = 0; group < n_groups; group++) {
             const i64 which = query * groups + group;
@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
                        table + which * n_centroids * GROUP_ROWS);
             const bool endless = factors[query * groups * GROUP_ROWS] != factors[query * groups * GROUP_ROWS];
             // First each warp its own documents; then all warps each long one, which they find 256 documents at a time.
-            i64 turn = warp;
+            int turn = warp;
             u32 found = 0;  // among the next 32 documents
             bool together = false;
 #pragma unroll 1

@@ -5,7 +5,6 @@ bytes that it has loaded into operands in the order that costs least, so which d
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -33,9 +32,16 @@ class Layout:
         return f"{self.kind}, {self.size}, {self.width}"
 
     @property
+    def numbers(self) -> int:
+        """Dimensions of a byte."""
+        return self.size if self.kind == "CODEWORDS" else 8 // self.size
+
+    @property
     def piece(self) -> int:
-        """Bytes of a row that one of four lanes loads at once: few lanes idle in the last chunk, and as many as possible."""
-        fitting = [piece for piece in (1, 2, 4, 8, 16) if self.width % piece == 0]
+        """Bytes of a row, of at most 32 numbers, that one of four lanes loads at once: few lanes idle in the last chunk, and as
+        many as possible."""
+        most = max(1, 32 // self.numbers)
+        fitting = [piece for piece in (1, 2, 4, 8, 16) if self.width % piece == 0 and piece <= most]
         return min(fitting, key=lambda piece: (-(-self.width // (4 * piece)) * piece, -piece))
 
     @property
@@ -54,15 +60,14 @@ class Layout:
         j = 2 * product + operand
         if self.kind == "CODEWORDS":
             byte, place = np.divmod(4 * j + e, self.size)
-            per_byte = self.size
         elif self.size == 8:
-            byte, place, per_byte = 4 * j + e, 0 * e, 1
+            byte, place = 4 * j + e, 0 * e
         else:  # nibbles of half a word, shifted by none, one, ... numbers
-            each, per_byte = 8 // self.size, 8 // self.size
+            each = self.numbers
             bit = 16 * (j % 2) + 4 * e + j % each // 2 * self.size
             byte, place = 4 * (j // each) + bit // 8, (8 - self.size - bit % 8) // self.size
         row_byte = (4 * chunk + lane) * self.piece + byte
-        found = row_byte * per_byte + place
+        found = row_byte * self.numbers + place
         there = (byte < self.piece) & (row_byte < self.width) & (found < dim)
         return np.where(there, found, -1).reshape(self.products, 2, 4, 4).astype(np.int32)
 
@@ -86,9 +91,7 @@ class Decoder:
         return len(self.bytes) if self.layout.kind in ("LOOKED_UP", "CODEWORDS") else 0
 
 
-@lru_cache(maxsize=64)
 def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
-    """The decoder of a codec's state, made once for each."""
     return _product(table) if isinstance(table, ProductTable) else _residual(table)
 
 

@@ -9,7 +9,7 @@ constexpr int PART = 64;      // dimensions that are multiplied before the next 
 // A block a query. For each group of 16 halves tokens: weights (products, halves, 32 lanes) of 16 bytes, in the fragments of A;
 // factors and base (16 halves). `dims` (products, 2, 4, 4): the dimension of each byte of an operand, or -1. Tokens that pad a
 // group are zeros. Factors are NaN where a number of the query is not finite.
-__global__ void __launch_bounds__(WARPS* WARP)
+__global__ void __launch_bounds__(WARPS* WARP, 2)
     round_queries(const float* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_rows, int dim,
                   const float* __restrict__ lowest, const float* __restrict__ step, const int* __restrict__ dims, int products,
                   int groups, int halves, u32* weights, float* factors, float* base) {
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(WARPS* WARP)
             const int half = row % group_rows / 16, upper = row % 16 / 8, g = row % 8;
             for (int i = lane; i < products * 8; i += WARP) {  // product, operand, t
                 u32 word = 0;
-#pragma unroll
+#pragma unroll 1
                 for (int e = 0; e < 4; e++) {
                     const int d = dims[i * 4 + e];
                     if (row < rows && d >= 0 && !endless)
@@ -94,7 +94,7 @@ struct Products {
 
 // Lifts (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
 // Without centroids, n_centroids is 1 and `centroids` null.
-__global__ void __launch_bounds__(WARPS* WARP)
+__global__ void __launch_bounds__(WARPS* WARP, 2)
     lift_queries(const float* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_rows, int dim,
                  const float* __restrict__ centroids, i64 n_centroids, const float* __restrict__ base, int groups, int halves,
                  float* table) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(WARPS* WARP)
 }
 
 // products (n_a, n_b) of rows of a with rows of b.
-__global__ void __launch_bounds__(WARPS* WARP)
+__global__ void __launch_bounds__(WARPS* WARP, 2)
     dot_products(const float* __restrict__ a, i64 n_a, const float* __restrict__ b, i64 n_b, int dim, float* found) {
     Products products{reinterpret_cast<float*>(shared_memory())};
 #pragma unroll 1

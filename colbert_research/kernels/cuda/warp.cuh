@@ -88,6 +88,12 @@ DEVICE u32 stream4(const void* from) {
     asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(from));
     return v;
 }
+// Kept in the first level of cache, and loaded where it is written: not earlier, into registers that there are not.
+DEVICE uint4 load16(const void* from) {
+    uint4 v;
+    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+    return v;
+}
 template <class T>
 DEVICE T read_only(const T* from) {
     return __ldg(from);

@@ -338,6 +338,7 @@ DEVICE T load_aligned(const void* from) {
 }
 DEVICE uint4 stream16(const void* from) { return load_aligned<uint4>(from); }
 DEVICE uint2 stream8(const void* from) { return load_aligned<uint2>(from); }
+DEVICE uint4 load16(const void* from) { return load_aligned<uint4>(from); }
 DEVICE u32 stream4(const void* from) { return load_aligned<u32>(from); }
 template <class T>
 DEVICE T read_only(const T* from) {
