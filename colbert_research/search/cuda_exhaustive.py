@@ -1,5 +1,6 @@
 """Exhaustive search on a CUDA device: every document scored where its codes lie; only the best come back."""
 
+from contextlib import closing
 from typing import Literal, Self
 
 import numpy as np
@@ -8,8 +9,10 @@ from pydantic import Field
 
 from colbert_research.index import Index
 from colbert_research.kernels.cuda.arrays import upload
+from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.on_device import check_device, device_index
+from colbert_research.search.on_device import DeviceIndex, check_device, device_index
+from colbert_research.search.shards import Shard
 from colbert_research.search.stages import merge_best
 from colbert_research.search.trace import Trace
 
@@ -37,20 +40,34 @@ class CudaExhaustive(SearchStrategy):
             return []
         there = device_index(index, self.memory_gb)
         parts: list[list[Found]] = [[] for _ in range(len(queries))]
-        for shard, places in there.visited(subset):
-            n = len(shard) if places is None else len(places)
-            only = None if places is None else upload(places, there.place)
-            tokens = int(shard.offsets[-1]) if places is None else int(np.diff(shard.offsets)[places].sum())
-            block = max(1, there.scores_held // max(1, n))
-            for start in range(0, len(queries), block):
-                part = queries.vectors.slice(start, start + block)
-                with there.stage(trace, "score") as count:
-                    scores = there.score(shard, part, only)
-                    count.documents += len(part) * n
-                    count.tokens += len(part) * tokens
-                    count.bytes += len(part) * tokens * there.bytes_per_token
-                with there.stage(trace, "topk"):
-                    for query in range(len(part)):
-                        parts[start + query].append(there.found(only, scores[query], k, start=shard.start))
+        with closing(there.shards.visited(subset)) as visited:
+            for shard, places in visited:
+                self._score(there, shard, places, queries.vectors, k, trace, parts)
         with trace.stage("topk"):
             return [merge_best(part, k) for part in parts]
+
+    def _score(
+        self,
+        there: DeviceIndex,
+        shard: Shard,
+        places: NDArray[np.int64] | None,
+        queries: Ragged,
+        k: int,
+        trace: Trace,
+        parts: list[list[Found]],
+    ) -> None:
+        """Append the best of a shard, or of the documents at some places there, to each query's parts."""
+        lengths = np.diff(shard.offsets) if places is None else np.diff(shard.offsets)[places]
+        only = None if places is None else upload(places, there.place)
+        block = max(1, there.scores_held // max(1, len(lengths)))
+        for start in range(0, len(queries), block):
+            asked = queries.slice(start, start + block)
+            with there.stage(trace, "score") as count:
+                scores = there.score(shard, asked, only)
+                tokens = len(asked) * int(lengths.sum())
+                count.documents += len(asked) * len(lengths)
+                count.tokens += tokens
+                count.bytes += tokens * there.bytes_per_token
+            with there.stage(trace, "topk"):
+                for part, row in zip(parts[start : start + block], scores, strict=True):
+                    part.append(there.found(only, row, k, start=shard.start))

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.index import Index
-from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda.arrays import Array, column_maxima, to_numpy, upload
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries
@@ -33,7 +32,7 @@ class CudaPlaid(PlaidSettings):
         if not len(queries):
             return []
         there = device_index(index, self.memory_gb)
-        if not there.is_resident:
+        if there.shards.resident is None:
             raise ValueError(
                 f"the codes of {index!r} do not fit into search.memory_gb={self.memory_gb}; raise it, or choose "
                 "search.kind=cuda_exhaustive, which streams them, or plaid"
@@ -45,44 +44,33 @@ class CudaPlaid(PlaidSettings):
     def _one(self, there: DeviceIndex, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
         with there.stage(trace, "probe") as count:
             scores = there.products(query.values)
-            cells = np.unique(to_numpy(cuda_backend.greatest(scores, self.ncells)))
+            cells = there.cells(scores, self.ncells)
             highest = to_numpy(column_maxima(scores)) if self.has_threshold else NO_SCORES
             opened = reaching(highest, self.cell_score_threshold)
             if opened is not None:
                 cells = cells[opened[cells]]
             count.centroids += len(cells)
         with there.stage(trace, "candidates") as count:
-            candidates = cuda_backend.union(there.lists, cells, there.n_documents)
+            candidates = there.candidates(cells)
             if subset is not None:
                 both = np.intersect1d(to_numpy(candidates), subset, assume_unique=True)
                 candidates = upload(both, there.place)
             count.documents += len(candidates)
         kept = reaching(highest, self.centroid_score_threshold)
         if kept is not None and len(candidates) > self.ndocs:
-            pruned = _interaction(there, scores, candidates, trace, "pruned interaction", upload(kept, there.place))
+            pruned = there.interaction(scores, candidates, trace, stage="pruned interaction", kept=kept)
             candidates = there.narrow(candidates, pruned, self.ndocs)
         if len(candidates) > self.n_exact:
-            candidates = there.narrow(candidates, _interaction(there, scores, candidates, trace, "interaction"), self.n_exact)
+            unpruned = there.interaction(scores, candidates, trace, stage="interaction")
+            candidates = there.narrow(candidates, unpruned, self.n_exact)
         return self._exact(there, query, candidates, k, trace)[0]
 
     def _exact(self, there: DeviceIndex, queries: Ragged, positions: Array, k: int, trace: Trace) -> list[Found]:
+        assert there.shards.resident is not None
         with there.stage(trace, "exact") as count:
-            scores = there.score(there.shards[0], queries, positions)
+            scores = there.score(there.shards.resident, queries, positions)
             tokens = len(queries) * there.tokens_of(positions)
             count.documents += len(queries) * len(positions)
             count.tokens += tokens
             count.bytes += tokens * there.bytes_per_token
         return [there.found(positions, scores[query], k) for query in range(len(queries))]
-
-
-def _interaction(
-    there: DeviceIndex, scores: Array, positions: Array, trace: Trace, stage: str, kept: Array | None = None
-) -> Array:
-    """Centroid interaction of one query with the documents at rising `positions`: `(n_positions,)` float32, on the device."""
-    with there.stage(trace, stage) as count:
-        found = cuda_backend.centroid_interaction(scores, there.centroid_ids, kept, positions)
-        tokens = there.tokens_of(positions)
-        count.documents += len(positions)
-        count.tokens += tokens
-        count.bytes += tokens * there.id_bytes
-    return found

@@ -93,10 +93,10 @@ class Codes:
         lengths[-1] -= lengths.sum() - self.tokens
         tokens = CodedTokens(
             ResidualTable(scales, levels, vectors[: self.centroids]),
-            drawn((self.tokens, self.dim * self.bits // 8), torch.uint8, 256),  # type: ignore[arg-type]
+            drawn((self.tokens, self.dim * self.bits // 8), torch.uint8, 256),
             offsets_of(lengths),
             drawn((self.tokens,), torch.uint16, self.centroids),
-            norms,  # type: ignore[arg-type]
+            norms,
         )
         return tokens, Ragged(vectors[self.centroids :], offsets_of([self.query_tokens]))
 
@@ -129,9 +129,9 @@ class Strategies:
         exhaustive = Exhaustive()
         pairs: list[tuple[str, SearchStrategy, SearchStrategy]] = [
             ("exhaustive", exhaustive, exhaustive),
-            ("plaid", Plaid(**plaid), Plaid(**plaid)),  # type: ignore[arg-type]
+            ("plaid", Plaid(**plaid), Plaid(**plaid)),
             ("cuda_exhaustive", CudaExhaustive(), exhaustive),
-            ("cuda_plaid", CudaPlaid(**plaid), Plaid(**plaid)),  # type: ignore[arg-type]
+            ("cuda_plaid", CudaPlaid(**plaid), Plaid(**plaid)),
             (f"cuda_exhaustive memory_gb={self.streamed_gb}", CudaExhaustive(memory_gb=self.streamed_gb), exhaustive),
         ]
         with tempfile.TemporaryDirectory(prefix="gpu-search-") as temporary:

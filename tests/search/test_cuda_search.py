@@ -83,10 +83,9 @@ class TestExhaustive:
             expected = Exhaustive().search(index, queries, k, subset=subset)
             for memory_gb in (None, 1.0, little):
                 same(CudaExhaustive(memory_gb=memory_gb).search(index, queries, k, subset=subset), expected)
-        there = device_index(index, little)
-        assert not there.is_resident
-        assert len(there.shards) > 2
-        assert there.shards[-1].start + len(there.shards[-1]) == N
+        shards = device_index(index, little).shards
+        assert shards.resident is None
+        assert len(shards) > 2
 
     def test_work_is_counted_as_on_the_processor(self, index, queries):
         for subset in (None, ["d4", "d9", "d30"]):
@@ -96,6 +95,21 @@ class TestExhaustive:
                 trace = Trace()
                 CudaExhaustive(memory_gb=memory_gb).search(index, queries, 5, subset=subset, trace=trace)
                 assert trace.work()["score"] == counted.work()["score"]
+
+    def test_after_an_error_amid_the_shards(self, index, queries, monkeypatch):
+        """Its buffers are free again, also while somebody keeps the traceback."""
+        calls = iter(range(3))
+        with monkeypatch.context() as patched, pytest.raises(StopIteration) as kept:
+            patched.setattr(on_device.DeviceIndex, "found", lambda *_, **__: next(calls))
+            CudaExhaustive(memory_gb=5e-6).search(index, queries, 3)
+        same(CudaExhaustive(memory_gb=5e-6).search(index, queries, 3), Exhaustive().search(index, queries, 3))
+        assert kept.traceback
+
+    def test_more_than_the_device_chooses(self, index, queries, monkeypatch):
+        monkeypatch.setattr(on_device, "MOST", 4)
+        same(CudaExhaustive().search(index, queries, 9), Exhaustive().search(index, queries, 9))
+        for knobs in KNOBS:
+            same(CudaPlaid(**knobs).search(index, queries, 9), Plaid(**knobs).search(index, queries, 9))
 
     def test_queries_come_in_blocks(self, index, queries, monkeypatch):
         monkeypatch.setattr(on_device, "SCORES_HELD", 2 * N + 1)
@@ -158,7 +172,7 @@ class TestPlaid:
 
     def test_lists_of_all_segments(self, index):
         assert len(index.segments) > 2
-        lists = device_index(index, None).lists
+        lists = device_index(index, None)._inverted
         for centroid in range(16):
             expected = [s.inverted.documents_of(np.array([centroid]), len(s)) for s in index.segments]
             expected = np.concatenate([start + found for start, found in zip(index.starts, expected, strict=False)])
@@ -173,7 +187,7 @@ class TestTheCopy:
         CudaPlaid(ncells=2).search(index, queries, 3)
         there = device_index(index, None)
         assert device_index(index, None) is there
-        gone = weakref.ref(there), weakref.ref(there.shards[0])
+        gone = weakref.ref(there), weakref.ref(there.shards.resident)
         del there, index
         gc.collect()
         assert [ref() for ref in gone] == [None, None]
@@ -183,7 +197,7 @@ class TestTheCopy:
         second = device_index(index, 5e-6)
         gc.collect()
         assert first() is None
-        assert not second.is_resident
+        assert second.shards.resident is None
 
     def test_nothing_for_no_queries(self, index, queries):
         assert len(CudaExhaustive().search(index, queries.slice(0, 0), 5)) == 0
