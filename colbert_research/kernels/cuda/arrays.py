@@ -152,5 +152,6 @@ def widened(array: Array, width: int, place: Place) -> Array:
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
     """A copy in the processor's memory."""
-    found: np.ndarray[Any, Any] = array.cpu().numpy() if framework_of(array) == "torch" else array.get()
+    copies = {"torch": lambda: array.cpu().numpy(), "cupy": lambda: array.get(), "numpy": lambda: array.copy()}
+    found: np.ndarray[Any, Any] = copies[framework_of(array)]()
     return found

@@ -53,6 +53,8 @@ DEVICE u32 ballot(bool value) { return __ballot_sync(ALL_LANES, value); }
 DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) { return __byte_perm(low, high, selector); }
 DEVICE int count_bits(u32 value) { return __popc(value); }
 DEVICE int first_bit(u32 value) { return __ffs(value) - 1; }
+DEVICE u32 max_bytes(u32 x, u32 y) { return __vmaxu4(x, y); }                            // of each of four bytes
+DEVICE u32 sum_bytes(u32 x, u32 sum) { return __dp4a(x, 0x01010101u, sum); }             // sum + the four bytes of x
 
 // Read once and not written by this kernel: past the first level of cache.
 DEVICE uint4 stream16(const void* from) {
@@ -108,6 +110,8 @@ DEVICE float max_or_nan(float x, float y) {  // NaN if either is
 DEVICE float multiply(float x, float y) { return __fmul_rn(x, y); }
 DEVICE float add(float x, float y) { return __fadd_rn(x, y); }
 DEVICE float fused(float x, float y, float z) { return __fmaf_rn(x, y, z); }
+DEVICE double multiply(double x, double y) { return __dmul_rn(x, y); }
+DEVICE double add(double x, double y) { return __dadd_rn(x, y); }
 
 // Integer maxima and sums alone: whatever order the threads come in, the result is the same.
 DEVICE void atomic_max(int* at, int value) { atomicMax(at, value); }

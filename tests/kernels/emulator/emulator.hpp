@@ -318,6 +318,15 @@ DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {  // __byte_perm: the
 }
 DEVICE int count_bits(u32 value) { return __builtin_popcount(value); }
 DEVICE int first_bit(u32 value) { return __builtin_ffs(int(value)) - 1; }
+DEVICE u32 max_bytes(u32 x, u32 y) {
+    u32 out = 0;
+    for (int i = 0; i < 32; i += 8) out |= max(x >> i & 255, y >> i & 255) << i;
+    return out;
+}
+DEVICE u32 sum_bytes(u32 x, u32 sum) {
+    for (int i = 0; i < 32; i += 8) sum += x >> i & 255;
+    return sum;
+}
 
 template <class T>
 DEVICE T load_aligned(const void* from) {
@@ -393,6 +402,8 @@ DEVICE float max_or_nan(float x, float y) { return x != x || y != y ? std::nanf(
 DEVICE float multiply(float x, float y) { return x * y; }
 DEVICE float add(float x, float y) { return x + y; }
 DEVICE float fused(float x, float y, float z) { return std::fma(x, y, z); }
+DEVICE double multiply(double x, double y) { return x * y; }
+DEVICE double add(double x, double y) { return x + y; }
 DEVICE void atomic_max(int* at, int value) { *at = max(*at, value); }
 DEVICE int atomic_add(int* at, int value) { return std::exchange(*at, *at + value); }
 DEVICE void atomic_or(u32* at, u32 value) { *at |= value; }
