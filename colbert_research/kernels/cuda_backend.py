@@ -8,7 +8,8 @@ queries are converted to it. Widths that are not a multiple of 16 are copied wit
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from colbert_research.kernels.cuda import dense
+from colbert_research.kernels.cuda import candidates, dense, interaction, products
+from colbert_research.kernels.cuda import topk as select
 from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
 from colbert_research.kernels.cuda.launch import home
 from colbert_research.kernels.operands import Places
@@ -41,6 +42,65 @@ def offsets_at(ragged: Ragged, place: Place) -> Array:
 def _values(ragged: Ragged, kind: str, place: Place) -> Array:
     values = converted(ragged.values, kind, place)
     return widened(values, -(-int(values.shape[1]) // 16) * 16, place)
+
+
+def topk(scores: Any, k: int) -> Any:
+    """See `kernels.topk`; at most `cuda.topk.MOST`."""
+    place = _place_for(scores)
+    return _brought_back(select.topk(converted(scores, "float32", place), k), place, scores)
+
+
+def greatest(scores: Any, n: int) -> Any:
+    """See `kernels.greatest`; at most `cuda.topk.MOST`."""
+    place = _place_for(scores)
+    return _brought_back(select.greatest(converted(scores, "float32", place), n), place, scores)
+
+
+def centroid_interaction(scores: Any, tokens: Ragged, kept: Any = None, only: Places = None) -> Any:
+    """See `kernels.centroid_interaction`; the bits of the backend `cpu`."""
+    place = _place_for(tokens.values, scores)
+    kind = type_name(tokens.values) if type_name(tokens.values) in interaction.IDS else "int32"
+    totals = interaction.centroid_interaction(
+        converted(scores, "float32", place),
+        converted(tokens.values, kind, place),
+        offsets_at(tokens, place),
+        kept=None if kept is None else converted(kept, "bool", place),
+        only=None if only is None else converted(only, "int64", place),
+    )
+    return _brought_back(totals, place, tokens.values, scores)
+
+
+def union(lists: Ragged, chosen: Any, n_documents: int) -> Any:
+    """See `kernels.union`; a chosen list that there is not is empty."""
+    place = _place_for(lists.values, chosen)
+    offsets, values = offsets_at(lists, place), converted(lists.values, "int32", place)
+    documents = candidates.union(values, offsets, converted(chosen, "int64", place), n_documents)
+    return _brought_back(documents, place, lists.values, chosen)
+
+
+def dot_products(query: Any, rows: Any) -> Any:
+    """See `kernels.dot_products`; the bits of the backend `cpu`."""
+    place = _place_for(rows, query)
+    found = products.dot_products(converted(query, "float32", place), converted(rows, "float32", place))
+    return _brought_back(found, place, rows, query)
+
+
+def assign(vectors: Any, centroids: Any) -> Any:
+    """See `kernels.assign`; the ids of the backend `cpu`."""
+    place = _place_for(vectors, centroids)
+    found = products.assign(converted(vectors, "float32", place), converted(centroids, "float32", place))
+    return _brought_back(found, place, vectors, centroids)
+
+
+def _place_for(*arrays: Array) -> Place:
+    """The device on which one of the arrays lies, the first such; else where the first is computed on."""
+    places = [place_of(array) for array in arrays]
+    return next((place for place in places if place.device is not None), None) or home(places[0])
+
+
+def _brought_back(result: Array, place: Place, *arrays: Array) -> Array:
+    """The result; in the processor's memory, where none of the arrays that were given lies at `place`."""
+    return result if place in [place_of(array) for array in arrays] else to_numpy(result)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from colbert_research.index import Index
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda.arrays import Array, Place, empty, rising, to_numpy, upload
 from colbert_research.kernels.cuda.launch import home, missing
+from colbert_research.kernels.cuda.topk import MOST
 from colbert_research.kernels.cuda.transfer import free_bytes, synchronize
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged, offsets_of
@@ -24,7 +25,6 @@ from colbert_research.search.base import Found
 from colbert_research.search.shards import Shard, Shards, widened
 from colbert_research.search.trace import Stage, Trace
 
-MOST = 8192
 SCORES_HELD = 2**27  # float32 scores of one block of queries: 512 MiB
 FOR_SCORES = 1 / 8  # of the device's memory that may be used
 FREE_TAKEN = 0.9  # of the device's free memory, where no limit is given

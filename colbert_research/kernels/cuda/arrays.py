@@ -151,10 +151,9 @@ def widened(array: Array, width: int, place: Place) -> Array:
 
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
-    """The array in the processor's memory; itself, where it lies there."""
-    if isinstance(array, np.ndarray):
-        return array
-    found: np.ndarray[Any, Any] = array.cpu().numpy() if framework_of(array) == "torch" else array.get()
+    """A copy in the processor's memory."""
+    copies = {"torch": lambda: array.cpu().numpy(), "cupy": lambda: array.get(), "numpy": lambda: array.copy()}
+    found: np.ndarray[Any, Any] = copies[framework_of(array)]()
     return found
 
 
