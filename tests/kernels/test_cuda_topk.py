@@ -93,7 +93,9 @@ def test_any_alignment(rng, arena):
 
 class TestGreatest:
     @few
-    @given(seed=st.integers(0, 10_000), rows=st.integers(1, 40), width=st.integers(1, 700), grain=st.sampled_from([0.0, 0.5, 4.0]))
+    @given(
+        seed=st.integers(0, 10_000), rows=st.integers(1, 40), width=st.integers(1, 700), grain=st.sampled_from([0.0, 0.5, 4.0])
+    )
     def test_order_and_ties(self, arena, seed, rows, width, grain):
         rng = np.random.default_rng(seed)
         scores = rng.standard_normal((rows, width)).astype(np.float32)

@@ -79,8 +79,15 @@ def table_at(table: ResidualTable | ProductTable, place: Place) -> DeviceTable:
         centroids = None
         if table.centroids is not None:
             centroids = upload(np.ascontiguousarray(table.centroids, np.float32), place)
-        arrays = (decoder.bytes, decoder.lowest, decoder.step, decoder.layout.operand_dims(decoder.dim))
-        known[place] = DeviceTable(decoder, place, *(upload(array, place) for array in arrays), centroids)
+        known[place] = DeviceTable(
+            decoder,
+            place,
+            bytes=upload(decoder.bytes, place),
+            lowest=upload(decoder.lowest, place),
+            step=upload(decoder.step, place),
+            operand_dims=upload(decoder.layout.operand_dims(decoder.dim), place),
+            centroids=centroids,
+        )
     return known[place]
 
 

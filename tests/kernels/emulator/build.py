@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from colbert_research.kernels.cuda import instances
 from colbert_research.kernels.cuda.compile import FOLDER
 from colbert_research.kernels.cuda.launch import Kernel, scalars
 
@@ -51,7 +52,7 @@ class Emulator:
 
 
 class EmulatorAsAsked:
-    """Emulates whatever is launched, and compiles it then, as a GPU's device does."""
+    """Emulates whatever is launched, and compiles it then: with all tested instances of its source, if it is one of them."""
 
     multiprocessors, shared_limit = Emulator.multiprocessors, Emulator.shared_limit
 
@@ -60,7 +61,9 @@ class EmulatorAsAsked:
 
     def launch(self, kernel, *arguments) -> None:
         if kernel not in self._of:
-            self._of[kernel] = Emulator([kernel], self._folder)
+            tested = [other for other in instances.kernels() if other.source == kernel.source]
+            together = tested if kernel in tested else [kernel]
+            self._of |= dict.fromkeys(together, Emulator(together, self._folder))
         self._of[kernel].launch(kernel, *arguments)
 
 
