@@ -104,9 +104,10 @@ def test_nothing_to_multiply(arena):
         left, right = np.zeros((n, 8), np.float32), np.zeros((rows, 8), np.float32)
         assert computed(arena, products.dot_products, left, right).shape == (n, rows)
     assert computed(arena, products.assign, np.zeros((0, 8), np.float32), np.zeros((2, 8), np.float32)).shape == (0,)
-    assert computed(arena, products.dot_products, np.zeros((2, 0), np.float32), np.zeros((3, 0), np.float32)).tolist() == [
-        [0] * 3
-    ] * 2
+    assert (
+        computed(arena, products.dot_products, np.zeros((2, 0), np.float32), np.zeros((3, 0), np.float32)).tolist()
+        == [[0] * 3] * 2
+    )
 
 
 def test_backend(rng, arena):
