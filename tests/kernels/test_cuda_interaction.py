@@ -84,6 +84,18 @@ def test_wrong_numbers_do_no_harm(rng, arena):
         assert computed(arena, interaction.centroid_interaction, scores, ids, offsets).shape == (5,)
 
 
+def test_more_tokens_than_32_bits_count(rng, arena):
+    """Tokens behind the 2^31st; memory before them is never touched, so none of it is taken."""
+    if arena._device is not None:
+        pytest.skip("would copy 4 GiB to the device")
+    scores, before = rng.uniform(-1, 1, (3, 50)).astype(np.float32), 2**31 + 7
+    few = Ragged(rng.integers(0, 50, 30).astype(np.uint16), offsets_of([10, 0, 20]))
+    ids = np.zeros(before + 30, np.uint16)
+    ids[before:] = few.values
+    got = computed(arena, interaction.centroid_interaction, scores, ids, few.offsets + before)
+    assert np.array_equal(got, kernels.centroid_interaction(scores, few, backend="cpu"))
+
+
 def test_more_ids_than_16_bits_tell_apart(rng, arena):
     scores = rng.uniform(-1, 1, (3, 70_000)).astype(np.float32)
     ids = np.array([65_535, 65_536, 69_999, 4], np.int32)
