@@ -41,7 +41,7 @@ class TestTopk:
         scores = rng.standard_normal(n).astype(np.float32) + np.float32(20)
         scores = np.round(scores / grain) * np.float32(grain) if grain else scores
         scores[rng.random(n) < 0.1] = -np.inf
-        for k in {1, 2, min(n, 100), n}:
+        for k in {1, 2, min(n, 100), min(n, topk.MOST)}:
             got = computed(arena, topk.topk, scores, k)
             assert got.dtype == np.int64
             assert np.array_equal(got, kernels.topk(scores, k))
@@ -135,11 +135,6 @@ class TestBadInput:
     def test_arguments(self, function, scores, k, error, message):
         with pytest.raises(error, match=message):
             function(scores, k)
-
-    def test_more_scores_than_32_bits_count(self):
-        endless = torch.empty(1, dtype=torch.float32).expand(2**31)
-        with pytest.raises(ValueError, match="contiguous"):
-            topk.topk(endless, 1)
 
     def test_nothing_to_choose_from(self, arena):
         assert computed(arena, topk.topk, np.zeros(0, np.float32), 5).shape == (0,)

@@ -87,6 +87,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 4)
     interact(const Id* __restrict__ ids, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
              const i64* __restrict__ only, i64 n, const uint4* __restrict__ table, i64 n_centroids, int n_tokens, int pieces,
              int wide, const int* ends, float* totals) {
+    const Steps steps(ends);
     const Items items{offsets, n_documents, n_rows, only};
     const int lane = lane_id(), slots = WARP / wide, slot = lane / wide;
 #pragma unroll 1
@@ -119,7 +120,6 @@ __global__ void __launch_bounds__(WARPS* WARP, 4)
 #pragma unroll
         for (int mask = 1; mask < WARP; mask *= 2) sum += shuffle_xor(sum, mask);
         if (lane == 0) {
-            const Steps steps(ends);
             const double total = add(multiply(double(sum - n_tokens), steps.unit), multiply(double(n_tokens), steps.low));
             totals[item] = sum ? float(total) : -infinity();
         }

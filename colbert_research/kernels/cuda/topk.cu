@@ -33,18 +33,25 @@ DEVICE u32 prefix_of(const int* histograms, int passes, int& wanted, int* scratc
 DEVICE void gather(const float* scores, i64 from, i64 to, const Threshold& threshold, int wanted, int above, int tied,
                    u64* ranks, int* scratch) {
 #pragma unroll 1
-    for (i64 first = from; first < to; first += THREADS) {
-        const i64 at = first + threadIdx.x;
-        const u32 key = at < to ? key_of(read_only(scores + at)) : 0;
-        const bool is_above = at < to && threshold.above(key), is_tied = at < to && threshold.tied(key);
-        if (!block_any(is_above || is_tied)) continue;
-        int total;
-        const int before = sum_before<THREADS>(int(is_above) + (int(is_tied) << 16), total, scratch);
-        const int rank = is_above ? above + (before & 0xffff) : tied + (before >> 16);
-        if (is_above && rank < wanted) ranks[rank] = rank_of(key, u32(at));
-        if (is_tied && rank < threshold.ties) ranks[wanted - threshold.ties + rank] = rank_of(key, u32(at));
-        above += total & 0xffff;
-        tied += total >> 16;
+    for (i64 first = from; first < to; first += AHEAD * THREADS) {
+        bool some = false;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)  // past the end, the last once more
+            some |= key_of(read_only(scores + min(first + i * THREADS + threadIdx.x, to - 1))) >= threshold.key;
+        if (!block_any(some)) continue;
+#pragma unroll 1
+        for (int i = 0; i < AHEAD; i++) {
+            const i64 at = first + i * THREADS + threadIdx.x;
+            const u32 key = at < to ? key_of(read_only(scores + at)) : 0;
+            const bool is_above = at < to && threshold.above(key), is_tied = at < to && threshold.tied(key);
+            int total;
+            const int before = sum_before<THREADS>(int(is_above) + (int(is_tied) << 16), total, scratch);
+            const int rank = is_above ? above + (before & 0xffff) : tied + (before >> 16);
+            if (is_above && rank < wanted) ranks[rank] = rank_of(key, u32(at));
+            if (is_tied && rank < threshold.ties) ranks[wanted - threshold.ties + rank] = rank_of(key, u32(at));
+            above += total & 0xffff;
+            tied += total >> 16;
+        }
     }
 }
 

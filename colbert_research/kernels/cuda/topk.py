@@ -44,8 +44,9 @@ def topk_padded(scores: Array, k: int) -> tuple[Array, Array]:
 
     What is not a number is never among the best.
     """
+    place = place_of(scores)
     check(scores, "scores", types=("float32",), ndim=1)
-    place, n = place_of(scores), len(scores)
+    n = len(scores)
     if n >= 2**31:
         raise ValueError(f"{n} scores are too many; choose from parts of fewer than 2**31")
     k = _fitting(k, n)
@@ -76,13 +77,14 @@ def greatest(scores: Array, n: int) -> Array:
 
     What is not a number comes after minus infinity. Raises ValueError unless 1 <= n <= width and n is at most `MOST`.
     """
+    place = place_of(scores)
     check(scores, "scores", types=("float32",), ndim=2)
     n_rows, width = (int(size) for size in scores.shape)
     if not 1 <= n <= width:
         raise ValueError(f"n must lie between 1 and the {width} scores of a row; given {n}")
     if width >= 2**31:
         raise ValueError(f"{width} scores are too many for a row; give fewer than 2**31")
-    place, n = place_of(scores), _fitting(n, width)
+    n = _fitting(n, width)
     places = empty((n_rows, n), "int64", place)
     if n_rows:
         device = device_of(place)
