@@ -61,7 +61,7 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, b
     ColBERTv2 (Santhanam et al. 2022), section 3.3; EMVB (Nardini et al. 2024), section 3.3.
     """
     _same_width(queries, tokens.table.dim)
-    return _backend(backend).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
+    return _backend(_by_place(backend, tokens.codes)).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
 
 
 def token_maxima(

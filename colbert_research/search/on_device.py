@@ -17,7 +17,6 @@ from colbert_research.index import Index
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda.arrays import Array, Place, empty, rising, to_numpy, upload
 from colbert_research.kernels.cuda.launch import home, missing
-from colbert_research.kernels.cuda.topk import MOST
 from colbert_research.kernels.cuda.transfer import free_bytes, synchronize
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged, offsets_of
@@ -25,6 +24,7 @@ from colbert_research.search.base import Found
 from colbert_research.search.shards import Shard, Shards, widened
 from colbert_research.search.trace import Stage, Trace
 
+CHOSEN_THERE = 8192  # of a row; more are chosen on the processor
 SCORES_HELD = 2**27  # float32 scores of one block of queries: 512 MiB
 FOR_SCORES = 1 / 8  # of the device's memory that may be used
 FREE_TAKEN = 0.9  # of the device's free memory, where no limit is given
@@ -95,7 +95,7 @@ class DeviceIndex:
 
     def cells(self, products: Array, n: int) -> NDArray[np.int64]:
         """The centroids that are among the `n` greatest of any query token, rising, in the processor's memory."""
-        if n > MOST:
+        if n > CHOSEN_THERE:
             return np.unique(kernels.greatest(to_numpy(products), n))
         return np.unique(to_numpy(cuda_backend.greatest(products, n)))
 
@@ -121,7 +121,8 @@ class DeviceIndex:
 
     def best(self, scores: Array, k: int) -> Array:
         """Places of the `k` best of scores `(n,)`, on the device: score descending, then place ascending."""
-        if min(k, len(scores)) > MOST:
+        k = max(1, min(k, len(scores)))
+        if k > CHOSEN_THERE:
             return upload(kernels.topk(to_numpy(scores), k), self.place)
         return cuda_backend.topk(scores, k)
 

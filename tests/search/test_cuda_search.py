@@ -106,7 +106,7 @@ class TestExhaustive:
         assert kept.traceback
 
     def test_more_than_the_device_chooses(self, index, queries, monkeypatch):
-        monkeypatch.setattr(on_device, "MOST", 4)
+        monkeypatch.setattr(on_device, "CHOSEN_THERE", 4)
         same(CudaExhaustive().search(index, queries, 9), Exhaustive().search(index, queries, 9))
         for knobs in KNOBS:
             same(CudaPlaid(**knobs).search(index, queries, 9), Plaid(**knobs).search(index, queries, 9))
