@@ -122,6 +122,20 @@ def test_a_copy_runs_beside_the_work_on_the_shard_before(machine):
         assert sum(operation[0] == "copy" for operation in copies) == min(i + 2, 5)
 
 
+def test_what_is_asked_of_cupy(machine, monkeypatch):
+    waited = []
+    machine.computing.synchronize = lambda: waited.append(True)
+    machine.cupy.cuda.runtime.memGetInfo = lambda: (5 * 10**9, 8 * 10**9)
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=lambda shape, kind: np.empty(shape, kind)))
+    transfer.synchronize(CUPY)
+    assert waited
+    assert transfer.free_bytes(CUPY) == 5 * 10**9
+    assert transfer.free_bytes(Place("numpy", None)) is None
+    assert isinstance(lane_to(CUPY), CudaLane)
+    array = pinned((4, 3), "float16", CUPY)
+    assert (array.shape, array.dtype) == ((4, 3), np.float16)
+
+
 def test_an_abandoned_search_leaves_nothing_behind():
     buffers = [{"a": np.zeros(2)} for _ in range(2)]
     sources = [(i % 2, {"a": np.full(2, i)}) for i in range(4)]
