@@ -172,6 +172,5 @@ __global__ void __launch_bounds__(THREADS, 2)
                 state[2 * row + 1] = total_nans;
             }
         }
-        block_barrier();  // before the next row's ranks
     }
 }
