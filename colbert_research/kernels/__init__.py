@@ -61,7 +61,7 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, b
     ColBERTv2 (Santhanam et al. 2022), section 3.3; EMVB (Nardini et al. 2024), section 3.3.
     """
     _same_width(queries, tokens.table.dim)
-    return _backend(backend).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
+    return _backend(_by_place(backend, tokens.codes)).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
 
 
 def token_maxima(
@@ -220,7 +220,8 @@ def _same_width(queries: Ragged, dim: int) -> None:
 
 
 def _checked(only: Places, n: int) -> Places:
-    return None if only is None else _inside(only, n)
+    """Places that are known to lie inside; what lies on a device is not read here, and its kernels skip what lies outside."""
+    return only if only is None or _on_device(only) else _inside(only, n)
 
 
 def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -232,8 +233,13 @@ def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def _by_place(backend: str, values: Any) -> str:
-    """`cuda` for `auto`, where `values` lie on a CUDA device; torch and CuPy are not imported for that."""
-    return "cuda" if backend == "auto" and "cuda" in str(getattr(values, "device", "")).lower() else backend
+    """`cuda` for `auto`, where `values` lie on a CUDA device."""
+    return "cuda" if backend == "auto" and _on_device(values) else backend
+
+
+def _on_device(values: Any) -> bool:
+    """Whether an array lies on a CUDA device; torch and CuPy are not imported for that."""
+    return "cuda" in str(getattr(values, "device", "")).lower()
 
 
 @lru_cache

@@ -8,13 +8,14 @@ queries are converted to it. Widths that are not a multiple of 16 are copied wit
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from colbert_research.kernels.cuda import dense
+from colbert_research.kernels.cuda import candidates, codes, dense, interaction, products
+from colbert_research.kernels.cuda import topk as select
 from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
 from colbert_research.kernels.cuda.launch import home
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-_offsets: WeakKeyDictionary[Ragged, dict[Place, Array]] = WeakKeyDictionary()
+_offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyDictionary()
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
@@ -24,14 +25,14 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
     kind = type_name(documents.values) if type_name(documents.values) in dense.TYPES else "float32"
     asked, stored = (_values(ragged, kind, place) for ragged in (queries, documents))
     longest = int(queries.lengths.max(initial=0))
-    places = None if only is None else upload(only, place)
+    places = None if only is None else converted(only, "int64", place)
     offsets = offsets_at(queries, place), offsets_at(documents, place)
     scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places)
     return scores if given == place else to_numpy(scores)
 
 
-def offsets_at(ragged: Ragged, place: Place) -> Array:
-    """The offsets at `place`, copied there once for each `Ragged`."""
+def offsets_at(ragged: Ragged | CodedTokens, place: Place) -> Array:
+    """The offsets at `place`, copied there once for each `Ragged` or `CodedTokens`."""
     known = _offsets.setdefault(ragged, {})
     if place not in known:
         known[place] = upload(ragged.offsets, place)
@@ -41,6 +42,82 @@ def offsets_at(ragged: Ragged, place: Place) -> Array:
 def _values(ragged: Ragged, kind: str, place: Place) -> Array:
     values = converted(ragged.values, kind, place)
     return widened(values, -(-int(values.shape[1]) // 16) * 16, place)
+
+
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> Any:
+    """See `kernels.maxsim_codes`; `(n_queries, n_documents)` float32 of the framework of the codes, with the bits of `cpu`."""
+    place, ids, norms = _place_for(tokens.codes), tokens.centroid_ids, tokens.inverse_norms
+    scores = codes.maxsim_codes(
+        converted(queries.values, "float32", place),
+        offsets_at(queries, place),
+        codes.table_at(tokens.table, place),
+        converted(tokens.codes, "uint8", place),
+        offsets_at(tokens, place),
+        longest_query=int(queries.lengths.max(initial=0)),
+        centroid_ids=None if ids is None else converted(ids, "uint16" if type_name(ids) == "uint16" else "int32", place),
+        inverse_norms=None if norms is None else converted(norms, "float16", place),
+        only=None if only is None else converted(only, "int64", place),
+    )
+    return _brought_back(scores, place, tokens.codes)
+
+
+def topk(scores: Any, k: int) -> Any:
+    """See `kernels.topk`; at most `cuda.topk.MOST`."""
+    place = _place_for(scores)
+    return _brought_back(select.topk(converted(scores, "float32", place), k), place, scores)
+
+
+def greatest(scores: Any, n: int) -> Any:
+    """See `kernels.greatest`; at most `cuda.topk.MOST`."""
+    place = _place_for(scores)
+    return _brought_back(select.greatest(converted(scores, "float32", place), n), place, scores)
+
+
+def centroid_interaction(scores: Any, tokens: Ragged, kept: Any = None, only: Places = None) -> Any:
+    """See `kernels.centroid_interaction`; the bits of the backend `cpu`."""
+    place = _place_for(tokens.values, scores)
+    kind = type_name(tokens.values) if type_name(tokens.values) in interaction.IDS else "int32"
+    totals = interaction.centroid_interaction(
+        converted(scores, "float32", place),
+        converted(tokens.values, kind, place),
+        offsets_at(tokens, place),
+        kept=None if kept is None else converted(kept, "bool", place),
+        only=None if only is None else converted(only, "int64", place),
+    )
+    return _brought_back(totals, place, tokens.values, scores)
+
+
+def union(lists: Ragged, chosen: Any, n_documents: int) -> Any:
+    """See `kernels.union`; a chosen list that there is not is empty."""
+    place = _place_for(lists.values, chosen)
+    offsets, values = offsets_at(lists, place), converted(lists.values, "int32", place)
+    documents = candidates.union(values, offsets, converted(chosen, "int64", place), n_documents)
+    return _brought_back(documents, place, lists.values, chosen)
+
+
+def dot_products(query: Any, rows: Any) -> Any:
+    """See `kernels.dot_products`; the bits of the backend `cpu`."""
+    place = _place_for(rows, query)
+    found = products.dot_products(converted(query, "float32", place), converted(rows, "float32", place))
+    return _brought_back(found, place, rows, query)
+
+
+def assign(vectors: Any, centroids: Any) -> Any:
+    """See `kernels.assign`; the ids of the backend `cpu`."""
+    place = _place_for(vectors, centroids)
+    found = products.assign(converted(vectors, "float32", place), converted(centroids, "float32", place))
+    return _brought_back(found, place, vectors, centroids)
+
+
+def _place_for(*arrays: Array) -> Place:
+    """The device on which one of the arrays lies, the first such; else where the first is computed on."""
+    places = [place_of(array) for array in arrays]
+    return next((place for place in places if place.device is not None), None) or home(places[0])
+
+
+def _brought_back(result: Array, place: Place, *arrays: Array) -> Array:
+    """The result; in the processor's memory, where none of the arrays that were given lies at `place`."""
+    return result if place in [place_of(array) for array in arrays] else to_numpy(result)
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ KERNELS = [
     *(Kernel(PROBE, f"quarrel<{wrong}>") for wrong in range(4)),
     Kernel(PROBE, "exchange"),
     Kernel(PROBE, "rounding"),
+    Kernel(PROBE, "bytes_and_doubles"),
 ]
 
 
@@ -127,6 +128,17 @@ def test_rounding_to_tf32_and_maxima(rng, run):
     assert np.all(np.abs(got[finite] - exact[finite]) <= 2.0**-11 * np.abs(exact[finite]))
     assert got[2] == 1 + 2**-10
     assert np.array_equal(maxima, np.maximum(values, values[::-1]), equal_nan=True)
+
+
+def test_bytes_and_doubles(rng, run):
+    given, x = rng.integers(0, 2**32, 200, dtype=np.uint32), rng.standard_normal(200)
+    given[:2] = 0, 2**32 - 1
+    empty = np.zeros((200, 2), np.uint32), np.zeros(200)
+    _, found, _, products = run("bytes_and_doubles", 1, 64, 0, given, empty[0], x, empty[1], np.int32(200))
+    bytes_ = given.view(np.uint8).reshape(200, 4)
+    assert np.array_equal(np.ascontiguousarray(found[:, 0]).view(np.uint8).reshape(200, 4), np.maximum(bytes_, bytes_[::-1]))
+    assert np.array_equal(found[:, 1], 1 + bytes_.sum(axis=1))
+    assert np.array_equal(products, x * x[::-1] + x)
 
 
 def test_asynchronous_copies(rng, run):

@@ -6,7 +6,17 @@ from colbert_research.kernels.cuda.compile import ARCHITECTURES, compiled, sourc
 from colbert_research.kernels.cuda.instances import kernels
 
 KERNELS = kernels()
-MOST_REGISTERS = {"dense.cu": 128, "batch.cu": 128, "backward.cu": 64}
+MOST_REGISTERS = {
+    "dense.cu": 128,
+    "batch.cu": 128,
+    "backward.cu": 64,
+    "codes.cu": 128,
+    "prepare.cu": 128,
+    "topk.cu": 64,
+    "candidates.cu": 64,
+    "interaction.cu": 64,
+    "products.cu": 128,
+}
 """65,536 of a multiprocessor, by the threads of the blocks that have to fit: two of 256, or four."""
 
 

@@ -47,6 +47,15 @@ __global__ void rounding(const float* in, u32* tf32, float* maxima, int n) {
     }
 }
 
+// bytes (n, 2): of each of four the greater; 1 + the sum of the four. products (n,): x y + x in double, rounded twice
+__global__ void bytes_and_doubles(const u32* in, u32* bytes, const double* x, double* products, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        bytes[2 * i] = max_bytes(in[i], in[n - 1 - i]);
+        bytes[2 * i + 1] = sum_bytes(in[i], 1);
+        products[i] = add(multiply(x[i], x[n - 1 - i]), x[i]);
+    }
+}
+
 // A block reverses what it copies: wrong without the barrier, and without the wait.
 template <bool WAIT, bool BARRIER>
 __global__ void reverse(const uint4* in, uint4* out) {
