@@ -188,7 +188,7 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backe
 def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> NDArray[np.int64]:
     """Places of the `n` greatest of each row of `scores` `(n_rows, width)`: `(n_rows, n)` int64, greatest first.
 
-    Ties go to the smaller place. Raises ValueError unless 1 <= n <= width. Scores that are not numbers are never greatest.
+    Ties go to the smaller place; scores that are not numbers come last. Raises ValueError unless 1 <= n <= width.
     """
     if not 1 <= n <= scores.shape[1]:
         raise ValueError(f"n must lie between 1 and the {scores.shape[1]} scores of a row; given {n}")
@@ -198,9 +198,10 @@ def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> N
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend: str = "auto") -> NDArray[np.int64]:
     """The documents in any of the `chosen` lists, rising, each once: `(n,)` int64.
 
-    `lists`: documents below `n_documents`, int32, packed by list. Source: PLAID, section 4.1.
+    `lists`: documents below `n_documents`, int32, packed by list (an index checks that when it is opened). Raises IndexError
+    for a list that is not there. Source: PLAID, section 4.1.
     """
-    return _backend(backend).union(lists, np.asarray(chosen, np.int64), n_documents)
+    return _backend(backend).union(lists, _inside(chosen, len(lists)), n_documents)
 
 
 def wanted_tokens(
