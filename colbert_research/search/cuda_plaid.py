@@ -31,12 +31,7 @@ class CudaPlaid(PlaidSettings):
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if not len(queries):
             return []
-        there = device_index(index, self.memory_gb)
-        if there.shards.resident is None:
-            raise ValueError(
-                f"the codes of {index!r} do not fit into search.memory_gb={self.memory_gb}; raise it, or choose "
-                "search.kind=cuda_exhaustive, which streams them, or plaid"
-            )
+        there = device_index(index, self.memory_gb, stream=False)
         if subset is not None and len(subset) <= self.n_exact:
             return self._exact(there, queries.vectors, upload(subset, there.place), k, trace)
         return [self._one(there, query.vectors, k, subset, trace) for query in queries]

@@ -21,7 +21,7 @@ from colbert_research.kernels.cuda.transfer import free_bytes, synchronize
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search.base import Found
-from colbert_research.search.shards import Shard, Shards, widened
+from colbert_research.search.shards import Shard, Shards, fits, widened
 from colbert_research.search.trace import Stage, Trace
 
 CHOSEN_THERE = 8192  # of a row; more are chosen on the processor
@@ -43,18 +43,27 @@ def check_device(kind: str, instead: str) -> None:
         )
 
 
-def device_index(index: Index, memory_gb: float | None) -> "DeviceIndex":
-    """The copy of an index on the first CUDA device, made once and freed with the index; another `memory_gb` makes it anew."""
+def device_index(index: Index, memory_gb: float | None, *, stream: bool = True) -> "DeviceIndex":
+    """The copy of an index on the first CUDA device, made once and freed with the index; another `memory_gb` makes it anew.
+
+    Raises ValueError for an index that does not fit, unless it may be streamed.
+    """
     place = home(Place("numpy", None))
     with _made:
         limit, known = _copies.get(index, (None, None))
         if known is None or known.place.device != place.device or limit != memory_gb:
             _copies.pop(index, None)
-            del known  # freed before the next is made
+            known = None  # freed before the next is made
             free = free_bytes(place)
             room = int(memory_gb * 1e9) if memory_gb is not None else None if free is None else int(free * FREE_TAKEN)
-            known = DeviceIndex(index, place, room)
-            _copies[index] = memory_gb, known
+            if stream or fits(index, room):
+                known = DeviceIndex(index, place, room)
+                _copies[index] = memory_gb, known
+        if known is None or (known.shards.resident is None and not stream):
+            raise ValueError(
+                f"the codes of {index!r} do not fit into search.memory_gb={memory_gb}; raise it, or choose "
+                "search.kind=cuda_exhaustive, which streams them, or plaid"
+            )
         return known
 
 

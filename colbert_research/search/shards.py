@@ -56,18 +56,18 @@ class Shards:
         self._buffers: list[dict[str, Array]] = []
         self.offsets = token_offsets(index)
         layout = device_layout(index.codec)
-        row = sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in layout.values())
-        if room is None or index.n_tokens * row + 8 * len(self.offsets) <= room * FOR_THE_INDEX:
+        if fits(index, room):
             arrays = {name: empty((index.n_tokens, *shape), dtype.name, place) for name, (dtype, shape) in layout.items()}
             for name, at, rows in _parts(index, layout):
                 fill(arrays[name], at, rows, place)
             self._all = [Shard(0, _tokens(index.codec, arrays, self.offsets))]
         else:
-            self._all = self._cut(index, layout, row, room)
+            assert room is not None
+            self._all = self._cut(index, layout, room)
 
-    def _cut(self, index: Index, layout: Layout, row: int, room: int) -> list[Shard]:
+    def _cut(self, index: Index, layout: Layout, room: int) -> list[Shard]:
         """Shards in pinned memory, by turns for one of the buffers on the device."""
-        share = int(room * FOR_THE_INDEX)
+        share, row = int(room * FOR_THE_INDEX), row_bytes(layout)
         tokens = Ragged(np.broadcast_to(np.int8(0), (index.n_tokens,)), self.offsets)
         pieces = list(tokens.chunks(max(1, share // BUFFERS // row)))
         longest = max(piece.n_rows for _, piece in pieces)
@@ -131,6 +131,17 @@ def device_layout(codec: Codec) -> Layout:
         f"no CUDA kernel scores the codes of {type(codec).__name__}; choose search.kind=exhaustive, or a codec that is exact, "
         "centroid or a TableCodec"
     )
+
+
+def row_bytes(layout: Layout) -> int:
+    """Bytes of one token's codes."""
+    return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in layout.values())
+
+
+def fits(index: Index, room: int | None) -> bool:
+    """Whether the codes and offsets of an index take at most three quarters of `room` bytes; any do of None."""
+    taken = index.n_tokens * row_bytes(device_layout(index.codec)) + 8 * (index.n_documents + 1)
+    return room is None or taken <= room * FOR_THE_INDEX
 
 
 def widened(rows: NDArray[Any], width: int) -> NDArray[Any]:

@@ -170,6 +170,14 @@ class TestPlaid:
         ):
             CudaPlaid(ncells=2, memory_gb=5e-6).search(index, queries, 5)
 
+    def test_it_asks_before_it_copies(self, index, queries):
+        for streamed_before in (False, True):
+            if streamed_before:
+                CudaExhaustive(memory_gb=5e-6).search(index, queries, 5)
+            with pytest.raises(ValueError, match="do not fit into"):
+                CudaPlaid(ncells=2, memory_gb=5e-6).search(index, queries, 5)
+            assert (index in on_device._copies) == streamed_before
+
     def test_lists_of_all_segments(self, index):
         assert len(index.segments) > 2
         lists = device_index(index, None)._inverted

@@ -12,7 +12,7 @@ from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cuda.arrays import Place
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged
-from colbert_research.search.shards import BUFFERS, FOR_THE_INDEX, Shards, device_layout
+from colbert_research.search.shards import BUFFERS, FOR_THE_INDEX, Shards, device_layout, row_bytes
 from tests.conftest import random_ragged
 
 N, DIM, PLACE = 40, 24, Place("numpy", None)
@@ -61,7 +61,7 @@ SUBSETS = st.none() | st.sets(st.integers(0, N - 1), min_size=1).map(lambda chos
 @settings(max_examples=60, deadline=None)
 @given(tokens=st.integers(11, 300), subsets=st.lists(SUBSETS, min_size=1, max_size=3))
 def test_every_document_comes_by_once(index, tokens, subsets):
-    row = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in device_layout(index.codec).values())
+    row = row_bytes(device_layout(index.codec))
     room = int(np.ceil(BUFFERS * tokens * row / FOR_THE_INDEX))
     shards = Shards(index, PLACE, room)
     for subset in subsets:
