@@ -43,13 +43,14 @@ class Ranking:
             )
         if np.isnan(self.scores).any():
             raise ValueError("a score is not a number (NaN); look for NaN or infinite token vectors")
-        query = item_of_row(self.offsets)
-        same = query[1:] == query[:-1]
         falls = self.scores[:-1] > self.scores[1:]
         tie = (self.scores[:-1] == self.scores[1:]) & (self.positions[:-1] < self.positions[1:])
-        if np.any(same & ~(falls | tie)):
-            at = int(np.flatnonzero(same & ~(falls | tie))[0])
-            raise ValueError(f"query {self.query_ids[query[at]]!r} is not ordered by falling score, then rising position")
+        wrong = ~(falls | tie)
+        inner = self.offsets[1:-1]
+        wrong[inner[(inner > 0) & (inner < len(self.scores))] - 1] = False  # the last of one query and the first of the next
+        if wrong.any():
+            query = item_of_row(self.offsets)[int(np.flatnonzero(wrong)[0])]
+            raise ValueError(f"query {self.query_ids[query]!r} is not ordered by falling score, then rising position")
 
     @classmethod
     def of(

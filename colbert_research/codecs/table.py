@@ -72,11 +72,11 @@ class TableCodec(ABC):
             codes["centroid_ids"] = ids.astype(centroid_id_type(self.n_centroids))
         codes[self.code] = self.quantised(self.turned(values))
         if self.stores_norms:
-            codes["inverse_norms"] = inverse_norms(self.tokens(codes, offsets_of([len(vectors)])).decode(), vectors)
+            codes["inverse_norms"] = inverse_norms(kernels.decode(self.tokens(codes, offsets_of([len(vectors)]))), vectors)
         return codes
 
     def decode(self, codes: Codes) -> NDArray[np.float32]:
-        decoded = self.tokens(codes, offsets_of([len(codes[self.code])])).decode()
+        decoded = kernels.decode(self.tokens(codes, offsets_of([len(codes[self.code])])))
         return decoded if self.rotation is None else rotate(decoded, np.ascontiguousarray(self.rotation.T))
 
     def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:

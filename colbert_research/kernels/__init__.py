@@ -18,6 +18,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `topk`, `among_best` | the best documents by score descending, then position ascending; the same by position |
 | `assign` | the nearest centroid of each vector by dot product |
 | `bucket_numbers` | the bucket of each value, for scalar quantisation |
+| `decode` | the vectors that codes stand for |
 | `dot_products` | every query token with every one of some vectors, such as centroids |
 | `greatest` | the best columns of each row, such as the nearest centroids of each query token |
 | `union` | the documents in any of some inverted lists |
@@ -60,7 +61,7 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, b
     ColBERTv2 (Santhanam et al. 2022), section 3.3; EMVB (Nardini et al. 2024), section 3.3.
     """
     _same_width(queries, tokens.table.dim)
-    return _backend(backend).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
+    return _backend(_by_place(backend, tokens.codes)).maxsim_codes(queries, tokens, _checked(only, len(tokens.offsets) - 1))
 
 
 def token_maxima(
@@ -174,6 +175,11 @@ def bucket_numbers(
     return _backend(backend).bucket_numbers(values, scales, limits)
 
 
+def decode(tokens: CodedTokens, *, backend: str = "auto") -> NDArray[np.float32]:
+    """The vectors that coded tokens stand for: `(n, dim)` float32, the same bits as `CodedTokens.decode`."""
+    return _backend(backend).decode(tokens)
+
+
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.float32]:
     """Dot products of a query's tokens `(n_tokens, dim)` with other vectors `(n, dim)`: `(n_tokens, n)` float32."""
     return _backend(backend).dot_products(np.asarray(query, np.float32), np.asarray(rows, np.float32))
@@ -214,7 +220,8 @@ def _same_width(queries: Ragged, dim: int) -> None:
 
 
 def _checked(only: Places, n: int) -> Places:
-    return None if only is None else _inside(only, n)
+    """Places that are known to lie inside; what lies on a device is not read here, and its kernels skip what lies outside."""
+    return only if only is None or _on_device(only) else _inside(only, n)
 
 
 def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -226,8 +233,13 @@ def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def _by_place(backend: str, values: Any) -> str:
-    """`cuda` for `auto`, where `values` lie on a CUDA device; torch and CuPy are not imported for that."""
-    return "cuda" if backend == "auto" and "cuda" in str(getattr(values, "device", "")).lower() else backend
+    """`cuda` for `auto`, where `values` lie on a CUDA device."""
+    return "cuda" if backend == "auto" and _on_device(values) else backend
+
+
+def _on_device(values: Any) -> bool:
+    """Whether an array lies on a CUDA device; torch and CuPy are not imported for that."""
+    return "cuda" in str(getattr(values, "device", "")).lower()
 
 
 @lru_cache

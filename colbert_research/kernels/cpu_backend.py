@@ -14,6 +14,7 @@ from colbert_research.kernels.cpu.interaction import centroid_interaction, union
 from colbert_research.kernels.cpu.nearest import assign, bucket_numbers
 from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.cpu.products import greatest, products
+from colbert_research.kernels.cpu.vectors import decode
 from colbert_research.kernels.cpu.wanted import wanted_tokens
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
@@ -24,6 +25,7 @@ __all__ = [
     "centroid_interaction",
     "centroid_maxima",
     "coverage",
+    "decode",
     "dot_products",
     "greatest",
     "maxsim",

@@ -8,14 +8,14 @@ queries are converted to it. Widths that are not a multiple of 16 are copied wit
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from colbert_research.kernels.cuda import candidates, dense, interaction, products
+from colbert_research.kernels.cuda import candidates, codes, dense, interaction, products
 from colbert_research.kernels.cuda import topk as select
 from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
 from colbert_research.kernels.cuda.launch import home
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
-_offsets: WeakKeyDictionary[Ragged, dict[Place, Array]] = WeakKeyDictionary()
+_offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyDictionary()
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
@@ -25,14 +25,14 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
     kind = type_name(documents.values) if type_name(documents.values) in dense.TYPES else "float32"
     asked, stored = (_values(ragged, kind, place) for ragged in (queries, documents))
     longest = int(queries.lengths.max(initial=0))
-    places = None if only is None else upload(only, place)
+    places = None if only is None else converted(only, "int64", place)
     offsets = offsets_at(queries, place), offsets_at(documents, place)
     scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places)
     return scores if given == place else to_numpy(scores)
 
 
-def offsets_at(ragged: Ragged, place: Place) -> Array:
-    """The offsets at `place`, copied there once for each `Ragged`."""
+def offsets_at(ragged: Ragged | CodedTokens, place: Place) -> Array:
+    """The offsets at `place`, copied there once for each `Ragged` or `CodedTokens`."""
     known = _offsets.setdefault(ragged, {})
     if place not in known:
         known[place] = upload(ragged.offsets, place)
@@ -42,6 +42,23 @@ def offsets_at(ragged: Ragged, place: Place) -> Array:
 def _values(ragged: Ragged, kind: str, place: Place) -> Array:
     values = converted(ragged.values, kind, place)
     return widened(values, -(-int(values.shape[1]) // 16) * 16, place)
+
+
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> Any:
+    """See `kernels.maxsim_codes`; `(n_queries, n_documents)` float32 of the framework of the codes, with the bits of `cpu`."""
+    place, ids, norms = _place_for(tokens.codes), tokens.centroid_ids, tokens.inverse_norms
+    scores = codes.maxsim_codes(
+        converted(queries.values, "float32", place),
+        offsets_at(queries, place),
+        codes.table_at(tokens.table, place),
+        converted(tokens.codes, "uint8", place),
+        offsets_at(tokens, place),
+        longest_query=int(queries.lengths.max(initial=0)),
+        centroid_ids=None if ids is None else converted(ids, "uint16" if type_name(ids) == "uint16" else "int32", place),
+        inverse_norms=None if norms is None else converted(norms, "float16", place),
+        only=None if only is None else converted(only, "int64", place),
+    )
+    return _brought_back(scores, place, tokens.codes)
 
 
 def topk(scores: Any, k: int) -> Any:

@@ -106,6 +106,11 @@ def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :n]
 
 
+def decode(tokens: CodedTokens) -> NDArray[np.float32]:
+    """See `kernels.decode`."""
+    return tokens.decode()
+
+
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
     """See `kernels.union`."""
     return np.unique(np.asarray(lists.values)[rows_of(lists.offsets, chosen)]).astype(np.int64)

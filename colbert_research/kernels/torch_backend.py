@@ -15,6 +15,7 @@ from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.kernels.reference import bucket_numbers as bucket_numbers
 from colbert_research.kernels.reference import centroid_maxima as centroid_maxima
 from colbert_research.kernels.reference import coverage as coverage
+from colbert_research.kernels.reference import decode as decode
 from colbert_research.kernels.reference import greatest as greatest
 from colbert_research.kernels.reference import token_maxima as token_maxima
 from colbert_research.kernels.reference import union as union

@@ -7,7 +7,7 @@ products), then a line for each case and engine. Times are medians over repeats:
 documents that do not fit into the second level of cache together, `eager_ms` of the same without a graph, `host_us` until a
 call returns. `error` is the largest distance from float64 on a sample. The engines `flash-maxsim` and
 `late-interaction-kernels` take part where they are installed; all documents have one length, so that padding costs them
-nothing.
+nothing. What searches, over codes and over an index, is in gpu_search.py.
 """
 
 import json
@@ -24,6 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from gpu_search import SEARCHES
 
 from colbert_research import kernels
 from colbert_research.artifacts import write_text
@@ -218,7 +219,7 @@ def error(scores: torch.Tensor, queries: torch.Tensor, documents: torch.Tensor) 
 )
 def main(wanted: Sequence[str], output: Path | None) -> None:
     """Print the lines and write them."""
-    names = [case.name for case in CASES]
+    names = [case.name for case in (*CASES, *SEARCHES)]
     for name in wanted:
         if name not in names:
             raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(names)}")
@@ -231,6 +232,11 @@ def main(wanted: Sequence[str], output: Path | None) -> None:
         if not wanted or case.name in wanted:
             lines += measure(case, lines[0], on_cuda, device)
             click.echo(json.dumps(lines[-1]))
+            torch.cuda.empty_cache()
+    for search in SEARCHES:
+        if not wanted or search.name in wanted:
+            lines += search.measure(lines[0], on_cuda, device)
+            click.echo("\n".join(json.dumps(line) for line in lines if line["case"] == search.name))
             torch.cuda.empty_cache()
     name = f"{lines[0]['date'][:10]}-{lines[0]['gpu'].replace(' ', '-')}.jsonl"
     output = output or Path(__file__).resolve().parents[1] / "gpu" / name

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from colbert_research.evaluation.gpu import compiled_kernels, gpu_records, plot_roofline, score_errors
 from tests.conftest import random_ragged
-from tests.kernels.conftest import build_folder, emulate, emulated  # noqa: F401
+from tests.kernels.conftest import build_folder, device, emulate, emulated  # noqa: F401
 
 
 def call_once(calls):
@@ -47,6 +47,31 @@ def test_lines_of_every_kind_of_case(gpu, emulated, tmp_path):  # noqa: F811
     assert plot_roofline(records).axes[0].get_legend()
 
 
+def test_lines_of_searches(scripts, device, tmp_path):  # noqa: F811
+    searches = scripts("gpu_search")
+    limits = {"copy_gb_s": 100.0, "product_tflop_s": 1.0, "case": "machine", "gpu": "none", "date": "today"}
+    codes = searches.Codes("codes", 1_000, 2, dim=32, document_tokens=12, query_tokens=5, centroids=20, k=7)
+    index = searches.Strategies("index", 4_000, n_queries=3, dim=16, k=5, ndocs=20, n_exact=10, streamed_gb=1e-5)
+    with device():
+        lines = [line for search in (codes, index) for line in search.measure(limits, call_once, "cpu")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [limits, *lines]))
+    records = gpu_records(tmp_path).set_index("engine")
+    ours, strategies = records.loc["ours"], records.drop("ours")
+    assert (ours["bytes"], ours["flop"], ours["documents"]) == (1_000 * 12, 2 * 5 * 1_000 * 32, 84)
+    assert ours["tokens_s"] == 1_000 / 2e-3
+    assert ours["same_scores"]
+    assert ours["same_best"]
+    assert strategies.index.tolist() == [
+        "exhaustive",
+        "plaid",
+        "cuda_exhaustive",
+        "cuda_plaid",
+        "cuda_exhaustive memory_gb=1e-05",
+    ]
+    assert strategies["same_ranking"].all()
+    assert strategies["bytes"]["cuda_exhaustive"] == strategies["bytes"]["exhaustive"] > strategies["bytes"]["cuda_plaid"]
+
+
 def test_the_goals_are_among_the_cases(gpu):
     assert {(c.queries, c.documents, c.tokens, c.train) for c in gpu.CASES} >= {
         (1, 100_000, 128, False),
@@ -54,7 +79,10 @@ def test_the_goals_are_among_the_cases(gpu):
         (32, 100_000, 128, False),
         (64, 512, 180, True),
     }
-    assert len({case.name for case in gpu.CASES}) == len(gpu.CASES)
+    codes = [c for c in gpu.SEARCHES if hasattr(c, "bits")]
+    assert {(c.tokens, c.bits, c.k) for c in codes} >= {(600_000_000, 2, 1000), (12_800_000, 2, 1000), (12_800_000, 4, 1000)}
+    names = [case.name for case in (*gpu.CASES, *gpu.SEARCHES)]
+    assert len(set(names)) == len(names)
 
 
 def test_command_line_errors(gpu):

@@ -10,6 +10,8 @@ MOST_REGISTERS = {
     "dense.cu": 128,
     "batch.cu": 128,
     "backward.cu": 64,
+    "codes.cu": 128,
+    "prepare.cu": 128,
     "topk.cu": 64,
     "candidates.cu": 64,
     "interaction.cu": 64,

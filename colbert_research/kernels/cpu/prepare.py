@@ -11,8 +11,9 @@ of a cosine in practice, as both are independent of each other over the dimensio
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +69,15 @@ class Decoder:
         return _up(max(self.length, 4 * self.steps) + WIDTH, 64)
 
 
-@lru_cache(maxsize=64)
+_decoders: WeakKeyDictionary[ResidualTable | ProductTable, Decoder] = WeakKeyDictionary()
+
+
 def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
-    """The decoder of a codec's state, made once for each."""
-    return _product(table) if isinstance(table, ProductTable) else _residual(table)
+    """The decoder of a codec's state, made once for each and kept as long as it."""
+    found = _decoders.get(table)
+    if found is None:
+        found = _decoders[table] = _product(table) if isinstance(table, ProductTable) else _residual(table)
+    return found
 
 
 def _residual(table: ResidualTable) -> Decoder:

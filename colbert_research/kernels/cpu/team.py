@@ -35,7 +35,7 @@ PATIENCE = 5000  # looks for the next job before a helper falls asleep, a few te
 
 _LINE = 8  # int64 of a cache line: what different threads write lies apart
 _OPEN, _NEXT, _ACTIVE = 0, _LINE, 2 * _LINE
-_FUNCTION, _ARGUMENTS, _BOUNDS, _PARTS, _HELPERS, _WORDS = (3 * _LINE + i for i in range(6))
+_FUNCTION, _ARGUMENTS, _PARTS, _HELPERS, _BOUNDS = (3 * _LINE + i for i in range(5))
 _I64 = ir.IntType(64)
 
 
@@ -71,13 +71,47 @@ def _call(builder: Any, function: Any, low: Any, high: Any, scratch: Any, argume
 @compiled
 def _work(job: Any, scratch: Any) -> None:
     """Take parts until none is left."""
-    bounds, n_parts = load_i64(job + 8 * _BOUNDS), load_i64(job + 8 * _PARTS)
+    bounds, n_parts = job + 8 * _BOUNDS, load_i64(job + 8 * _PARTS)
     function, arguments = load_i64(job + 8 * _FUNCTION), load_i64(job + 8 * _ARGUMENTS)
     while True:
         part = _add(job + 8 * _NEXT, 1)
         if part >= n_parts:
             return
         _call(function, load_i64(bounds + 8 * part), load_i64(bounds + 8 * part + 8), scratch, arguments)
+
+
+@compiled
+def _cut(offsets: Any, only: Any, n: Any, wanted: Any, smallest: Any, bounds: Any) -> Any:
+    """Cut `n` documents into at most `wanted` parts of at least about `smallest` tokens, at rising bounds; returns how many."""
+    total = 0 if only else load_i64(offsets + 8 * n) - load_i64(offsets)
+    for i in range(n if only else 0):
+        document = load_i64(only + 8 * i)
+        total += load_i64(offsets + 8 * document + 8) - load_i64(offsets + 8 * document)
+    wanted = max(1, min(wanted, total // smallest))
+    store_i64(bounds, 0)
+    made, seen = 0, 0
+    for i in range(n if wanted > 1 else 0):
+        document = load_i64(only + 8 * i) if only else i
+        seen += load_i64(offsets + 8 * document + 8) - load_i64(offsets + 8 * document)
+        if seen * wanted >= total * (made + 1) and i < n - 1 and made < wanted - 1:
+            made += 1
+            store_i64(bounds + 8 * made, i + 1)
+    store_i64(bounds + 8 * made + 8, n)
+    return made + 1
+
+
+@compiled
+def _fill(job: Any, function: Any, arguments: Any, offsets: Any, only: Any, n: Any, n_threads: Any) -> Any:
+    """Describe a job; returns the number of its parts."""
+    n_parts = _cut(
+        offsets, only, n, min(n, PARTS_PER_THREAD * n_threads) if n_threads > 1 else 1, SMALLEST_PART, job + 8 * _BOUNDS
+    )
+    store_i64(job + 8 * _FUNCTION, function)
+    store_i64(job + 8 * _ARGUMENTS, arguments)
+    store_i64(job + 8 * _PARTS, n_parts)
+    store_i64(job + 8 * _HELPERS, min(n_threads, n_parts) - 1)
+    store_i64(job + 8 * _NEXT, 0)
+    return n_parts
 
 
 @compiled
@@ -110,6 +144,15 @@ def _help(job: Any, helper: Any, scratches: Any, done: Any, patience: Any) -> An
         _add(job + 8 * _ACTIVE, -1)
         done, looks = number, 0
     return done
+
+
+def parts(offsets: NDArray[np.int64], only: Places, n_threads: int) -> NDArray[np.int64]:
+    """Rising bounds of ranges of documents, of about equally many tokens, for so many threads."""
+    n = len(offsets) - 1 if only is None else len(only)
+    wanted = min(n, PARTS_PER_THREAD * n_threads) if n_threads > 1 else 1
+    bounds = np.empty(max(1, wanted) + 1, np.int64)
+    made = _cut(offsets.ctypes.data, address(only), n, wanted, SMALLEST_PART, bounds.ctypes.data)
+    return bounds[: made + 1]
 
 
 class Job:
@@ -147,51 +190,50 @@ class Team:
     """Helpers of the thread that brings a job. They are started when first needed and die with the process."""
 
     def __init__(self) -> None:
-        memory = np.zeros(_WORDS + 2 * _LINE, np.int64)
-        self._job = memory[-memory.ctypes.data // 8 % _LINE :]  # on a cache line of its own
+        self._memory = _state(MOST_THREADS)
+        self._job = _aligned(self._memory)
         self._busy, self._number = threading.Lock(), 0
         self._asleep: list[threading.Lock | None] = []
         self._scratch: list[NDArray[np.uint8]] = []
         self._addresses = np.zeros(MOST_THREADS, np.int64)
 
-    def run(self, job: Job, bounds: NDArray[np.int64], arguments: Sequence[int], *, scratch_bytes: int, n_threads: int) -> None:
-        """Call the job for every range between two of the rising `bounds`."""
-        helpers = min(n_threads, len(bounds) - 1, MOST_THREADS) - 1
-        given = np.array(arguments, np.int64)
-        if helpers < 1 or not self._busy.acquire(blocking=False):
-            state, scratch = np.zeros(_WORDS, np.int64), _memory(scratch_bytes)
-            self._fill(state, job, bounds, given, 0)
-            _work(state.ctypes.data, _aligned(scratch))
-            return
-        try:
-            self._provide(helpers, scratch_bytes)
-            self._fill(self._job, job, bounds, given, helpers)
-            self._number += 1
-            for helper in range(helpers):
-                lock = self._asleep[helper]
-                if lock is not None:
-                    self._asleep[helper] = None
-                    lock.release()
-            _lead(self._job.ctypes.data, self._addresses[0], self._number)
-        finally:
-            self._busy.release()
-
-    @staticmethod
-    def _fill(
-        state: NDArray[np.int64], job: Job, bounds: NDArray[np.int64], arguments: NDArray[np.int64], helpers: int
+    def run(
+        self, job: Job, offsets: NDArray[np.int64], only: Places, arguments: Sequence[int], *, scratch: int, n_threads: int
     ) -> None:
-        state[_NEXT] = 0
-        state[_FUNCTION:_WORDS] = job.address, arguments.ctypes.data, bounds.ctypes.data, len(bounds) - 1, helpers
+        """Call the job for ranges of documents that make up all of them; see `in_team`."""
+        given, n_threads = np.array(arguments, np.int64), min(n_threads, MOST_THREADS)
+        what = job.address, given.ctypes.data, offsets.ctypes.data, address(only)
+        n = len(offsets) - 1 if only is None else len(only)
+        if n_threads > 1 and self._busy.acquire(blocking=False):
+            try:
+                self._provide(n_threads, scratch)
+                n_parts = _fill(self._job, *what, n, n_threads)
+                if n_parts == 1:
+                    _work(self._job, self._addresses[0])
+                    return
+                self._number += 1
+                for helper in range(min(n_threads, n_parts) - 1):
+                    lock = self._asleep[helper]
+                    if lock is not None:
+                        self._asleep[helper] = None
+                        lock.release()
+                _lead(self._job, self._addresses[0], self._number)
+            finally:
+                self._busy.release()
+        else:
+            state, own = _state(1), _memory(scratch)
+            _fill(_aligned(state), *what, n, 1)
+            _work(_aligned(state), _aligned(own))
 
-    def _provide(self, helpers: int, scratch_bytes: int) -> None:
-        """Scratch memory for all, and as many helpers."""
-        for place in range(helpers + 1):
+    def _provide(self, n_threads: int, scratch_bytes: int) -> None:
+        """Scratch memory for all, and as many threads, this one among them."""
+        for place in range(n_threads):
             if place == len(self._scratch):
                 self._scratch.append(np.empty(0, np.uint8))
             if len(self._scratch[place]) < scratch_bytes + 64:
                 self._scratch[place] = _memory(scratch_bytes)
                 self._addresses[place] = _aligned(self._scratch[place])
-        while len(self._asleep) < helpers:
+        while len(self._asleep) < n_threads - 1:
             self._asleep.append(None)
             name = f"colbert_research {len(self._asleep)}"
             threading.Thread(target=self._live, args=(len(self._asleep) - 1,), name=name, daemon=True).start()
@@ -200,11 +242,18 @@ class Team:
         done, rest = 0, threading.Lock()
         rest.acquire()
         while True:
-            done = _help(self._job.ctypes.data, helper, self._addresses.ctypes.data, done, PATIENCE)
+            done = _help(self._job, helper, self._addresses.ctypes.data, done, PATIENCE)
             self._asleep[helper] = (
                 rest  # whoever brings a job now wakes this thread; one brought since its last look goes without
             )
             rest.acquire()
+
+
+def _state(n_threads: int) -> NDArray[np.uint8]:
+    """Memory of a job for so many threads."""
+    memory = _memory(8 * (_BOUNDS + PARTS_PER_THREAD * n_threads + 1))
+    memory[:] = 0
+    return memory
 
 
 def _memory(n_bytes: int) -> NDArray[np.uint8]:
@@ -239,36 +288,4 @@ def in_team(job: Job, offsets: NDArray[np.int64], only: Places, arguments: Seque
     `arguments`: addresses and other whole numbers; whatever they point to must live until this returns. `scratch`: bytes that
     each thread needs, at an address that is a multiple of 64.
     """
-    n_threads = threads.count()
-    _team.run(job, parts(offsets, only, n_threads), arguments, scratch_bytes=scratch, n_threads=n_threads)
-
-
-def parts(offsets: NDArray[np.int64], only: Places, n_threads: int) -> NDArray[np.int64]:
-    """Rising bounds of ranges of documents, of about equally many tokens, for so many threads."""
-    n = len(offsets) - 1 if only is None else len(only)
-    bounds = np.empty(min(PARTS_PER_THREAD * n_threads, max(n, 1)) + 1, np.int64)
-    wanted = len(bounds) - 1 if n_threads > 1 else 1
-    address = 0 if only is None else only.ctypes.data
-    return bounds[: _cut(offsets.ctypes.data, address, n, wanted, SMALLEST_PART, bounds.ctypes.data) + 1]
-
-
-@compiled
-def _cut(offsets: Any, only: Any, n: Any, wanted: Any, smallest: Any, bounds: Any) -> Any:
-    """Cut `n` documents into at most `wanted` parts of at least about `smallest` tokens; returns how many."""
-    total = load_i64(offsets + 8 * n) - load_i64(offsets)
-    if only:
-        total = 0
-        for i in range(n):
-            document = load_i64(only + 8 * i)
-            total += load_i64(offsets + 8 * document + 8) - load_i64(offsets + 8 * document)
-    wanted = max(1, min(wanted, total // smallest))
-    store_i64(bounds, 0)
-    made, seen = 0, 0
-    for i in range(n if wanted > 1 else 0):
-        document = load_i64(only + 8 * i) if only else i
-        seen += load_i64(offsets + 8 * document + 8) - load_i64(offsets + 8 * document)
-        if seen * wanted >= total * (made + 1) and i < n - 1 and made < wanted - 1:
-            made += 1
-            store_i64(bounds + 8 * made, i + 1)
-    store_i64(bounds + 8 * made + 8, n)
-    return made + 1
+    _team.run(job, offsets, only, arguments, scratch=scratch, n_threads=threads.count())

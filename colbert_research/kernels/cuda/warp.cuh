@@ -49,8 +49,23 @@ template <class T>
 DEVICE T shuffle(T value, int lane) {
     return __shfl_sync(ALL_LANES, value, lane);
 }
+template <class T>
+DEVICE T shuffle_group(T value, int g) {  // of lane (g, t), for each lane (g', t): the segments of shfl are the columns t
+    static_assert(sizeof(T) == 4, "one register");
+    union {
+        T value;
+        u32 bits;
+    } x = {value};
+    asm volatile("shfl.sync.idx.b32 %0, %1, %2, 0x31f, 0xffffffff;" : "=r"(x.bits) : "r"(x.bits), "r"(4 * g));
+    return x.value;
+}
 DEVICE u32 ballot(bool value) { return __ballot_sync(ALL_LANES, value); }
-DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) { return __byte_perm(low, high, selector); }
+// Byte i is the one that bits 4i to 4i+2 of the selector name, of eight; its bits 4i+3 must be 0 (i < 4; others do not matter).
+DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
+    u32 v;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(v) : "r"(low), "r"(high), "r"(selector));
+    return v;
+}
 DEVICE int count_bits(u32 value) { return __popc(value); }
 DEVICE int first_bit(u32 value) { return __ffs(value) - 1; }
 DEVICE u32 max_bytes(u32 x, u32 y) { return __vmaxu4(x, y); }                            // of each of four bytes
@@ -69,6 +84,17 @@ DEVICE uint2 stream8(const void* from) {
     asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
     return v;
 }
+DEVICE u32 stream4(const void* from) {
+    u32 v;
+    asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(from));
+    return v;
+}
+// Kept in the first level of cache, and loaded where it is written: not earlier, into registers that there are not.
+DEVICE uint4 load16(const void* from) {
+    uint4 v;
+    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+    return v;
+}
 template <class T>
 DEVICE T read_only(const T* from) {
     return __ldg(from);
@@ -82,6 +108,17 @@ DEVICE void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"
 template <int LEFT>  // until at most LEFT of the committed groups are on their way
 DEVICE void copies_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+// The same value, of which the compiler knows nothing: it stays in one register instead of being taken apart again.
+template <class T>
+DEVICE const T* opaque(const T* x) {
+    asm("" : "+l"(x));
+    return x;
+}
+DEVICE u32 opaque(u32 x) {
+    asm("" : "+r"(x));
+    return x;
 }
 
 DEVICE u32 bits_of(float x) { return __float_as_uint(x); }
@@ -110,8 +147,11 @@ DEVICE float max_or_nan(float x, float y) {  // NaN if either is
 DEVICE float multiply(float x, float y) { return __fmul_rn(x, y); }
 DEVICE float add(float x, float y) { return __fadd_rn(x, y); }
 DEVICE float fused(float x, float y, float z) { return __fmaf_rn(x, y, z); }
+DEVICE float divide(float x, float y) { return __fdiv_rn(x, y); }
+DEVICE float absolute(float x) { return fabsf(x); }
 DEVICE double multiply(double x, double y) { return __dmul_rn(x, y); }
 DEVICE double add(double x, double y) { return __dadd_rn(x, y); }
+DEVICE int round_to_int(float x) { return __float2int_rn(x); }  // ties to even
 
 // Integer maxima and sums alone: whatever order the threads come in, the result is the same.
 DEVICE void atomic_max(int* at, int value) { atomicMax(at, value); }

@@ -303,6 +303,10 @@ DEVICE T shuffle(T value, int lane) {
             emulator::out_of<T>(warp, l) = emulator::in_of<In>(warp, emulator::in_of<In>(warp, l).lane & 31).value;
     });
 }
+template <class T>
+DEVICE T shuffle_group(T value, int g) {
+    return shuffle(value, 4 * g + lane_id() % 4);
+}
 DEVICE u32 ballot(bool value) {
     return emulator::of_warp<int, u32>("ballot", value, [](emulator::Warp& warp) {
         u32 bits = 0;
@@ -310,7 +314,8 @@ DEVICE u32 ballot(bool value) {
         for (int l = 0; l < warp.size; l++) emulator::out_of<u32>(warp, l) = bits;
     });
 }
-DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {  // __byte_perm: the lowest three bits of each nibble choose
+DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
+    if (selector & 0x8888) emulator::fail("permute_bytes with a selector that asks for signs");
     const u64 bytes = u64(high) << 32 | low;
     u32 out = 0;
     for (int i = 0; i < 4; i++) out |= u32(bytes >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
@@ -337,6 +342,8 @@ DEVICE T load_aligned(const void* from) {
 }
 DEVICE uint4 stream16(const void* from) { return load_aligned<uint4>(from); }
 DEVICE uint2 stream8(const void* from) { return load_aligned<uint2>(from); }
+DEVICE uint4 load16(const void* from) { return load_aligned<uint4>(from); }
+DEVICE u32 stream4(const void* from) { return load_aligned<u32>(from); }
 template <class T>
 DEVICE T read_only(const T* from) {
     return load_aligned<T>(from);
@@ -361,6 +368,10 @@ DEVICE void copies_wait() {
     }
 }
 
+template <class T>
+DEVICE T opaque(T x) {
+    return x;
+}
 DEVICE u32 bits_of(float x) {
     u32 y;
     std::memcpy(&y, &x, 4);
@@ -402,8 +413,11 @@ DEVICE float max_or_nan(float x, float y) { return x != x || y != y ? std::nanf(
 DEVICE float multiply(float x, float y) { return x * y; }
 DEVICE float add(float x, float y) { return x + y; }
 DEVICE float fused(float x, float y, float z) { return std::fma(x, y, z); }
+DEVICE float divide(float x, float y) { return x / y; }
+DEVICE float absolute(float x) { return std::fabs(x); }
 DEVICE double multiply(double x, double y) { return x * y; }
 DEVICE double add(double x, double y) { return x + y; }
+DEVICE int round_to_int(float x) { return int(std::nearbyintf(x)); }
 DEVICE void atomic_max(int* at, int value) { *at = max(*at, value); }
 DEVICE int atomic_add(int* at, int value) { return std::exchange(*at, *at + value); }
 DEVICE void atomic_or(u32* at, u32 value) { *at |= value; }
