@@ -193,7 +193,7 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backe
 def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> NDArray[np.int64]:
     """Places of the `n` greatest of each row of `scores` `(n_rows, width)`: `(n_rows, n)` int64, greatest first.
 
-    Ties go to the smaller place. Raises ValueError unless 1 <= n <= width. Scores that are not numbers are never greatest.
+    Ties go to the smaller place; scores that are not numbers come last. Raises ValueError unless 1 <= n <= width.
     """
     if not 1 <= n <= scores.shape[1]:
         raise ValueError(f"n must lie between 1 and the {scores.shape[1]} scores of a row; given {n}")
@@ -204,10 +204,13 @@ def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> N
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend: str = "auto") -> NDArray[np.int64]:
     """The documents in any of the `chosen` lists, rising, each once: `(n,)` int64.
 
-    `lists`: documents below `n_documents`, int32, packed by list. Source: PLAID, section 4.1.
+    `lists`: documents below `n_documents`, int32, packed by list (an index checks that when it is opened). Raises IndexError
+    for a list that is not there. Source: PLAID, section 4.1.
     """
     name = _by_place(backend, lists.values)
-    return _backend(name).union(lists, chosen if name == "cuda" else np.asarray(chosen, np.int64), n_documents)
+    if name != "cuda" or isinstance(chosen, np.ndarray):
+        chosen = _inside(chosen, len(lists))
+    return _backend(name).union(lists, chosen, n_documents)
 
 
 def wanted_tokens(
@@ -227,7 +230,8 @@ def _same_width(queries: Ragged, dim: int) -> None:
 
 
 def _checked(only: Places, n: int) -> Places:
-    return None if only is None else _inside(only, n)
+    """Places that are known to lie inside; what lies on a device is not read here, and its kernels skip what lies outside."""
+    return only if only is None or _on_device(only) else _inside(only, n)
 
 
 def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -239,8 +243,13 @@ def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def _by_place(backend: str, values: Any) -> str:
-    """`cuda` for `auto`, where `values` lie on a CUDA device; torch and CuPy are not imported for that."""
-    return "cuda" if backend == "auto" and "cuda" in str(getattr(values, "device", "")).lower() else backend
+    """`cuda` for `auto`, where `values` lie on a CUDA device."""
+    return "cuda" if backend == "auto" and _on_device(values) else backend
+
+
+def _on_device(values: Any) -> bool:
+    """Whether an array lies on a CUDA device; torch and CuPy are not imported for that."""
+    return "cuda" in str(getattr(values, "device", "")).lower()
 
 
 @lru_cache

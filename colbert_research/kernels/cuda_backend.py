@@ -1,19 +1,16 @@
-"""Kernels on a CUDA device, for arrays that lie there; NumPy arrays are copied there and the results back.
+"""Kernels on a CUDA device, for `Ragged` whose values lie there; NumPy arrays are copied there and the scores back.
 
 The operations of `kernels` come here by themselves when what there is most of (documents' values, codes, centroid ids, scores,
 lists) are torch tensors or CuPy arrays on a device; results are then of the same framework and stay there. Documents keep
 their type (float16, bfloat16 or float32; others become float32) and queries are converted to it. Widths that are not a
-multiple of 16 are copied with zeros appended, at every call. Over codes, for centroid interaction and for assignment the
-results are those of the backend cpu, bit for bit. `topk` and `union` wait for the device, as the size of their result is found
-there; the functions of `cuda.select` and `cuda.union` do not.
+multiple of 16 are copied with zeros appended, at every call.
 """
 
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from colbert_research.kernels.cuda import assign as nearest
-from colbert_research.kernels.cuda import codes, dense, interaction, select
-from colbert_research.kernels.cuda import union as lists_union
+from colbert_research.kernels.cuda import candidates, codes, dense, interaction, products
+from colbert_research.kernels.cuda import topk as select
 from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
 from colbert_research.kernels.cuda.launch import home
 from colbert_research.kernels.operands import CodedTokens, Places
@@ -24,14 +21,15 @@ _offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyD
 
 def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
     """See `kernels.maxsim`; `(n_queries, n_documents)` float32 of the framework of the documents' values."""
-    given, place = _places(documents.values)
+    given = place_of(documents.values)
+    place = given if given.device is not None else home(given)
     kind = type_name(documents.values) if type_name(documents.values) in dense.TYPES else "float32"
     asked, stored = (_values(ragged, kind, place) for ragged in (queries, documents))
     longest = int(queries.lengths.max(initial=0))
-    places = None if only is None else upload(only, place)
+    places = None if only is None else converted(only, "int64", place)
     offsets = offsets_at(queries, place), offsets_at(documents, place)
     scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places)
-    return _back(scores, given, place)
+    return scores if given == place else to_numpy(scores)
 
 
 def offsets_at(ragged: Ragged | CodedTokens, place: Place) -> Array:
@@ -47,9 +45,12 @@ def _values(ragged: Ragged, kind: str, place: Place) -> Array:
     return widened(values, -(-int(values.shape[1]) // 16) * 16, place)
 
 
-def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> Any:
-    """See `kernels.maxsim_codes`; `(n_queries, n_documents)` float32 of the framework of the codes."""
-    given, place = _places(tokens.codes)
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None, *, lifts: str = "float32") -> Any:
+    """See `kernels.maxsim_codes`; `(n_queries, n_documents)` float32 of the framework of the codes, with the bits of `cpu`.
+
+    `lifts`: "float16" is faster for codes of few bits, and less exact; see `cuda.codes.maxsim_codes`.
+    """
+    place, ids, norms = _place_for(tokens.codes), tokens.centroid_ids, tokens.inverse_norms
     scores = codes.maxsim_codes(
         converted(queries.values, "float32", place),
         offsets_at(queries, place),
@@ -57,74 +58,71 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> A
         converted(tokens.codes, "uint8", place),
         offsets_at(tokens, place),
         longest_query=int(queries.lengths.max(initial=0)),
-        centroid_ids=None if tokens.centroid_ids is None else _ids(tokens.centroid_ids, place),
-        inverse_norms=None if tokens.inverse_norms is None else converted(tokens.inverse_norms, "float16", place),
-        only=None if only is None else upload(only, place),
+        centroid_ids=None if ids is None else converted(ids, "uint16" if type_name(ids) == "uint16" else "int32", place),
+        inverse_norms=None if norms is None else converted(norms, "float16", place),
+        only=None if only is None else converted(only, "int64", place),
+        lifts=lifts,
     )
-    return _back(scores, given, place)
+    return _brought_back(scores, place, tokens.codes)
 
 
-def centroid_interaction(scores: Array, tokens: Ragged, kept: Array | None, only: Places = None) -> Any:
-    """See `kernels.centroid_interaction`; of the framework of the tokens' centroid ids."""
-    given, place = _places(tokens.values)
-    found = interaction.centroid_interaction(
+def topk(scores: Any, k: int) -> Any:
+    """See `kernels.topk`; at most `cuda.topk.MOST`."""
+    place = _place_for(scores)
+    return _brought_back(select.topk(converted(scores, "float32", place), k), place, scores)
+
+
+def greatest(scores: Any, n: int) -> Any:
+    """See `kernels.greatest`; at most `cuda.topk.MOST`."""
+    place = _place_for(scores)
+    return _brought_back(select.greatest(converted(scores, "float32", place), n), place, scores)
+
+
+def centroid_interaction(scores: Any, tokens: Ragged, kept: Any = None, only: Places = None) -> Any:
+    """See `kernels.centroid_interaction`; the bits of the backend `cpu`."""
+    place = _place_for(tokens.values, scores)
+    kind = type_name(tokens.values) if type_name(tokens.values) in interaction.IDS else "int32"
+    totals = interaction.centroid_interaction(
         converted(scores, "float32", place),
-        _ids(tokens.values, place),
+        converted(tokens.values, kind, place),
         offsets_at(tokens, place),
         kept=None if kept is None else converted(kept, "bool", place),
-        only=None if only is None else upload(only, place),
+        only=None if only is None else converted(only, "int64", place),
     )
-    return _back(found, given, place)
+    return _brought_back(totals, place, tokens.values, scores)
 
 
-def dot_products(query: Array, rows: Array) -> Any:
-    """See `kernels.dot_products`."""
-    given, place = _places(rows)
-    return _back(codes.dot_products(converted(query, "float32", place), converted(rows, "float32", place)), given, place)
+def union(lists: Ragged, chosen: Any, n_documents: int) -> Any:
+    """See `kernels.union`; a chosen list that there is not is empty."""
+    place = _place_for(lists.values, chosen)
+    offsets, values = offsets_at(lists, place), converted(lists.values, "int32", place)
+    documents = candidates.union(values, offsets, converted(chosen, "int64", place), n_documents)
+    return _brought_back(documents, place, lists.values, chosen)
 
 
-def topk(scores: Array, k: int) -> Any:
-    """See `kernels.topk`."""
-    given, place = _places(scores)
-    places, found = select.topk(converted(scores, "float32", place)[None], k)
-    n = int(found[0])
-    if n < 0:
-        raise ValueError("a score is not a number (NaN); look for NaN or infinite token vectors")
-    return _back(places[0, :n], given, place)
+def dot_products(query: Any, rows: Any) -> Any:
+    """See `kernels.dot_products`; the bits of the backend `cpu`."""
+    place = _place_for(rows, query)
+    found = products.dot_products(converted(query, "float32", place), converted(rows, "float32", place))
+    return _brought_back(found, place, rows, query)
 
 
-def greatest(scores: Array, n: int) -> Any:
-    """See `kernels.greatest`."""
-    given, place = _places(scores)
-    return _back(select.greatest(converted(scores, "float32", place), n), given, place)
+def assign(vectors: Any, centroids: Any) -> Any:
+    """See `kernels.assign`; the ids of the backend `cpu`."""
+    place = _place_for(vectors, centroids)
+    found = products.assign(converted(vectors, "float32", place), converted(centroids, "float32", place))
+    return _brought_back(found, place, vectors, centroids)
 
 
-def union(lists: Ragged, chosen: Array, n_documents: int) -> Any:
-    """See `kernels.union`."""
-    given, place = _places(lists.values)
-    documents, asked = converted(lists.values, "int32", place), converted(chosen, "int64", place)
-    places, found = lists_union.union(documents, offsets_at(lists, place), asked, n_documents)
-    return _back(places[: int(found[0])], given, place)
+def _place_for(*arrays: Array) -> Place:
+    """The device on which one of the arrays lies, the first such; else where the first is computed on."""
+    places = [place_of(array) for array in arrays]
+    return next((place for place in places if place.device is not None), None) or home(places[0])
 
 
-def assign(vectors: Array, centroids: Array) -> Any:
-    """See `kernels.assign`."""
-    given, place = _places(vectors)
-    return _back(nearest.assign(converted(vectors, "float32", place), converted(centroids, "float32", place)), given, place)
-
-
-def _places(array: Array) -> tuple[Place, Place]:
-    """Where an array lies, and where it is computed on."""
-    given = place_of(array)
-    return given, given if given.device is not None else home(given)
-
-
-def _back(result: Array, given: Place, place: Place) -> Any:
-    return result if given == place else to_numpy(result)
-
-
-def _ids(ids: Array, place: Place) -> Array:
-    return converted(ids, "uint16" if type_name(ids) == "uint16" else "int32", place)
+def _brought_back(result: Array, place: Place, *arrays: Array) -> Array:
+    """The result; in the processor's memory, where none of the arrays that were given lies at `place`."""
+    return result if place in [place_of(array) for array in arrays] else to_numpy(result)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,8 @@ from colbert_research.config import Config
 from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import Queries, SearchStrategy
+from colbert_research.search.cuda_exhaustive import CudaExhaustive
+from colbert_research.search.cuda_plaid import CudaPlaid
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive
@@ -31,6 +33,8 @@ STRATEGIES: dict[str, type[Config]] = {
     "ladr": Ladr,
     "warp": Warp,
     "emvb": Emvb,
+    "cuda_exhaustive": CudaExhaustive,
+    "cuda_plaid": CudaPlaid,
 }
 
 __all__ = [
@@ -40,6 +44,8 @@ __all__ = [
     "IMPUTATIONS",
     "STRATEGIES",
     "Auto",
+    "CudaExhaustive",
+    "CudaPlaid",
     "Emvb",
     "Exhaustive",
     "FastPlaid",

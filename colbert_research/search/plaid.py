@@ -5,7 +5,7 @@ of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, n
 4096) and the last stage scores ndocs / 4; here nothing depends on k and nothing is remembered.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,11 @@ from colbert_research.search.candidates import centroids_of, check_cells, check_
 from colbert_research.search.stages import best, interaction, score
 from colbert_research.search.trace import Trace
 
+_THRESHOLDS = ("centroid_score_threshold", "cell_score_threshold")
+NO_SCORES = np.empty(0, np.float32)
 
-class Plaid(SearchStrategy):
+
+class PlaidSettings(SearchStrategy):
     """`ncells` centroids a query token give candidates; the best `ndocs` by centroids alone; `n_exact` of them scored exactly.
 
     `centroid_score_threshold`: in the first interaction, tokens of centroids whose best score over the query's tokens lies
@@ -31,7 +34,7 @@ class Plaid(SearchStrategy):
     A subset of at most `n_exact` documents is scored exactly, without candidates.
     """
 
-    kind: Literal["plaid"] = "plaid"
+    kind: str
     ncells: int = Field(4, ge=1)
     centroid_score_threshold: Threshold | None = None
     cell_score_threshold: Threshold | None = None
@@ -44,6 +47,10 @@ class Plaid(SearchStrategy):
             raise ValueError(f"n_exact={self.n_exact} is more than the ndocs={self.ndocs} that reach that stage")
         return self
 
+    @property
+    def has_threshold(self) -> bool:
+        return any(getattr(self, name) is not None for name in _THRESHOLDS)
+
     def widest(self, index: Index) -> Self:
         n = index.n_documents
         opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
@@ -52,6 +59,12 @@ class Plaid(SearchStrategy):
     def check(self, index: Index, k: int) -> None:
         check_cells("ncells", self.ncells, len(centroids_of(index, self.kind)))
         check_reach("n_exact", self.n_exact, index, k)
+
+
+class Plaid(PlaidSettings):
+    """See `PlaidSettings`; on the processor."""
+
+    kind: Literal["plaid"] = "plaid"
 
     def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
         if subset is not None and len(subset) <= self.n_exact:
@@ -64,7 +77,8 @@ class Plaid(SearchStrategy):
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query.values, centroids)
             cells = np.unique(kernels.greatest(scores, self.ncells))
-            opened = _reaching(scores, self.cell_score_threshold)
+            highest = scores.max(axis=0) if self.has_threshold else NO_SCORES
+            opened = reaching(highest, self.cell_score_threshold)
             if opened is not None:
                 cells = cells[opened[cells]]
             count.centroids += len(cells)
@@ -73,7 +87,7 @@ class Plaid(SearchStrategy):
             if subset is not None:
                 candidates = np.intersect1d(candidates, subset, assume_unique=True)
             count.documents += len(candidates)
-        kept = _reaching(scores, self.centroid_score_threshold)
+        kept = reaching(highest, self.centroid_score_threshold)
         if kept is not None and len(candidates) > self.ndocs:
             pruned = interaction(index, scores, candidates, trace, stage="pruned interaction", kept=kept)
             candidates = narrow(candidates, pruned, self.ndocs)
@@ -82,17 +96,13 @@ class Plaid(SearchStrategy):
         return best(candidates, score(index, query, candidates, trace, stage="exact")[0], k)
 
 
-def _reaching(scores: NDArray[np.float32], threshold: Threshold | None) -> NDArray[np.bool_] | None:
-    """Which centroids score at least the threshold with one of the query's tokens; None without a threshold."""
+def reaching(highest: NDArray[np.float32], threshold: Threshold | None) -> NDArray[np.bool_] | None:
+    """Which centroids, of these highest scores with any of the query's tokens, reach the threshold; None without one."""
     if threshold is None:
         return None
-    highest = scores.max(axis=0)
-    limit = threshold.value if threshold.quantile is None else np.quantile(highest, threshold.quantile)
-    reaching: NDArray[np.bool_] = highest >= limit
-    return reaching
-
-
-_THRESHOLDS = ("centroid_score_threshold", "cell_score_threshold")
+    limit: Any = threshold.value if threshold.quantile is None else np.quantile(highest, threshold.quantile)
+    reached: NDArray[np.bool_] = highest >= limit
+    return reached
 
 
 def candidates_of(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:

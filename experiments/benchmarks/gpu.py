@@ -5,10 +5,9 @@
 Writes JSON lines: the machine first (date, GPU, driver, versions, commit, measured copy bandwidth and rate of bfloat16
 products), then a line for each case and engine. Times are medians over repeats: `ms` of a captured graph of several calls on
 documents that do not fit into the second level of cache together, `eager_ms` of the same without a graph, `host_us` until a
-call returns. `error` is the largest distance from float64 on a sample, `equal_to_cpu` whether scores of codes are the same bits
-there as on the processor. The engines `flash-maxsim` and
+call returns. `error` is the largest distance from float64 on a sample. The engines `flash-maxsim` and
 `late-interaction-kernels` take part where they are installed; all documents have one length, so that padding costs them
-nothing.
+nothing. What searches, over codes and over an index, is in gpu_search.py.
 """
 
 import json
@@ -17,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,13 +24,12 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from gpu_search import SEARCHES
 
 from colbert_research import kernels
 from colbert_research.artifacts import write_text
 from colbert_research.experiment.provenance import code_version, package_versions
-from colbert_research.kernels.cuda import autograd, codes, select
-from colbert_research.kernels.cuda.arrays import place_of
-from colbert_research.kernels.operands import CodedTokens, ResidualTable
+from colbert_research.kernels.cuda import autograd
 from colbert_research.ragged import Ragged
 
 CACHE = 256 * 2**20  # bytes of documents to go round, more than any second level of cache holds
@@ -76,44 +73,6 @@ CASES = (
     Case("64 x 100k x 128", 64, 32, 100_000, 128),
     Case("training, 64 x 64 x 180", 64, 32, 64, 180, train=True),
     Case("training, 64 x 512 x 180", 64, 32, 512, 180, train=True),
-)
-
-
-@dataclass(frozen=True)
-class CodesCase:
-    """One query with so many documents, as residual codes of so many bits; then the `best` of them are selected, if not 0."""
-
-    name: str
-    documents: int
-    tokens: int
-    bits: int
-    best: int = 0
-    query_tokens: int = 32
-    dim: int = 128
-    centroids: int = 2**16
-    lifts: str = "float32"
-
-    @property
-    def bytes(self) -> int:
-        """Of the codes, centroid ids (int32) and norms, read once."""
-        return self.documents * self.tokens * (self.dim * self.bits // 8 + 4 + 2)
-
-    @property
-    def flop(self) -> int:
-        """Of the products in whole numbers."""
-        return 2 * self.query_tokens * self.documents * self.tokens * self.dim
-
-
-CODES_CASES = (
-    CodesCase("1 bit, 1 x 100k x 128", 100_000, 128, 1),
-    CodesCase("2 bits, 1 x 100k x 128", 100_000, 128, 2),
-    CodesCase("2 bits, 1 x 100k x 128, float16 lifts", 100_000, 128, 2, lifts="float16"),
-    CodesCase("4 bits, 1 x 100k x 128", 100_000, 128, 4),
-    CodesCase("8 bits, 1 x 100k x 128", 100_000, 128, 8),
-    CodesCase("2 bits, 1 x 1k x 128", 1_000, 128, 2),
-    CodesCase("2 bits, 1 x 100k x 128, 384 wide", 100_000, 128, 2, dim=384),
-    CodesCase("2 bits, 1 x 100k x 128, best 1000", 100_000, 128, 2, best=1000),
-    CodesCase("2 bits, 1 x 8.8M x 68, best 1000", 8_800_000, 68, 2, best=1000, centroids=2**18),
 )
 
 Timer = Callable[[Sequence[Callable[[], Any]]], dict[str, float]]
@@ -193,73 +152,29 @@ def measure(case: Case, limits: dict[str, Any], timer: Timer, device: str) -> li
     rounds = 1 if case.train else max(1, min(32, CACHE // case.bytes))
     documents = [unit(case.documents, case.tokens) for _ in range(rounds)]
     weights = torch.rand(case.queries, case.documents, device=device, generator=generator)
+    floor = max(case.bytes / limits["copy_gb_s"] / 1e6, case.flop / limits["product_tflop_s"] / 1e9)
     lines = []
     for engine, score in engines(case, device).items():
-        timed = timer([step(score, queries, part, weights, case.train) for part in documents])
-        lines.append(_line(case, engine, timed, limits) | {"error": error(score(queries, documents[0]), queries, documents[0])})
-    return lines
-
-
-def measure_codes(case: CodesCase, limits: dict[str, Any], timer: Timer, device: str) -> dict[str, Any]:
-    """A line for ours, of random codes."""
-    rng = np.random.default_rng(7)
-    generator = torch.Generator(device).manual_seed(7)
-    centroids = rng.standard_normal((case.centroids, case.dim)).astype(np.float32)
-    scales, levels = np.full(case.dim, 0.5, np.float32), np.sort(rng.standard_normal(2**case.bits)).astype(np.float32)
-    table = ResidualTable(scales, levels, centroids / np.linalg.norm(centroids, axis=1, keepdims=True))
-    query = torch.randn(case.query_tokens, case.dim, device=device, generator=generator)
-    asked = torch.tensor([0, case.query_tokens], device=device)
-    offsets = torch.arange(case.documents + 1, device=device) * case.tokens
-    n = case.documents * case.tokens
-    rounds = max(1, min(32, CACHE // case.bytes))
-    parts = [
-        (
-            torch.empty(n, table.packed_width, dtype=torch.uint8, device=device).random_(generator=generator),
-            torch.empty(n, dtype=torch.int32, device=device).random_(case.centroids, generator=generator),
-            torch.rand(n, dtype=torch.float16, device=device, generator=generator),
+        calls = [step(score, queries, part, weights, case.train) for part in documents]
+        timed = timer(calls)
+        ms = _ms(timed)
+        lines.append(
+            {
+                **asdict(case),
+                "case": case.name,
+                "engine": engine,
+                **timed,
+                "bytes": case.bytes,
+                "flop": case.flop,
+                "floor_ms": floor,
+                "of_floor": floor / ms,
+                "gb_s": case.bytes / ms / 1e6,
+                "tflop_s": case.flop / ms / 1e9,
+                "tokens_s": case.documents * case.tokens / ms * 1e3,
+                "error": error(score(queries, documents[0]), queries, documents[0]),
+            }
         )
-        for _ in range(rounds)
-    ]
-    prepared = codes.table_at(table, place_of(query))
-
-    def score(part: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        packed, ids, norms = part
-        return codes.maxsim_codes(
-            query, asked, prepared, packed, offsets, longest_query=case.query_tokens, centroid_ids=ids, inverse_norms=norms,
-            lifts=case.lifts,
-        )  # fmt: skip
-
-    def call(part: tuple[torch.Tensor, ...]) -> Any:
-        return select.topk(score(part), case.best) if case.best else score(part)
-
-    timed = timer([partial(call, part) for part in parts])
-    few = min(SAMPLE, case.documents)
-    first = [array[: few * case.tokens].cpu().numpy() for array in parts[0]]
-    tokens = CodedTokens(table, first[0], np.arange(few + 1) * case.tokens, first[1], first[2])
-    packed = Ragged(query.cpu().numpy(), np.array([0, case.query_tokens]))
-    exact = kernels.maxsim_codes(packed, tokens, backend="reference")
-    return _line(case, "ours", timed, limits) | {
-        "error": float(np.abs(score(parts[0])[:, :few].cpu().numpy() - exact).max()),
-        "equal_to_cpu": bool(np.array_equal(score(parts[0])[:, :few].cpu().numpy(), kernels.maxsim_codes(packed, tokens))),
-    }
-
-
-def _line(case: Case | CodesCase, engine: str, timed: dict[str, float], limits: dict[str, Any]) -> dict[str, Any]:
-    ms = _ms(timed)
-    floor = max(case.bytes / limits["copy_gb_s"] / 1e6, case.flop / limits["product_tflop_s"] / 1e9)
-    return {
-        **asdict(case),
-        "case": case.name,
-        "engine": engine,
-        **timed,
-        "bytes": case.bytes,
-        "flop": case.flop,
-        "floor_ms": floor,
-        "of_floor": floor / ms,
-        "gb_s": case.bytes / ms / 1e6,
-        "tflop_s": case.flop / ms / 1e9,
-        "tokens_s": case.documents * case.tokens / ms * 1e3,
-    }
+    return lines
 
 
 def engines(case: Case, device: str) -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
@@ -304,7 +219,7 @@ def error(scores: torch.Tensor, queries: torch.Tensor, documents: torch.Tensor) 
 )
 def main(wanted: Sequence[str], output: Path | None) -> None:
     """Print the lines and write them."""
-    names = [case.name for case in (*CASES, *CODES_CASES)]
+    names = [case.name for case in (*CASES, *SEARCHES)]
     for name in wanted:
         if name not in names:
             raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(names)}")
@@ -318,10 +233,10 @@ def main(wanted: Sequence[str], output: Path | None) -> None:
             lines += measure(case, lines[0], on_cuda, device)
             click.echo(json.dumps(lines[-1]))
             torch.cuda.empty_cache()
-    for codes_case in CODES_CASES:
-        if not wanted or codes_case.name in wanted:
-            lines.append(measure_codes(codes_case, lines[0], on_cuda, device))
-            click.echo(json.dumps(lines[-1]))
+    for search in SEARCHES:
+        if not wanted or search.name in wanted:
+            lines += search.measure(lines[0], on_cuda, device)
+            click.echo("\n".join(json.dumps(line) for line in lines if line["case"] == search.name))
             torch.cuda.empty_cache()
     name = f"{lines[0]['date'][:10]}-{lines[0]['gpu'].replace(' ', '-')}.jsonl"
     output = output or Path(__file__).resolve().parents[1] / "gpu" / name

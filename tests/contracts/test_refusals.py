@@ -47,7 +47,7 @@ def queries() -> Ragged:
 
 
 @pytest.fixture(params=sorted(STRATEGIES))
-def search(request, index):
+def search(request, index, _device):
     """`search` of a member with its knobs opened, with which it runs on any index."""
     strategy = STRATEGIES[request.param].model_validate(SMALL.get(request.param, {})).widest(index)
 
@@ -147,6 +147,7 @@ class TestSearch:
 
 
 @pytest.mark.parametrize("kind", sorted(STRATEGIES))
+@pytest.mark.usefixtures("_device")
 def test_an_index_of_another_codec_is_served_or_refused(kind, documents, collection, queries, tmp_path):
     """Exact vectors have no centroids: a strategy does without, or names itself, the codec and a way out."""
     exact = build_index(tmp_path / "exact", collection, documents, ExactConfig())

@@ -9,7 +9,7 @@ import torch
 
 from colbert_research.kernels.cuda import arrays, dense, launch
 from colbert_research.kernels.cuda.launch import Kernel
-from tests.kernels.emulator.build import COMPILER, Emulator
+from tests.kernels.emulator.build import COMPILER, Emulator, EmulatorAsAsked
 
 HAS_GPU = torch.cuda.is_available() and find_spec("cupy") is not None
 WHERE = ["emulated", *([pytest.param("gpu", marks=pytest.mark.gpu)] if HAS_GPU else [])]
@@ -32,6 +32,17 @@ def emulate(build_folder):
         return Emulator(kernels, build_folder, descending=descending)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def device(build_folder):
+    """`with device():` for what searches on a device: the first GPU, where there is one, else an emulator of any kernel."""
+    if launch.gpu_is_here():
+        return nullcontext
+    if COMPILER is None:
+        pytest.skip("no g++ to compile the emulator with")
+    emulator = EmulatorAsAsked(build_folder)
+    return lambda: launch.emulated(emulator)
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,51 @@
-"""Where a suite of CUDA kernels runs them: emulated, first thread first and last thread first, and on a GPU if there is one."""
+"""Fixtures for a suite of CUDA kernels: where they run, in both orders of threads, and outputs that begin as poison."""
 
 import numpy as np
+import pytest
+import torch
 
 from colbert_research.kernels.cuda import arrays
-from tests.kernels.conftest import WHERE, Arena
-
-ORDERS = [*WHERE, "descending"]
+from tests.kernels.conftest import HAS_GPU, Arena
 
 
-def arena_of(request, kernels) -> Arena:
-    """The arena that a fixture with `params=ORDERS` asks for, with these kernels."""
-    if request.param == "gpu":
-        return Arena(None, request.getfixturevalue("gpu"))
-    return Arena(request.getfixturevalue("emulate")(list(kernels), descending=request.param == "descending"), None)
+def arena_of(kernels):
+    """A fixture: an emulator of these kernels with threads in rising and in falling order, and a GPU where there is one."""
+    params = ["ascending", "descending", *([pytest.param("gpu", marks=pytest.mark.gpu)] if HAS_GPU else [])]
+
+    @pytest.fixture(scope="module", params=params)
+    def arena(request):
+        if request.param == "gpu":
+            return Arena(None, request.getfixturevalue("gpu"))
+        emulate = request.getfixturevalue("emulate")
+        return Arena(emulate(list(kernels), descending=request.param == "descending"), None)
+
+    return arena
 
 
-def poison(monkeypatch, *modules) -> None:
-    """Whatever a kernel of these modules should write begins as NaN, or as a number that is none of its results."""
+def poison_of(module):
+    """A fixture for every test: what the module asks memory for begins as NaNs, or as a number that no result is."""
 
-    def poisoned(shape, kind, place):
-        array = arrays.empty(shape, kind, place)
-        array[...] = np.nan if "float" in kind else 177 if kind == "uint8" else -77
-        return array
+    @pytest.fixture(autouse=True)
+    def _poison(monkeypatch):
+        def poisoned(shape, kind, place):
+            array = arrays.empty(shape, kind, place)
+            array[...] = torch.nan if "float" in kind else -77 if "u" not in kind else 77
+            return array
 
-    for module in modules:
         monkeypatch.setattr(module, "empty", poisoned)
+
+    return _poison
+
+
+def numpy_of(array) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+
+
+def computed(arena, function, *given, **named) -> np.ndarray:
+    """What a function of arrays computes in the arena; NumPy arrays among the arguments are placed there."""
+
+    def placed(value):
+        return arena.tensor(value) if isinstance(value, np.ndarray) else value
+
+    with arena:
+        return numpy_of(function(*map(placed, given), **{name: placed(value) for name, value in named.items()}))

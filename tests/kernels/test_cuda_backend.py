@@ -1,6 +1,6 @@
 """The backend cuda behind `kernels`: NumPy and torch in, the same out, results those of the reference or of the backend cpu.
 
-Emulated; the same tests run on a GPU where there is one.
+Emulated, first thread first and last thread first; the same tests run on a GPU where there is one.
 """
 
 from dataclasses import replace
@@ -11,20 +11,16 @@ import pytest
 import torch
 
 from colbert_research import kernels
-from colbert_research.kernels.cuda import assign, codes, interaction, select, union
-from colbert_research.kernels.cuda.arrays import Place, upload
+from colbert_research.kernels import cuda_backend
+from colbert_research.kernels.cuda import candidates, codes, interaction, products, topk
 from colbert_research.ragged import Ragged, offsets_of
-from tests.kernels.conftest import WHERE
 from tests.kernels.cuda_arenas import arena_of
 from tests.kernels.cuda_codes_cases import coded, scores_of_documents
 
-KERNELS = [kernel for module in (codes, interaction, select, union, assign) for kernel in module.KERNELS]
 LENGTHS = [7, 0, 1, 33, 3]
 
 
-@pytest.fixture(scope="module", params=WHERE)
-def arena(request):
-    return arena_of(request, KERNELS)
+arena = arena_of([kernel for module in (candidates, codes, interaction, products, topk) for kernel in module.KERNELS])
 
 
 @pytest.fixture(params=["numpy", "torch"])
@@ -56,8 +52,10 @@ def test_codes(arena, given, n_centroids, ids):
     with arena:
         scores = kernels.maxsim_codes(packed, stored, backend="cuda")
         some = kernels.maxsim_codes(packed, stored, only=np.array([4, 0]), backend="cuda")
+        near = cuda_backend.maxsim_codes(packed, stored, lifts="float16")
     assert np.array_equal(numpy_of(scores, stored.codes), expected)
     assert np.array_equal(numpy_of(some, stored.codes), expected[:, [4, 0]])
+    assert not np.array_equal(numpy_of(near, stored.codes), expected)
 
 
 def test_interaction(arena, given):
@@ -114,17 +112,6 @@ def test_candidates(arena, given):
         ids = kernels.assign(given(query), given(centroids), backend="cuda")
     assert numpy_of(found, stored.values).tolist() == expected.tolist()
     assert numpy_of(ids, stored.values).tolist() == kernels.assign(query, centroids, backend="reference").tolist()
-
-
-def test_arrays_that_are_read_only_are_sent(tmp_path):
-    """As the memory-mapped arrays of an index are; torch would warn, and warnings are errors here."""
-    np.save(tmp_path / "a.npy", np.arange(6, dtype=np.uint16).reshape(2, 3))
-    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
-    sent = upload(mapped, Place("torch", None))
-    assert sent.dtype == torch.uint16
-    assert np.array_equal(sent.numpy(), mapped)
-    sent.numpy()[:] = 0
-    assert mapped[1, 2] == 5
 
 
 def test_auto_goes_by_where_the_arrays_are(monkeypatch):

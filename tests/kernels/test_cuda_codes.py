@@ -18,8 +18,8 @@ from colbert_research.kernels.cuda.decoder import Layout, decoder_of
 from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.conftest import Arena
-from tests.kernels.cuda_arenas import ORDERS, arena_of, poison
-from tests.kernels.cuda_codes_cases import coded, products, scores_of_documents
+from tests.kernels.cuda_arenas import arena_of, poison_of
+from tests.kernels.cuda_codes_cases import coded, scores_of_documents
 
 LENGTHS = [7, 0, 1, 16, 33, 250, 3, 8, 17, 1025, 32, 2, 1024, 40]
 SHORT = [7, 0, 1, 33, 3]
@@ -29,14 +29,8 @@ SIZES = [  # kind, bits or dimensions a codeword, dimensions: those of codes.KER
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=ORDERS)
-def arena(request):
-    return arena_of(request, codes.KERNELS)
-
-
-@pytest.fixture(autouse=True)
-def _poison(monkeypatch):
-    poison(monkeypatch, codes)
+arena = arena_of(codes.KERNELS)
+_poison = poison_of(codes)
 
 
 def scores_of(arena, queries, tokens: CodedTokens, only=None, **changed) -> np.ndarray:
@@ -194,14 +188,6 @@ def test_decoders_are_those_of_the_backend_cpu(kind, size, dim):
     assert getattr(prepare, found.layout.kind) == expected.kind
 
 
-@pytest.mark.parametrize(("n_tokens", "n", "dim"), [(1, 1, 1), (33, 70, 48), (5, 129, 130), (0, 4, 8), (4, 0, 8)])
-def test_dot_products_are_summed_in_order(arena, n_tokens, n, dim):
-    query, rows = query_of(n_tokens, dim), query_of(n, dim, 2)
-    with arena:
-        found = to_numpy(codes.dot_products(arena.tensor(query), arena.tensor(rows)))
-    assert np.array_equal(found, products(query, rows))
-
-
 layouts = st.one_of(
     st.builds(
         lambda bits, dim: (Layout("PACKED" if bits < 8 else "COPIED", bits, -(-dim * bits // 8)), dim),
@@ -300,5 +286,3 @@ def test_widths_and_codewords_that_do_not_fit(emulate):
                 query_of(1, 512), offsets_of([1]), codes.table_at(wide.table, place_of(query)), wide.codes, wide.offsets,
                 longest_query=1, inverse_norms=wide.inverse_norms,
             )  # fmt: skip
-        with pytest.raises(ValueError, match="query has 64 dimensions and rows 32"):
-            codes.dot_products(query, query_of(3, 32))

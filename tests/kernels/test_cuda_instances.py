@@ -12,10 +12,10 @@ MOST_REGISTERS = {
     "backward.cu": 64,
     "codes.cu": 128,
     "prepare.cu": 128,
+    "topk.cu": 64,
+    "candidates.cu": 64,
     "interaction.cu": 64,
-    "select.cu": 64,
-    "union.cu": 64,
-    "assign.cu": 128,
+    "products.cu": 128,
 }
 """65,536 of a multiprocessor, by the threads of the blocks that have to fit: two of 256, or four."""
 

@@ -1,148 +1,136 @@
-"""Centroid interaction and assignment on a device, bit for bit: against NumPy, against the backend cpu, and bad input.
-
-Emulated, first thread first and last thread first; the same tests run on a GPU where there is one.
-"""
-
-from importlib.util import find_spec
-from itertools import pairwise
+"""Centroid interaction on a device: the bits of the backend `cpu`, and its formula written down once more in NumPy."""
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from colbert_research import kernels
-from colbert_research.kernels.cuda import assign, interaction, launch
-from colbert_research.kernels.cuda.arrays import to_numpy
+from colbert_research.kernels.cuda import interaction
 from colbert_research.ragged import Ragged, offsets_of
-from tests.kernels.cuda_arenas import ORDERS, arena_of, poison
-from tests.kernels.cuda_codes_cases import products
+from tests.kernels.cuda_arenas import arena_of, computed, poison_of
 
-LENGTHS = [7, 0, 1, 128, 33, 250, 3, 64, 127, 0]
-needs_cpu = pytest.mark.skipif(find_spec("numba") is None, reason="the backend cpu needs Numba")
-
-
-@pytest.fixture(scope="module", params=ORDERS)
-def arena(request):
-    return arena_of(request, [*interaction.KERNELS, *assign.KERNELS])
+arena, _poison = arena_of(interaction.KERNELS), poison_of(interaction)
+few = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LENGTHS = [[5, 1, 30, 2], [0], [], [0, 7, 0, 300, 1, 64, 65]]
 
 
-@pytest.fixture(autouse=True)
-def _poison(monkeypatch):
-    poison(monkeypatch, interaction, assign)
-
-
-def case(n_tokens: int, n_centroids: int, kind: type = np.uint16) -> tuple[np.ndarray, Ragged]:
-    rng = np.random.default_rng(n_tokens)
-    scores = rng.uniform(-1, 1, (n_tokens, n_centroids)).astype(np.float32)
-    return scores, Ragged(rng.integers(0, n_centroids, sum(LENGTHS)).astype(kind), offsets_of(LENGTHS))
-
-
-def scores_of(arena, scores, tokens, kept=None, only=None) -> np.ndarray:
-    with arena:
-        kept, only = (None if given is None else arena.tensor(np.asarray(given)) for given in (kept, only))
-        given = [arena.tensor(np.asarray(a)) for a in (scores, tokens.values, tokens.offsets)]
-        return to_numpy(interaction.centroid_interaction(*given, kept=kept, only=only))
-
-
-def oracle(scores: np.ndarray, tokens: Ragged, kept: np.ndarray) -> np.ndarray:
-    """The formula of kernels/cpu/interaction.py: float32 up to the bytes, float64 from the sum of bytes on."""
+def in_bytes(scores: np.ndarray, tokens: Ragged, kept: np.ndarray | None) -> np.ndarray:
+    """The formula of `cpu/interaction.py`, each operation rounded to float32 by itself."""
     low, high = float(scores.min()), float(scores.max())
     unit = (high - low) / 254 if high > low else 1.0
-    table = ((scores - np.float32(low)) * np.float32(1 / unit) + np.float32(0.5)).astype(np.int64) + 1
-    table[:, ~kept] = 0
-    found = np.full(len(tokens), -np.inf)
-    for i, (first, last) in enumerate(pairwise(tokens.offsets)):
-        best = table[:, tokens.values[first:last]].max(axis=1, initial=0)
-        if best.any():
-            found[i] = (best.sum() - len(scores)) * unit + len(scores) * low
-    return found.astype(np.float32)
+    table = 1 + ((scores - np.float32(low)) * np.float32(1 / unit) + np.float32(0.5)).astype(np.int64)
+    if kept is not None:
+        table[:, ~kept] = 0
+    sums = np.array([table[:, ids.astype(np.int64)].max(axis=1, initial=0).sum() for ids in tokens], np.int64)
+    return np.where(sums > 0, (sums - len(scores)) * unit + len(scores) * low, -np.inf).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int32])
-@pytest.mark.parametrize("n_tokens", [1, 15, 16, 17, 32, 33, 70])
-def test_interaction_is_that_of_numpy(arena, n_tokens, kind):
-    scores, tokens = case(n_tokens, 300, kind)
-    everything = np.ones(300, np.bool_)
-    assert np.array_equal(scores_of(arena, scores, tokens), oracle(scores, tokens, everything))
-    kept = scores.max(axis=0) > np.quantile(scores.max(axis=0), 0.97)
-    expected = oracle(scores, tokens, kept)
-    assert np.isinf(expected).sum() > 2
-    assert np.array_equal(scores_of(arena, scores, tokens, kept), expected)
-    places = [9, 3, 3, 0]
-    assert np.array_equal(scores_of(arena, scores, tokens, kept, places), expected[places])
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("n_tokens", [1, 16, 17, 32, 40, 130, 530])
+@pytest.mark.parametrize("kind", ["uint16", "int32"])
+def test_the_bits_of_the_cpu(rng, arena, lengths, n_tokens, kind):
+    scores = rng.uniform(-1, 1, (n_tokens, 50)).astype(np.float32)
+    tokens = Ragged(rng.integers(0, 50, sum(lengths)).astype(kind), offsets_of(lengths))
+    only = rng.permutation(len(lengths))[: len(lengths) // 2 + 1]
+    for kept in (None, rng.random(50) < 0.3, np.zeros(50, bool)):
+        expected = kernels.centroid_interaction(scores, tokens, kept=kept, backend="cpu")
+        assert np.array_equal(expected, in_bytes(scores, tokens, kept))
+        with arena:
+            got = kernels.centroid_interaction(scores, tokens, kept=kept, backend="cuda")
+            assert got.dtype == np.float32
+            assert np.array_equal(got, expected)
+            some = kernels.centroid_interaction(scores, tokens, kept=kept, only=only, backend="cuda")
+        assert np.array_equal(some, expected[only])
 
 
-def test_interaction_of_equal_scores_and_of_nothing(arena):
-    scores, tokens = case(5, 40)
-    scores[:] = -0.25
-    expected = np.where(np.array(LENGTHS) > 0, np.float32(-1.25), -np.inf)
-    assert np.array_equal(scores_of(arena, scores, tokens), expected)
-    assert scores_of(arena, scores[:0], tokens).tolist() == [0] * len(LENGTHS)
-    assert scores_of(arena, scores, tokens, only=np.zeros(0, np.int64)).shape == (0,)
-    assert scores_of(arena, scores, Ragged(np.zeros(0, np.uint16), offsets_of([0, 0]))).tolist() == [-np.inf] * 2
-    assert scores_of(arena, scores, tokens, only=np.array([99, -1])).tolist() == [-np.inf] * 2
+@few
+@given(seed=st.integers(0, 2**32 - 1), n_tokens=st.integers(1, 40), shift=st.floats(-100, 100), size=st.floats(1e-6, 1e4))
+def test_any_range_of_scores(arena, seed, n_tokens, shift, size):
+    rng = np.random.default_rng(seed)
+    scores = (shift + size * rng.standard_normal((n_tokens, 30))).astype(np.float32)
+    tokens = Ragged(rng.integers(0, 30, 60).astype(np.uint16), offsets_of([20, 0, 39, 1]))
+    got = computed(arena, interaction.centroid_interaction, scores, tokens.values, tokens.offsets)
+    assert np.array_equal(got, kernels.centroid_interaction(scores, tokens, backend="cpu"))
 
 
-@needs_cpu
-@pytest.mark.parametrize("n_tokens", [1, 16, 32, 70])
-def test_interaction_is_that_of_the_backend_cpu(arena, n_tokens):
-    scores, tokens = case(n_tokens, 300)
-    kept = np.random.default_rng(0).random(300) < 0.5
-    for chosen in (None, kept):
-        expected = kernels.centroid_interaction(scores, tokens, kept=chosen, backend="cpu")
-        assert np.array_equal(scores_of(arena, scores, tokens, chosen), expected)
+@pytest.mark.parametrize("value", [0.0, -0.0, 3.5, -1e30])
+def test_equal_scores(arena, value):
+    scores, tokens = np.full((5, 4), value, np.float32), Ragged(np.array([0, 3, 1], np.int32), offsets_of([2, 0, 1]))
+    got = computed(arena, interaction.centroid_interaction, scores, tokens.values, tokens.offsets)
+    assert np.array_equal(got, kernels.centroid_interaction(scores, tokens, backend="cpu"))
 
 
-def ids_of(arena, vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+def test_nothing_to_score(arena):
+    ids, offsets = np.zeros(0, np.int32), np.zeros(3, np.int64)
+    for shape, expected in (((0, 7), [0, 0]), ((3, 0), [-np.inf, -np.inf])):
+        got = computed(arena, interaction.centroid_interaction, np.zeros(shape, np.float32), ids, offsets)
+        assert got.tolist() == expected
+
+
+def test_wrong_numbers_do_no_harm(rng, arena):
+    """Ids that there are not are left out; spans are cut to the tokens that there are; a place outside has no tokens."""
+    scores = rng.uniform(-1, 1, (20, 9)).astype(np.float32)
+    ids = np.array([1, -1, 4, 9, 2**31 - 1, 3, -(2**31), 8], np.int32)
+    offsets = np.array([0, 2, 900, -4, 7, 8])
+    right = Ragged(np.array([1, 4, 3, 8, 1, 4, 3, 8], np.int32), offsets_of([1, 3, 0, 3, 1]))
+    only = np.array([4, 0, 3, 5, 1, -1, 2, 2**62])
+    got = computed(arena, interaction.centroid_interaction, scores, ids, offsets, only=only)
+    expected = np.append(in_bytes(scores, right, None), np.float32(-np.inf))
+    assert np.array_equal(got, expected[[4, 0, 3, 5, 1, 5, 2, 5]])
+    for value in (np.nan, np.inf, -np.inf):
+        scores[3, 4] = value
+        assert computed(arena, interaction.centroid_interaction, scores, ids, offsets).shape == (5,)
+
+
+def test_more_tokens_than_32_bits_count(rng, arena):
+    """Tokens behind the 2^31st; memory before them is never touched, so none of it is taken."""
+    if arena._device is not None:
+        pytest.skip("would copy 4 GiB to the device")
+    scores, before = rng.uniform(-1, 1, (3, 50)).astype(np.float32), 2**31 + 7
+    few = Ragged(rng.integers(0, 50, 30).astype(np.uint16), offsets_of([10, 0, 20]))
+    ids = np.zeros(before + 30, np.uint16)
+    ids[before:] = few.values
+    got = computed(arena, interaction.centroid_interaction, scores, ids, few.offsets + before)
+    assert np.array_equal(got, kernels.centroid_interaction(scores, few, backend="cpu"))
+
+
+def test_more_ids_than_16_bits_tell_apart(rng, arena):
+    scores = rng.uniform(-1, 1, (3, 70_000)).astype(np.float32)
+    ids = np.array([65_535, 65_536, 69_999, 4], np.int32)
+    tokens = Ragged(ids, offsets_of([1, 1, 2]))
+    got = computed(arena, interaction.centroid_interaction, scores, ids, tokens.offsets)
+    assert np.array_equal(got, kernels.centroid_interaction(scores, tokens, backend="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"scores": np.zeros((2, 5))}, TypeError, "scores must be float32; given float64"),
+        ({"scores": np.zeros(5, np.float32)}, ValueError, r"scores must have 2 axes; given shape \(5,\)"),
+        ({"scores": np.zeros((5, 2), np.float32).T}, ValueError, "scores must be contiguous"),
+        ({"ids": np.zeros(3, np.int64)}, TypeError, "ids must be uint16 or int32; given int64"),
+        ({"offsets": np.zeros(0, np.int64)}, ValueError, "at least one; given none"),
+        ({"offsets": np.zeros(2, np.int32)}, TypeError, "offsets must be int64; given int32"),
+        ({"kept": np.ones(4, bool)}, ValueError, "kept must tell for each of 5 centroids; given 4"),
+        ({"kept": np.ones(5)}, TypeError, "kept must be bool or uint8; given float64"),
+        ({"only": np.zeros(1, np.int32)}, TypeError, "only must be int64; given int32"),
+        ({"only": torch.zeros(1, dtype=torch.int64)}, ValueError, "scores lies in numpy on the CPU and only in torch"),
+        ({}, ValueError, "takes arrays on a CUDA device; given numpy on the CPU"),
+    ],
+)
+def test_bad_input(changes, error, message):
+    given = {"scores": np.zeros((2, 5), np.float32), "ids": np.zeros(3, np.int32), "offsets": np.array([0, 3])}
+    with pytest.raises(error, match=message):
+        interaction.centroid_interaction(**(given | changes))
+
+
+def test_tensors_in_tensors_out(rng, arena):
+    scores, ids = rng.uniform(-1, 1, (4, 9)).astype(np.float32), rng.integers(0, 9, 12).astype(np.int32)
+    tokens = Ragged(ids, offsets_of([5, 7]))
+    stored = tokens.map(arena.tensor)
     with arena:
-        return to_numpy(assign.assign(arena.tensor(vectors), arena.tensor(centroids)))
-
-
-@pytest.mark.parametrize(("n", "n_centroids", "dim"), [(1, 1, 1), (130, 300, 20), (5, 129, 48), (300, 2, 8)])
-def test_assignment_sums_in_order(arena, n, n_centroids, dim):
-    rng = np.random.default_rng(n)
-    vectors, centroids = rng.standard_normal((n, dim)), rng.standard_normal((n_centroids, dim))
-    vectors, centroids = vectors.astype(np.float32), centroids.astype(np.float32)
-    assert np.array_equal(ids_of(arena, vectors, centroids), products(vectors, centroids).argmax(axis=1))
-
-
-def test_ties_go_to_the_smaller_centroid(arena):
-    rng = np.random.default_rng(0)
-    vectors = rng.integers(-1, 2, (200, 4)).astype(np.float32)
-    centroids = rng.integers(-1, 2, (500, 4)).astype(np.float32)
-    exact = vectors.astype(np.int64) @ centroids.astype(np.int64).T
-    assert np.array_equal(ids_of(arena, vectors, centroids), exact.argmax(axis=1))
-    vectors[3] = np.nan
-    assert ids_of(arena, vectors, centroids)[3] == 0
-    assert ids_of(arena, vectors[:0], centroids).shape == (0,)
-
-
-@needs_cpu
-def test_assignment_is_that_of_the_backend_cpu(arena):
-    """Centroids so close together that the last bit of a product decides."""
-    rng = np.random.default_rng(1)
-    centroids = (rng.standard_normal(64) + 1e-7 * rng.standard_normal((200, 64))).astype(np.float32)
-    vectors = rng.standard_normal((150, 64)).astype(np.float32)
-    found = ids_of(arena, vectors, centroids)
-    assert len(set(found.tolist())) > 50
-    assert np.array_equal(found, kernels.assign(vectors, centroids, backend="cpu"))
-
-
-def test_bad_input(emulate):
-    scores, tokens = case(4, 10)
-    offsets = np.asarray(tokens.offsets)
-    rows = np.zeros((3, 4), np.float32)
-    with launch.emulated(emulate([*interaction.KERNELS, *assign.KERNELS])):
-        with pytest.raises(TypeError, match="centroid_ids must be uint16 or int32; given int64"):
-            interaction.centroid_interaction(scores, tokens.values.astype(np.int64), offsets)
-        with pytest.raises(ValueError, match="kept must tell for each of the 10 centroids; given 9"):
-            interaction.centroid_interaction(scores, tokens.values, offsets, kept=np.ones(9, np.bool_))
-        with pytest.raises(ValueError, match="at least one; given none"):
-            interaction.centroid_interaction(scores, tokens.values, offsets[:0])
-        with pytest.raises(ValueError, match="scores are of none"):
-            interaction.centroid_interaction(scores[:, :0], tokens.values, offsets)
-        with pytest.raises(ValueError, match="vectors have 4 dimensions and centroids 3"):
-            assign.assign(rows, np.ascontiguousarray(rows[:, :3]))
-        with pytest.raises(ValueError, match="3 vectors and no centroid"):
-            assign.assign(rows, rows[:0])
-        with pytest.raises(TypeError, match="vectors must be float32; given float16"):
-            assign.assign(rows.astype(np.float16), rows)
+        got = kernels.centroid_interaction(arena.tensor(scores), stored, backend="cuda")
+    assert isinstance(got, torch.Tensor)
+    assert np.array_equal(got.cpu().numpy(), kernels.centroid_interaction(scores, tokens, backend="cpu"))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colbert_research import kernels
+from colbert_research.ragged import Ragged
 
 BACKENDS = [name for name in kernels.HOST_BACKENDS if name != "reference"]
 
@@ -40,3 +41,20 @@ def test_of_products(rng, n_tokens, n_rows):
 def test_more_than_there_are(n):
     with pytest.raises(ValueError, match=f"between 1 and the 5 scores of a row; given {n}"):
         kernels.greatest(np.zeros((2, 5), np.float32), n)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_few_above_minus_infinity(backend):
+    scores = np.full((3, 5), -np.inf, np.float32)
+    scores[0, 3], scores[1, [1, 4]], scores[2, 2] = 1, (2, 3), np.nan
+    for n in (1, 2, 4, 5):
+        expected = kernels.greatest(scores, n, backend="reference")
+        assert np.array_equal(kernels.greatest(scores, n, backend=backend), expected)
+    assert kernels.greatest(scores, 3, backend=backend).tolist() == [[3, 0, 1], [4, 1, 0], [0, 1, 3]]
+
+
+def test_a_list_that_is_not_there():
+    lists = Ragged(np.array([0, 1], np.int32), np.array([0, 1, 2]))
+    for chosen in ([2], [-1]):
+        with pytest.raises(IndexError, match="places must lie between 0 and 1"):
+            kernels.union(lists, np.array(chosen), 2)

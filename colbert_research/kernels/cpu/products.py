@@ -165,6 +165,9 @@ def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
         _greatest(
             table.ctypes.data, n_rows, table.strides[0], first, count, n, held.ctypes.data, places.ctypes.data
         )  # fmt: skip
+        least = held[n - 1 : count * n : n]
+        for short in first + np.flatnonzero(least == -np.inf):  # fewer than n lie above minus infinity
+            found[short] = np.argsort(-scores[short], kind="stable")[:n]
     return found[:n_tokens]
 
 

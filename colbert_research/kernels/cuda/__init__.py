@@ -6,15 +6,16 @@
 | `compile.py` | source to cubin by NVRTC, kept on disk; no GPU is needed for it |
 | `launch.py` | devices: a GPU through CuPy on the caller's stream, or the emulator; both take the same call |
 | `arrays.py` | pointers, types and places of NumPy, torch and CuPy arrays, without a copy |
+| `transfer.py` | pinned memory, and copies to a device while it computes |
 | `instances.py` | all instances, for the tests and the notebook: add the name of your module there |
 | `maxsim.cuh` | products of 32 query tokens with 8 document tokens, running maxima, documents |
 | `dense.cu`, `batch.cu`, `backward.cu`, `dense.py` | MaxSim over vectors: few queries, many queries, gradients |
-| `autograd.py` | the same for torch, differentiable |
-| `codes.cu`, `prepare.cu`, `decoder.py`, `codes.py` | MaxSim over codes in integers; products with centroids |
+| `select.cuh` | radix histograms, sums over a block, a sort: what choosing the greatest is made of |
+| `topk.cu`, `topk.py` | the greatest scores of one row of many, and of each of several |
+| `candidates.cu`, `candidates.py` | the union of inverted lists |
 | `interaction.cu`, `interaction.py` | centroid interaction in bytes |
-| `select.cu`, `order.cuh`, `select.py` | the best of scores and the greatest of rows, in order, ties by place |
-| `union.cu`, `union.py` | the documents in any of some inverted lists |
-| `assign.cu`, `assign.py` | the nearest centroid of each vector |
+| `products.cu`, `products.py` | products with centroids in float32, and the nearest centroid |
+| `autograd.py` | the same for torch, differentiable |
 
 Nothing is imported or compiled before it is used.
 """

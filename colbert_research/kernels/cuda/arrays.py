@@ -105,7 +105,7 @@ def upload(array: np.ndarray[Any, Any], place: Place) -> Array:
     if place.framework == "torch":
         import torch
 
-        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of arrays that are read-only
+        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))  # torch warns of memory that is read-only
         return tensor if place.device is None else tensor.to(f"cuda:{place.device}")
     if place.framework == "cupy":
         import cupy
@@ -152,5 +152,18 @@ def widened(array: Array, width: int, place: Place) -> Array:
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
     """A copy in the processor's memory."""
-    found: np.ndarray[Any, Any] = array.cpu().numpy() if framework_of(array) == "torch" else array.get()
+    copies = {"torch": lambda: array.cpu().numpy(), "cupy": lambda: array.get(), "numpy": lambda: array.copy()}
+    found: np.ndarray[Any, Any] = copies[framework_of(array)]()
     return found
+
+
+def column_maxima(array: Array) -> Array:
+    """The greatest of each column of `(n, width)`, n at least 1: `(width,)`."""
+    return array.amax(0) if framework_of(array) == "torch" else array.max(axis=0)
+
+
+def rising(array: Array) -> Array:
+    """`(n,)` numbers in rising order."""
+    if framework_of(array) == "torch":
+        return array.sort().values
+    return sys.modules[framework_of(array)].sort(array)

@@ -31,7 +31,6 @@ LIFTS = {"float32": "float", "float16": "half"}
 
 ROUND = Kernel("prepare.cu", "round_queries")
 LIFT = {name: Kernel("prepare.cu", f"lift_queries<{kind}>") for name, kind in LIFTS.items()}
-DOTS = Kernel("prepare.cu", "dot_products")
 
 
 def _kernel(layout: Layout, halves: int, lifts: str = "float32") -> Kernel:
@@ -45,7 +44,6 @@ def _packed(bits: int, dim: int) -> Layout:
 KERNELS = (
     ROUND,
     *LIFT.values(),
-    DOTS,
     *(_kernel(_packed(bits, 128), 2) for bits in (1, 2, 4)),
     _kernel(_packed(2, 128), 1),
     _kernel(_packed(2, 128), 2, "float16"),
@@ -141,25 +139,6 @@ def maxsim_codes(
             part = slice(first, min(first + at_once, given.n_queries))
             _score(device, given, query_offsets[part.start : part.stop + 1], groups, halves, lifts, scores[part])
     return scores
-
-
-def dot_products(query: Array, rows: Array) -> Array:
-    """Dot products of a query's tokens `(n_tokens, dim)` with `rows` `(n, dim)`: `(n_tokens, n)` float32.
-
-    Each is summed in the order of the dimensions by fused multiply-adds, as the backend cpu does it.
-    """
-    place = common_place(query=query, rows=rows)
-    for name, array in (("query", query), ("rows", rows)):
-        check(array, name, types=("float32",), ndim=2)
-    if query.shape[1] != rows.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} dimensions and rows {rows.shape[1]}; give vectors of one width")
-    found = empty((len(query), len(rows)), "float32", place)
-    if len(query) and len(rows):
-        device = device_of(place)
-        grid = (grid_of(len(rows), WARPS * EACH, device, waves=16), min(-(-len(query) // 32), 65535))
-        arguments = [query, np.int64(len(query)), rows, np.int64(len(rows)), np.int32(rows.shape[1]), found]
-        device.launch(DOTS, grid, (WARPS * 32,), PART_BYTES, arguments)
-    return found
 
 
 @dataclass(frozen=True)

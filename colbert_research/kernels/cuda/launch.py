@@ -74,6 +74,13 @@ def gpu_is_here() -> bool:
     return bool(cupy.cuda.is_available())
 
 
+def missing() -> str | None:
+    """What is missing for computing on a device, as a clause; None where there is one, or kernels are emulated."""
+    if _host is not None or gpu_is_here():
+        return None
+    return "CuPy is not installed" if find_spec("cupy") is None else "CuPy finds no CUDA device"
+
+
 def home(given: Place) -> Place:
     """Where arrays in the processor's memory are computed on: the first CUDA device, or where they lie, when emulated."""
     if _host is not None:
@@ -85,6 +92,11 @@ def home(given: Place) -> Place:
         )
     torch = sys.modules.get("torch")
     return Place("torch" if torch is not None and torch.cuda.is_available() else "cupy", 0)
+
+
+def stream_at(place: Place) -> Any:
+    """The CuPy stream on which kernels for arrays at `place`, on a GPU, are launched now."""
+    return _gpu(place).stream()
 
 
 def scalars(arguments: Sequence[Any]) -> list[Any]:
@@ -133,7 +145,7 @@ class Gpu:
     def launch(
         self, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: Sequence[Any]
     ) -> None:
-        with self._device, self._stream():
+        with self._device, self.stream():
             function = self._functions.get(kernel) or self._load(kernel)
             if shared > 48 * 1024 and function.max_dynamic_shared_size_bytes < shared:
                 function.max_dynamic_shared_size_bytes = shared  # beyond 48 KiB, a kernel has to ask
@@ -145,7 +157,8 @@ class Gpu:
         self._functions[kernel] = function
         return function
 
-    def _stream(self) -> Any:
+    def stream(self) -> Any:
+        """The stream that the caller's framework computes on now."""
         if self._place.framework != "torch":
             return self._cupy.cuda.get_current_stream()
         import torch

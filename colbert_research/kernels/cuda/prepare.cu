@@ -140,21 +140,3 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         }
     }
 }
-
-// products (n_a, n_b) of rows of a with rows of b.
-__global__ void __launch_bounds__(WARPS* WARP, 2)
-    dot_products(const float* __restrict__ a, i64 n_a, const float* __restrict__ b, i64 n_b, int dim, float* found) {
-    Products products{reinterpret_cast<float*>(shared_memory())};
-#pragma unroll 1
-    for (i64 first = i64(blockIdx.y) * 32; first < n_a; first += i64(gridDim.y) * 32)
-#pragma unroll 1
-        for (i64 block = i64(blockIdx.x) * WARPS * EACH; block < n_b; block += i64(gridDim.x) * WARPS * EACH) {
-            const i64 other = block + threadIdx.x / WARP * EACH;
-            float sums[EACH];
-            products.run(sums, a, first, n_a, b, other, n_b, dim);
-            if (first + lane_id() < n_a)
-#pragma unroll
-                for (int j = 0; j < EACH; j++)
-                    if (other + j < n_b) found[(first + lane_id()) * n_b + other + j] = sums[j];
-        }
-}

@@ -66,9 +66,10 @@ DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(v) : "r"(low), "r"(high), "r"(selector));
     return v;
 }
-DEVICE u32 max_bytes(u32 x, u32 y) { return __vmaxu4(x, y); }  // the larger of two unsigned bytes, byte by byte
 DEVICE int count_bits(u32 value) { return __popc(value); }
 DEVICE int first_bit(u32 value) { return __ffs(value) - 1; }
+DEVICE u32 max_bytes(u32 x, u32 y) { return __vmaxu4(x, y); }                            // of each of four bytes
+DEVICE u32 sum_bytes(u32 x, u32 sum) { return __dp4a(x, 0x01010101u, sum); }             // sum + the four bytes of x
 
 // Read once and not written by this kernel: past the first level of cache.
 DEVICE uint4 stream16(const void* from) {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from colbert_research.kernels.cuda import instances
 from colbert_research.kernels.cuda.compile import FOLDER
 from colbert_research.kernels.cuda.launch import Kernel, scalars
 
@@ -48,6 +49,22 @@ class Emulator:
         failure = self._functions[kernel](*sizes, ctypes.c_ulonglong(shared), addresses, int(self.descending))
         if failure:
             raise RuntimeError(f"{kernel.name}: {failure.decode()}")
+
+
+class EmulatorAsAsked:
+    """Emulates whatever is launched, and compiles it then: with all tested instances of its source, if it is one of them."""
+
+    multiprocessors, shared_limit = Emulator.multiprocessors, Emulator.shared_limit
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._of = folder, {}
+
+    def launch(self, kernel, *arguments) -> None:
+        if kernel not in self._of:
+            tested = [other for other in instances.kernels() if other.source == kernel.source]
+            together = tested if kernel in tested else [kernel]
+            self._of |= dict.fromkeys(together, Emulator(together, self._folder))
+        self._of[kernel].launch(kernel, *arguments)
 
 
 def _library(source: str, names: Sequence[str], folder: Path) -> Path:

@@ -321,13 +321,17 @@ DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
     for (int i = 0; i < 4; i++) out |= u32(bytes >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
     return out;
 }
+DEVICE int count_bits(u32 value) { return __builtin_popcount(value); }
+DEVICE int first_bit(u32 value) { return __builtin_ffs(int(value)) - 1; }
 DEVICE u32 max_bytes(u32 x, u32 y) {
     u32 out = 0;
     for (int i = 0; i < 32; i += 8) out |= max(x >> i & 255, y >> i & 255) << i;
     return out;
 }
-DEVICE int count_bits(u32 value) { return __builtin_popcount(value); }
-DEVICE int first_bit(u32 value) { return __builtin_ffs(int(value)) - 1; }
+DEVICE u32 sum_bytes(u32 x, u32 sum) {
+    for (int i = 0; i < 32; i += 8) sum += x >> i & 255;
+    return sum;
+}
 
 template <class T>
 DEVICE T load_aligned(const void* from) {

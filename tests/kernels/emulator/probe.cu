@@ -23,17 +23,13 @@ __global__ void product(const u32* a, const u32* b, typename M::C* c) {
     for (int r = 0; r < 4; r++) c[lane * 4 + r] = sum[r];
 }
 
-// out (7, 32): neighbour's, lane 5's, ballot of the odd values, bytes permuted, that of group 6, greater bytes, loads
+// out (4, 32): neighbour's, lane 5's, ballot of the odd values, bytes permuted
 __global__ void exchange(const u32* in, u32* out) {
     const int lane = lane_id();
     out[lane] = shuffle_xor(in[lane], 3);
     out[32 + lane] = shuffle(in[lane], 5);
     out[64 + lane] = ballot(in[lane] & 1);
-    out[96 + lane] = permute_bytes(in[lane], in[lane ^ 1], 0xffff6145);
-    out[128 + lane] = shuffle_group(in[lane], 6);
-    out[160 + lane] = max_bytes(in[lane], in[lane ^ 1]);
-    const uint4 four = load16(in + lane / 4 * 4);
-    out[192 + lane] = (lane % 2 ? stream4(in + lane) : opaque(lane % 4 ? four.z : four.x)) + count_bits(in[lane]) - first_bit(in[lane] | 1 << 31);
+    out[96 + lane] = permute_bytes(in[lane], in[lane ^ 1], 0x6145);
 }
 
 template <class T>
@@ -51,14 +47,12 @@ __global__ void rounding(const float* in, u32* tf32, float* maxima, int n) {
     }
 }
 
-// Each rounded once. floats (3, n): x / y, x y + x, |x| - y. sums: x (1 / y) + x in double.
-__global__ void arithmetic(const float* x, const float* y, float* floats, int* whole, double* sums, int n) {
+// bytes (n, 2): of each of four the greater; 1 + the sum of the four. products (n,): x y + x in double, rounded twice
+__global__ void bytes_and_doubles(const u32* in, u32* bytes, const double* x, double* products, int n) {
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        floats[i] = divide(x[i], y[i]);
-        floats[n + i] = fused(x[i], y[i], x[i]);
-        floats[2 * n + i] = add(absolute(x[i]), -y[i]);
-        whole[i] = round_to_int(x[i]);
-        sums[i] = add(multiply(double(x[i]), 1.0 / double(y[i])), double(x[i]));
+        bytes[2 * i] = max_bytes(in[i], in[n - 1 - i]);
+        bytes[2 * i + 1] = sum_bytes(in[i], 1);
+        products[i] = add(multiply(x[i], x[n - 1 - i]), x[i]);
     }
 }
 

@@ -1,0 +1,160 @@
+"""The CUDA kernels that choose and assign, on a GPU, beside what torch has for the same.
+
+    python experiments/benchmarks/gpu_select.py [--case NAME]... [--output experiments/gpu/NAME.jsonl]
+
+Writes JSON lines as `gpu.py` does: the machine, then a line for each case and engine. `floor_ms` is the time of reading and
+writing once what has to be, by the measured copy bandwidth. `same` tells whether the result is that of the host's kernel, to
+the bit; for torch, whose sums and ties are its own, it is null.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from gpu import Timer, _ms, machine, on_cuda
+
+from colbert_research import kernels
+from colbert_research.artifacts import write_text
+from colbert_research.kernels.cuda import candidates, interaction, products, topk
+from colbert_research.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Task:
+    """`bytes` to be read and written at least, operations, and by engine a call; `expected` is ours, computed on the host."""
+
+    bytes: int
+    flop: int
+    engines: dict[str, Callable[[], Any]]
+    expected: Callable[[], np.ndarray]
+
+
+def topk_of(device: str, n: int, k: int = 1000) -> Task:
+    """Scores as sums of 32 maxima are: most of them share their first bits."""
+    scores = (20 + 2 * torch.randn(n, generator=_seeded(device), device=device)).round(decimals=4)
+    engines = {"ours": lambda: topk.topk_padded(scores, k)[0], "torch": lambda: scores.topk(k)}
+    return Task(4 * n, n, engines, lambda: kernels.topk(scores.cpu().numpy(), k))
+
+
+def greatest_of(device: str, rows: int, width: int, n: int) -> Task:
+    scores = torch.randn(rows, width, generator=_seeded(device), device=device)
+    engines = {"ours": lambda: topk.greatest(scores, n), "torch": lambda: scores.topk(n)}
+    return Task(4 * rows * width, rows * width, engines, lambda: kernels.greatest(scores.cpu().numpy(), n))
+
+
+def union_of(device: str, lists: int, length: int, n_documents: int) -> Task:
+    values = torch.randint(n_documents, (lists * length,), generator=_seeded(device), device=device, dtype=torch.int32)
+    offsets = torch.arange(lists + 1, device=device) * length
+    chosen, most = torch.arange(lists, device=device), lists * length
+
+    def expected() -> np.ndarray:
+        return kernels.union(Ragged(values.cpu().numpy(), offsets.cpu().numpy()), np.arange(lists), n_documents)
+
+    engines = {
+        "ours": lambda: candidates.union_padded(values, offsets, chosen, n_documents, most=most)[0],
+        "torch": lambda: torch.unique(values),
+    }
+    return Task(4 * lists * length + n_documents // 8, lists * length, engines, expected)
+
+
+def interaction_of(device: str, documents: int, tokens: int, centroids: int, query_tokens: int = 32) -> Task:
+    scores = torch.randn(query_tokens, centroids, generator=_seeded(device), device=device)
+    ids = torch.randint(centroids, (documents * tokens,), generator=_seeded(device), device=device, dtype=torch.int32)
+    offsets = torch.arange(documents + 1, device=device) * tokens
+
+    def expected() -> np.ndarray:
+        stored = Ragged(ids.cpu().numpy(), offsets.cpu().numpy())
+        return kernels.centroid_interaction(scores.cpu().numpy(), stored, backend="cpu")
+
+    engines = {"ours": lambda: interaction.centroid_interaction(scores, ids, offsets)}
+    return Task(4 * documents * (tokens + 1), documents * tokens * query_tokens, engines, expected)
+
+
+def products_of(device: str, tokens: int, rows: int, dim: int = 128) -> Task:
+    query, other = (torch.randn(n, dim, generator=_seeded(device), device=device) for n in (tokens, rows))
+    engines = {"ours": lambda: products.dot_products(query, other), "torch": lambda: query @ other.T}
+    size = 4 * (rows * dim + tokens * rows)
+    return Task(
+        size,
+        2 * tokens * rows * dim,
+        engines,
+        lambda: kernels.dot_products(query.cpu().numpy(), other.cpu().numpy(), backend="cpu"),
+    )
+
+
+def assignment_of(device: str, n: int, centroids: int, dim: int = 128) -> Task:
+    vectors, others = (torch.randn(size, dim, generator=_seeded(device), device=device) for size in (n, centroids))
+    engines = {"ours": lambda: products.assign(vectors, others), "torch": lambda: (vectors @ others.T).argmax(dim=1)}
+    return Task(
+        4 * dim * (n + centroids),
+        2 * n * centroids * dim,
+        engines,
+        lambda: kernels.assign(vectors.cpu().numpy(), others.cpu().numpy(), backend="cpu"),
+    )
+
+
+CASES: dict[str, Callable[[str], Task]] = {
+    **{f"1000 of {n:,}": lambda device, n=n: topk_of(device, n) for n in (10**4, 10**5, 10**6, 10**7, 10**8)},
+    "8 of 65,536 for 32 rows": lambda device: greatest_of(device, 32, 65_536, 8),
+    "256 lists of 4,000 among 10,000,000": lambda device: union_of(device, 256, 4_000, 10**7),
+    "centroids of 100,000 x 128": lambda device: interaction_of(device, 100_000, 128, 65_536),
+    "centroids of 1,000,000 x 80": lambda device: interaction_of(device, 1_000_000, 80, 65_536),
+    "32 x 65,536 products": lambda device: products_of(device, 32, 65_536),
+    "100,000 to 65,536 centroids": lambda device: assignment_of(device, 100_000, 65_536),
+}
+
+
+def _seeded(device: str) -> torch.Generator:
+    return torch.Generator(device).manual_seed(7)
+
+
+def measure(name: str, task: Task, limits: dict[str, Any], timer: Timer) -> list[dict[str, Any]]:
+    """A line for each engine."""
+    expected, floor = task.expected(), task.bytes / limits["copy_gb_s"] / 1e6
+    lines = []
+    for engine, call in task.engines.items():
+        timed = timer([call])
+        ms = _ms(timed)
+        found = call()
+        same = bool(np.array_equal(found[: len(expected)].cpu().numpy(), expected)) if engine == "ours" else None
+        rates = {"gb_s": task.bytes / ms / 1e6, "tflop_s": task.flop / ms / 1e9}
+        work = {"bytes": task.bytes, "flop": task.flop, "floor_ms": floor, "of_floor": floor / ms}
+        lines.append({"case": name, "engine": engine, **timed, **work, **rates, "same": same})
+    return lines
+
+
+@click.command()
+@click.option("--case", "wanted", multiple=True, help="Names of cases; all by default.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default experiments/gpu/<date>-<gpu>-select.jsonl."
+)
+def main(wanted: Sequence[str], output: Path | None) -> None:
+    """Print the lines and write them."""
+    for name in wanted:
+        if name not in CASES:
+            raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(CASES)}")
+    if not torch.cuda.is_available():
+        raise click.ClickException("there is no CUDA device here; nothing was measured")
+    device = "cuda:0"
+    lines = [machine(on_cuda, device)]
+    click.echo(json.dumps(lines[0]))
+    for name, task in CASES.items():
+        if not wanted or name in wanted:
+            measured = measure(name, task(device), lines[0], on_cuda)
+            lines += measured
+            click.echo("\n".join(json.dumps(line) for line in measured))
+            torch.cuda.empty_cache()
+    name = f"{lines[0]['date'][:10]}-{lines[0]['gpu'].replace(' ', '-')}-select.jsonl"
+    output = output or Path(__file__).resolve().parents[1] / "gpu" / name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, "".join(json.dumps(line) + "\n" for line in lines))
+    click.echo(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The measurement of the CUDA kernels that choose, emulated: every line is written, and every result is the host's."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from colbert_research.evaluation.gpu import gpu_records
+from colbert_research.kernels.cuda import candidates, interaction, products, topk
+from tests.benchmarks.test_gpu import call_once
+from tests.kernels.conftest import build_folder, emulate  # noqa: F401
+from tests.kernels.cuda_arenas import arena_of
+
+arena = arena_of([*topk.KERNELS, *candidates.KERNELS, *interaction.KERNELS, *products.KERNELS])
+
+
+@pytest.fixture
+def select(scripts):
+    return scripts("gpu_select")
+
+
+def test_lines_of_every_case(select, arena, tmp_path):
+    tasks = {
+        "topk": (select.topk_of, 3000, 50),
+        "greatest": (select.greatest_of, 3, 200, 4),
+        "union": (select.union_of, 4, 30, 1000),
+        "interaction": (select.interaction_of, 20, 9, 50, 5),
+        "products": (select.products_of, 5, 40, 24),
+        "assign": (select.assignment_of, 60, 30, 24),
+    }
+    limits = select.machine(call_once, "cpu", 2**16)
+    with arena:
+        device = "cpu" if arena._device is None else f"cuda:{arena._device}"
+        made = {name: build(device, *sizes) for name, (build, *sizes) in tasks.items()}
+        lines = [line for name, task in made.items() for line in select.measure(name, task, limits, call_once)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [limits, *lines]))
+    records = gpu_records(tmp_path)
+    ours = records[records["engine"] == "ours"]
+    assert ours["case"].tolist() == list(tasks)
+    assert ours["same"].tolist() == [True] * len(tasks)
+    assert records["engine"].tolist().count("torch") == len(tasks) - 1
+    assert (records["gb_s"] == records["bytes"] / 2e-3 / 1e9).all()
+
+
+def test_command_line_errors(select):
+    done = CliRunner().invoke(select.main, ["--case", "none of 2"])
+    assert done.exit_code == 1
+    assert "there is no case 'none of 2'; valid: 1000 of 10,000" in done.output
+    if not torch.cuda.is_available():
+        done = CliRunner().invoke(select.main, [])
+        assert done.exit_code == 1
+        assert "there is no CUDA device here; nothing was measured" in done.output

@@ -1,0 +1,80 @@
+"""An index's codes cut into shards: whatever is asked for, every document comes by once, with its own codes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from colbert_research.codecs import ExactConfig, ResidualConfig
+from colbert_research.data import Collection
+from colbert_research.index import build_index
+from colbert_research.index.build import BuildConfig
+from colbert_research.kernels.cuda.arrays import Place
+from colbert_research.kernels.operands import CodedTokens
+from colbert_research.ragged import Ragged
+from colbert_research.search.shards import BUFFERS, FOR_THE_INDEX, Shards, device_layout, row_bytes
+from tests.conftest import random_ragged
+
+N, DIM, PLACE = 40, 24, Place("numpy", None)
+
+
+@pytest.fixture(scope="module", params=[ResidualConfig(nbits=2, centroids=8), ExactConfig()], ids=["residual", "exact"])
+def index(request, tmp_path_factory):
+    rng = np.random.default_rng(8)
+    lengths = rng.integers(0, 12, N)
+    collection = Collection.from_texts([f"text {i}" for i in range(N)])
+    build = BuildConfig(segment_tokens=60, chunk_tokens=16)
+    folder = tmp_path_factory.mktemp("shards") / "index"
+    return build_index(folder, collection, random_ragged(rng, lengths, DIM), request.param, build=build)
+
+
+def arrays_of(tokens):
+    """What kernels take, by the codec's names."""
+    if isinstance(tokens, Ragged):
+        return {"vectors": tokens.values}
+    assert isinstance(tokens, CodedTokens)
+    return {"centroid_ids": tokens.centroid_ids, "residuals": tokens.codes, "inverse_norms": tokens.inverse_norms}
+
+
+def assert_whole(index, shards, subset):
+    """Visiting finds each document once, rising, and its codes are those of the index."""
+    expected = np.arange(N) if subset is None else subset
+    seen = []
+    for shard, places in shards.visited(subset):
+        places = np.arange(len(shard)) if places is None else places
+        assert len(places) or subset is not None or len(shards) == 1
+        positions = shard.start + places
+        codes, offsets = index.codes_of(positions)
+        seen += positions.tolist()
+        for name, array in arrays_of(shard.tokens).items():
+            there = Ragged(array, shard.offsets).take(places)
+            assert np.array_equal(there.offsets, offsets)
+            if name == "vectors":  # as wide as the kernels want them
+                assert not there.values[:, DIM:].any()
+            assert np.array_equal(there.values[:, :DIM] if name == "vectors" else there.values, codes[name])
+    assert seen == expected.tolist()
+
+
+SUBSETS = st.none() | st.sets(st.integers(0, N - 1), min_size=1).map(lambda chosen: np.array(sorted(chosen), np.int64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(tokens=st.integers(11, 300), subsets=st.lists(SUBSETS, min_size=1, max_size=3))
+def test_every_document_comes_by_once(index, tokens, subsets):
+    row = row_bytes(device_layout(index.codec))
+    room = int(np.ceil(BUFFERS * tokens * row / FOR_THE_INDEX))
+    shards = Shards(index, PLACE, room)
+    for subset in subsets:
+        assert_whole(index, shards, subset)
+    if shards.resident is None:
+        taken = sum(array.nbytes for buffer in shards._buffers for array in buffer.values())
+        assert taken <= room * FOR_THE_INDEX
+        assert max(int(shard.offsets[-1]) for shard, _ in shards.visited(None)) <= tokens
+
+
+@given(subset=SUBSETS)
+@settings(max_examples=20, deadline=None)
+def test_one_shard_where_there_is_room(index, subset):
+    shards = Shards(index, PLACE, None)
+    assert shards.resident is not None
+    assert_whole(index, shards, subset)
