@@ -109,7 +109,7 @@ def centroid_interaction(
     tokens. `kept`: `(n_centroids,)` bool, tokens of other centroids are left out; a document with none left scores minus
     infinity. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3, equations 3 to 5.
     """
-    return _backend(backend).centroid_interaction(scores, tokens, kept, _checked(only, len(tokens)))
+    return _backend(_by_place(backend, tokens.values)).centroid_interaction(scores, tokens, kept, _checked(only, len(tokens)))
 
 
 def coverage(masks: NDArray[np.uint64], tokens: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.int64]:
@@ -136,6 +136,8 @@ def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
     Documents that score minus infinity (without tokens) are never among them. Raises ValueError for k < 1 or a NaN.
     """
+    if _on_device(scores):
+        return _backend("cuda").topk(scores, k)
     scores = np.asarray(scores)
     best = among_best(scores, k)
     return best[np.lexsort((best, -scores[best]))]
@@ -165,7 +167,7 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32], *, back
 
     `vectors`: `(n, dim)`, `centroids`: `(K, dim)`.
     """
-    return _backend(backend).assign(vectors, centroids)
+    return _backend(_by_place(backend, vectors)).assign(vectors, centroids)
 
 
 def bucket_numbers(
@@ -182,7 +184,10 @@ def decode(tokens: CodedTokens, *, backend: str = "auto") -> NDArray[np.float32]
 
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backend: str = "auto") -> NDArray[np.float32]:
     """Dot products of a query's tokens `(n_tokens, dim)` with other vectors `(n, dim)`: `(n_tokens, n)` float32."""
-    return _backend(backend).dot_products(np.asarray(query, np.float32), np.asarray(rows, np.float32))
+    name = _by_place(backend, rows)
+    if name != "cuda":
+        query, rows = np.asarray(query, np.float32), np.asarray(rows, np.float32)
+    return _backend(name).dot_products(query, rows)
 
 
 def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> NDArray[np.int64]:
@@ -192,7 +197,8 @@ def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> N
     """
     if not 1 <= n <= scores.shape[1]:
         raise ValueError(f"n must lie between 1 and the {scores.shape[1]} scores of a row; given {n}")
-    return _backend(backend).greatest(np.asarray(scores, np.float32), n)
+    name = _by_place(backend, scores)
+    return _backend(name).greatest(scores if name == "cuda" else np.asarray(scores, np.float32), n)
 
 
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend: str = "auto") -> NDArray[np.int64]:
@@ -201,7 +207,8 @@ def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend
     `lists`: documents below `n_documents`, int32, packed by list (an index checks that when it is opened). Raises IndexError
     for a list that is not there. Source: PLAID, section 4.1.
     """
-    return _backend(backend).union(lists, _inside(chosen, len(lists)), n_documents)
+    name = _by_place(backend, lists.values)
+    return _backend(name).union(lists, chosen if _on_device(chosen) else _inside(chosen, len(lists)), n_documents)
 
 
 def wanted_tokens(

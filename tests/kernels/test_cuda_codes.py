@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colbert_research import kernels
-from colbert_research.kernels.cuda import arrays, codes, launch
+from colbert_research.kernels.cuda import codes, launch
 from colbert_research.kernels.cuda.arrays import place_of, to_numpy
 from colbert_research.kernels.cuda.decoder import Layout, decoder_of
 from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
-from tests.kernels.conftest import WHERE, Arena
-from tests.kernels.cuda_codes_cases import coded, products, scores_of_documents
+from tests.kernels.conftest import Arena
+from tests.kernels.cuda_arenas import arena_of, poison_of
+from tests.kernels.cuda_codes_cases import coded, scores_of_documents
 
 LENGTHS = [7, 0, 1, 16, 33, 250, 3, 8, 17, 1025, 32, 2, 1024, 40]
 SHORT = [7, 0, 1, 33, 3]
@@ -28,23 +29,7 @@ SIZES = [  # kind, bits or dimensions a codeword, dimensions: those of codes.KER
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[*WHERE, "descending"])
-def arena(request):
-    if request.param == "gpu":
-        return Arena(None, request.getfixturevalue("gpu"))
-    return Arena(request.getfixturevalue("emulate")(list(codes.KERNELS), descending=request.param == "descending"), None)
-
-
-@pytest.fixture(autouse=True)
-def _poison(monkeypatch):
-    """Whatever a kernel should write begins as NaN, or as a number that is none of its results."""
-
-    def poisoned(shape, kind, place):
-        array = arrays.empty(shape, kind, place)
-        array[...] = np.nan if "float" in kind else -77
-        return array
-
-    monkeypatch.setattr(codes, "empty", poisoned)
+arena, _poison = arena_of(codes.KERNELS), poison_of(codes)
 
 
 def scores_of(arena, queries, tokens: CodedTokens, only=None, **changed) -> np.ndarray:
@@ -88,7 +73,7 @@ def test_queries_of_every_length(arena, n_tokens, norms):
 
 def test_some_queries_and_documents(arena, monkeypatch):
     """Empty queries, documents in another order and twice, a place that names none; and in parts, for want of memory."""
-    tokens = coded("residual", 4, 128, 300, LENGTHS, seed=1)
+    tokens = coded("residual", 4, 128, 11, LENGTHS, seed=1)
     queries = [query_of(n, 128, n) for n in (3, 0, 40, 17)]
     expected = np.stack([scores_of_documents(query, tokens) for query in queries])
     assert np.array_equal(scores_of(arena, queries, tokens), expected)
@@ -97,7 +82,7 @@ def test_some_queries_and_documents(arena, monkeypatch):
     found = scores_of(arena, queries, tokens, places)
     assert np.array_equal(found[:, ~nowhere], expected[:, np.array(places)[~nowhere]])
     assert np.array_equal(found[:, nowhere], np.where([[len(query) > 0] for query in queries], [[-np.inf] * 2], 0))
-    monkeypatch.setattr(codes, "TABLE_BYTES", 2 * 64 * 300 * 4)  # two queries of two groups
+    monkeypatch.setattr(codes, "TABLE_BYTES", 2 * 64 * 11 * 4)  # two queries of two groups
     assert np.array_equal(scores_of(arena, queries, tokens), expected)
     assert scores_of(arena, [], tokens).shape == (0, len(LENGTHS))
     assert scores_of(arena, queries, tokens, []).shape == (4, 0)
@@ -131,6 +116,22 @@ def test_equal_levels(arena):
     assert np.allclose(found, exact, rtol=0, atol=5 * 2 * 128 * 2**-24 * 128 * 4)
 
 
+@pytest.mark.parametrize("n_tokens", [9, 32, 40])
+def test_lifts_of_half_the_size(arena, n_tokens):
+    """Within the bound: a lift is rounded by at most 2^-11 of itself; float32 rounds what is below 2^12 by much less."""
+    tokens = coded("residual", 2, 128, 11, LENGTHS, seed=7)
+    query = query_of(n_tokens, 128)
+    exact = scores_of(arena, [query], tokens)[0]
+    found = scores_of(arena, [query], tokens, lifts="float16")[0]
+    lowest = decoder_of(tokens.table).lowest
+    lifts = np.abs(query.astype(np.float64) @ (tokens.table.centroids + lowest).T).max(axis=1)
+    assert lifts.max() < 65504
+    finite = np.isfinite(exact)
+    assert np.array_equal(found[~finite], exact[~finite])
+    off = np.abs(found[finite] - exact[finite])
+    assert 0 < off.max() <= 2**-11 * lifts.sum() * tokens.inverse_norms.max()
+
+
 def test_a_document_scores_the_same_anywhere(arena):
     """Documents in another order, cut out, joined: maxima do not care, to the last bit."""
     tokens = coded("residual", 2, 128, 11, LENGTHS, seed=4)
@@ -143,6 +144,24 @@ def test_a_document_scores_the_same_anywhere(arena):
     assert np.array_equal(
         scores_of(arena, list(query[:, None]), joined)[:, 0], parts.max(axis=1)
     )  # of each query token alone, the joined document has the best of all
+
+
+def test_indices_have_64_bits(emulate):
+    """Tokens that lie more than 2^31 bytes into the codes; memory that is never touched costs nothing."""
+    before = 2**31 // 64 + 7
+    tokens = coded("residual", 4, 128, 11, SHORT, seed=2)
+    room = replace(
+        tokens,
+        codes=np.zeros((before + 50, 64), np.uint8),
+        centroid_ids=np.zeros(before + 50, tokens.centroid_ids.dtype),
+        inverse_norms=np.zeros(before + 50, np.float16),
+        offsets=tokens.offsets + before,
+    )
+    for name in ("codes", "centroid_ids", "inverse_norms"):
+        getattr(room, name)[before : before + 44] = getattr(tokens, name)
+    query = query_of(20, 128)
+    arena = Arena(emulate(list(codes.KERNELS)), None)
+    assert np.array_equal(scores_of(arena, [query], room)[0], scores_of_documents(query, tokens))
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason="the backend cpu needs Numba")
@@ -166,14 +185,6 @@ def test_decoders_are_those_of_the_backend_cpu(kind, size, dim):
     n = min(len(found.bytes), len(expected.table))
     assert np.array_equal(found.bytes[:n], expected.table[:n])
     assert getattr(prepare, found.layout.kind) == expected.kind
-
-
-@pytest.mark.parametrize(("n_tokens", "n", "dim"), [(1, 1, 1), (33, 70, 48), (5, 129, 130), (0, 4, 8), (4, 0, 8)])
-def test_dot_products_are_summed_in_order(arena, n_tokens, n, dim):
-    query, rows = query_of(n_tokens, dim), query_of(n, dim, 2)
-    with arena:
-        found = to_numpy(codes.dot_products(arena.tensor(query), arena.tensor(rows)))
-    assert np.array_equal(found, products(query, rows))
 
 
 layouts = st.one_of(
@@ -246,13 +257,14 @@ def test_ids_and_offsets_are_trusted_for_nothing(arena):
         ({"inverse_norms": np.zeros(44, np.float32)}, "float16; given float32"),
         ({"offsets": np.zeros(0, np.int64)}, "at least one; given none"),
         ({"only": np.zeros(3, np.int32)}, "only must be int64"),
+        ({"lifts": "bfloat16"}, "lifts must be one of float32, float16; given 'bfloat16'"),
         ({"longest_query": -1}, "longest_query must not be negative; given -1"),
     ],
 )
 def test_bad_input(emulate, changed, message):
     tokens = coded("residual", 4, 128, 11, SHORT, seed=4)
     assert len(tokens.codes) == 44
-    with pytest.raises((TypeError, ValueError), match=message), launch.emulated(emulate([codes.DOTS])):
+    with pytest.raises((TypeError, ValueError), match=message), launch.emulated(emulate(list(codes.KERNELS))):
         query = query_of(4, 128)
         there = {
             "codes": tokens.codes, "offsets": np.asarray(tokens.offsets), "centroid_ids": tokens.centroid_ids,
@@ -263,7 +275,7 @@ def test_bad_input(emulate, changed, message):
 
 def test_widths_and_codewords_that_do_not_fit(emulate):
     query = query_of(2, 64)
-    with launch.emulated(emulate([codes.DOTS])):
+    with launch.emulated(emulate(list(codes.KERNELS))):
         table = codes.table_at(ResidualTable(np.ones(128, np.float32), np.arange(4, dtype=np.float32)), place_of(query))
         with pytest.raises(ValueError, match="queries have 64 dimensions and codes 128"):
             codes.maxsim_codes(query, offsets_of([2]), table, np.zeros((1, 32), np.uint8), offsets_of([1]), longest_query=2)
@@ -273,5 +285,3 @@ def test_widths_and_codewords_that_do_not_fit(emulate):
                 query_of(1, 512), offsets_of([1]), codes.table_at(wide.table, place_of(query)), wide.codes, wide.offsets,
                 longest_query=1, inverse_norms=wide.inverse_norms,
             )  # fmt: skip
-        with pytest.raises(ValueError, match="query has 64 dimensions and rows 32"):
-            codes.dot_products(query, query_of(3, 32))

@@ -2,8 +2,9 @@
 //
 //   score(q, token) = (lift[centroid][q] + factor[q] * float(sum_d w[q][d] u[d])) * norm,   lift = q . centroid + q . lowest
 //
-// A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the bytes
-// of a token that it has loaded into operands as they come, and the weights are laid out to match (codes.py, `places`).
+// A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the
+// bytes of a token that it has loaded into operands as they come, and the weights are laid out to match (decoder.py,
+// `operand_dims`).
 // Documents longer than LONG are scored by the block's warps together, an eighth each.
 #include "maxsim.cuh"
 
@@ -76,7 +77,7 @@ struct Bytes {
     }
 };
 
-// A lane's piece of a row, as words; zeros for a lane beyond the row's end, whose weights are zeros.
+// A lane's piece of a row, as words; for a lane past the row's end, whose weights are zeros, any bytes of the row.
 template <int KIND, int SIZE, int WIDTH>
 DEVICE void load_piece(u32 (&words)[Layout<KIND, SIZE, WIDTH>::WORDS], const u8* row, int chunk) {
     constexpr int PIECE = Layout<KIND, SIZE, WIDTH>::PIECE;
@@ -106,20 +107,45 @@ struct Tokens {
     u32 last_centroid;
 };
 
-template <int KIND, int SIZE, int WIDTH, int HALVES>
+// Lifts of a lane's N query tokens with one centroid.
+template <int N>
+DEVICE void load_lifts(float (&to)[N], const char* from, float) {
+    if constexpr (N == 4) {
+        const float4 v = read_only(reinterpret_cast<const float4*>(from));
+        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    } else {
+        const float2 v = read_only(reinterpret_cast<const float2*>(from));
+        to[0] = v.x, to[1] = v.y;
+    }
+}
+template <int N>
+DEVICE void load_lifts(float (&to)[N], const char* from, half) {
+    u32 words[N / 2];
+    if constexpr (N == 4) {
+        const uint2 v = read_only(reinterpret_cast<const uint2*>(from));
+        words[0] = v.x, words[1] = v.y;
+    } else {
+        words[0] = read_only(reinterpret_cast<const u32*>(from));
+    }
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = to_float(half{u16(words[i / 2] >> 16 * (i % 2))});
+}
+
+template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
 struct Scan {
     using L = Layout<KIND, SIZE, WIDTH>;
-    static constexpr int ROWS = 2 * HALVES;                                  // query tokens 8i + g of a lane
+    static constexpr int ROWS = 2 * HALVES;                                   // query tokens 8i + g of a lane
     static constexpr bool KEPT = L::CHUNKS * L::PRODUCTS * HALVES * 4 <= 32;  // weights stay in registers
-    static constexpr int TILES = 4;                              // of 8 tokens, whose codes are under way
-    static constexpr int SIDE = KIND == CODEWORDS || (KEPT && L::WORDS == 4) ? 1 : 2;  // of them, multiplied side by side, as registers allow
+    static constexpr int TILES = 4;                                           // of 8 tokens, whose codes are under way
+    // of them multiplied side by side, as registers allow
+    static constexpr int SIDE = KIND == CODEWORDS || (KEPT && L::WORDS == 4) ? 1 : 2;
     Bytes<KIND, SIZE, WIDTH> bytes;
     uint4 kept[KEPT ? L::CHUNKS * L::PRODUCTS : 1][HALVES];
     float factor[ROWS];
     const uint4* weights;
     const char* table;
 
-    DEVICE void begin(const uint4* group_weights, const float* factors, const float* group_table) {
+    DEVICE void begin(const uint4* group_weights, const float* factors, const Lift* group_table) {
         weights = group_weights + lane_id();
         table = opaque(reinterpret_cast<const char*>(group_table + lane_id() / 4 * ROWS));
 #pragma unroll
@@ -175,15 +201,8 @@ struct Scan {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 const float length = shuffle_group(norm, 2 * n + j);
-                const char* lift = table + u64(shuffle_group(id, 2 * n + j)) * (8 * ROWS * 4);
                 float lifts[ROWS];
-                if constexpr (HALVES == 2) {
-                    const float4 v = read_only(reinterpret_cast<const float4*>(lift));
-                    lifts[0] = v.x, lifts[1] = v.y, lifts[2] = v.z, lifts[3] = v.w;
-                } else {
-                    const float2 v = read_only(reinterpret_cast<const float2*>(lift));
-                    lifts[0] = v.x, lifts[1] = v.y;
-                }
+                load_lifts(lifts, table + u64(shuffle_group(id, 2 * n + j)) * (8 * ROWS * sizeof(Lift)), Lift());
 #pragma unroll
                 for (int i = 0; i < ROWS; i++) {
                     const int sum = c[i / 2][i % 2 * 2 + j];
@@ -248,16 +267,17 @@ DEVICE float sum_of(float total, const float* maxima) {
 }
 
 // scores (n_queries, n) of documents `codes` (rows, WIDTH). For every query, `groups` groups of 16 HALVES tokens, as
-// round_queries leaves them: weights, factors (NaN where a query is not finite), and lifts `table` (n_centroids, 8, 2 HALVES).
+// round_queries leaves them: weights, factors (NaN where a query is not finite), and lifts `table` (n_centroids, 8, 2 HALVES),
+// which as halves are read twice as fast and rounded to 11 bits.
 // Shared memory: the table of bytes, if the kind has one, and a group's maxima for each warp.
-template <int KIND, int SIZE, int WIDTH, int HALVES>
+template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
     maxsim_codes(const i64* __restrict__ query_offsets, i64 n_queries, i64 n_query_rows, const u8* __restrict__ codes,
                  const void* __restrict__ ids, int id_bytes, const half* __restrict__ norms, const i64* __restrict__ offsets,
                  i64 n_documents, i64 n_rows, const i64* __restrict__ only, i64 n, const u8* __restrict__ bytes,
                  int table_bytes, const uint4* __restrict__ weights, const float* __restrict__ factors,
-                 const float* __restrict__ table, i64 n_centroids, int groups, float* scores) {
-    using S = Scan<KIND, SIZE, WIDTH, HALVES>;
+                 const Lift* __restrict__ table, i64 n_centroids, int groups, float* scores) {
+    using S = Scan<KIND, SIZE, WIDTH, HALVES, Lift>;
     using L = typename S::L;
     constexpr int ROWS = S::ROWS, GROUP_ROWS = 8 * ROWS;
     const int warp = threadIdx.x / WARP;
@@ -293,7 +313,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
             scan.begin(weights + which * L::CHUNKS * L::PRODUCTS * HALVES * WARP, factors + which * GROUP_ROWS,
                        table + which * n_centroids * GROUP_ROWS);
             const bool endless = factors[query * groups * GROUP_ROWS] != factors[query * groups * GROUP_ROWS];
-            // First each warp its own documents; then all warps each long one, which they find 256 documents at a time.
+            // First each warp its own documents; then all warps each long one, which they find 32 documents at a time.
             int turn = warp;
             u32 found = 0;  // among the next 32 documents
             bool together = false;

@@ -26,12 +26,15 @@ PART = 64  # dimensions of queries in shared memory
 TABLE_BYTES = 2**28
 """At most so much memory for products of queries with centroids at once, as long as one query's fit; queries come in parts."""
 
-ROUND, LIFT = Kernel("prepare.cu", "round_queries"), Kernel("prepare.cu", "lift_queries")
-DOTS = Kernel("prepare.cu", "dot_products")
+LIFTS = {"float32": "float", "float16": "half"}
+"""Types of a query's products with the centroids."""
+
+ROUND = Kernel("prepare.cu", "round_queries")
+LIFT = {name: Kernel("prepare.cu", f"lift_queries<{kind}>") for name, kind in LIFTS.items()}
 
 
-def _kernel(layout: Layout, halves: int) -> Kernel:
-    return Kernel("codes.cu", f"maxsim_codes<{layout}, {halves}>")
+def _kernel(layout: Layout, halves: int, lifts: str = "float32") -> Kernel:
+    return Kernel("codes.cu", f"maxsim_codes<{layout}, {halves}, {LIFTS[lifts]}>")
 
 
 def _packed(bits: int, dim: int) -> Layout:
@@ -40,10 +43,10 @@ def _packed(bits: int, dim: int) -> Layout:
 
 KERNELS = (
     ROUND,
-    LIFT,
-    DOTS,
+    *LIFT.values(),
     *(_kernel(_packed(bits, 128), 2) for bits in (1, 2, 4)),
     _kernel(_packed(2, 128), 1),
+    *(_kernel(_packed(2, 128), halves, "float16") for halves in (1, 2)),
     *(_kernel(_packed(bits, dim), 2) for bits, dim in ((1, 48), (4, 96), (2, 384))),
     *(_kernel(Layout(kind, 8, 128), 2) for kind in ("LOOKED_UP", "COPIED")),
     *(_kernel(Layout("CODEWORDS", sub, m), 2) for m, sub in ((32, 4), (64, 6))),
@@ -102,6 +105,7 @@ def maxsim_codes(
     centroid_ids: Array | None = None,
     inverse_norms: Array | None = None,
     only: Array | None = None,
+    lifts: str = "float32",
 ) -> Array:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32, of the arguments' framework.
 
@@ -110,7 +114,13 @@ def maxsim_codes(
     place. `longest_query`: the number of tokens that the longest query has at most; a longer one is cut to a multiple of 32.
     `only` `(n,)` int64: places of the documents to score. A query without tokens scores 0; a document without tokens minus
     infinity; a query that is not finite scores NaN. Raises TypeError and ValueError, before anything is launched.
+
+    `lifts`: the type of the products of queries with centroids, of which each token reads one a query token. "float16" halves
+    what is read for codes of few bits from the second level of cache, and moves a score by at most the sum over its query
+    tokens of 2^-11 times their greatest |q . centroid + q . lowest| (below 65504) times the greatest inverse norm.
     """
+    if lifts not in LIFTS:
+        raise ValueError(f"lifts must be one of {', '.join(LIFTS)}; given {lifts!r}")
     place = common_place(
         queries=queries, query_offsets=query_offsets, table=table.bytes, codes=codes, offsets=offsets,
         centroid_ids=centroid_ids, inverse_norms=inverse_norms, only=only,
@@ -127,27 +137,8 @@ def maxsim_codes(
     if given.n:
         for first in range(0, given.n_queries, at_once):
             part = slice(first, min(first + at_once, given.n_queries))
-            _score(device, given, query_offsets[part.start : part.stop + 1], groups, halves, scores[part])
+            _score(device, given, query_offsets[part.start : part.stop + 1], groups, halves, lifts, scores[part])
     return scores
-
-
-def dot_products(query: Array, rows: Array) -> Array:
-    """Dot products of a query's tokens `(n_tokens, dim)` with `rows` `(n, dim)`: `(n_tokens, n)` float32.
-
-    Each is summed in the order of the dimensions by fused multiply-adds, as the backend cpu does it.
-    """
-    place = common_place(query=query, rows=rows)
-    for name, array in (("query", query), ("rows", rows)):
-        check(array, name, types=("float32",), ndim=2)
-    if query.shape[1] != rows.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} dimensions and rows {rows.shape[1]}; give vectors of one width")
-    found = empty((len(query), len(rows)), "float32", place)
-    if len(query) and len(rows):
-        device = device_of(place)
-        grid = (grid_of(len(rows), WARPS * EACH, device, waves=16), min(-(-len(query) // 32), 65535))
-        arguments = [query, np.int64(len(query)), rows, np.int64(len(rows)), np.int32(rows.shape[1]), found]
-        device.launch(DOTS, grid, (WARPS * 32,), PART * 32 * 4, arguments)
-    return found
 
 
 @dataclass(frozen=True)
@@ -209,7 +200,7 @@ class _Given:
             )
 
 
-def _score(device: Device, given: _Given, query_offsets: Array, groups: int, halves: int, scores: Array) -> None:
+def _score(device: Device, given: _Given, query_offsets: Array, groups: int, halves: int, lifts: str, scores: Array) -> None:
     """Scores `(n_queries, n)` of some queries: they are rounded, multiplied with the centroids, and scored."""
     table, place, layout = given.table, given.table.place, given.table.decoder.layout
     n_queries, rows, n_centroids = len(query_offsets) - 1, groups * 16 * halves, table.n_centroids
@@ -217,7 +208,7 @@ def _score(device: Device, given: _Given, query_offsets: Array, groups: int, hal
     dim, shape = np.int32(table.decoder.dim), [np.int32(groups), np.int32(halves)]
     weights = empty((n_queries, groups, layout.products, halves, 128), "int32", place)
     factors, base = empty((n_queries, rows), "float32", place), empty((n_queries, rows), "float32", place)
-    lifts = empty((n_queries, groups, n_centroids, 16 * halves), "float32", place)
+    products = empty((n_queries, groups, n_centroids, 16 * halves), lifts, place)
     block = (WARPS * 32,)
 
     arguments: list[Any] = [given.queries, *asked, dim, table.lowest, table.step, table.operand_dims]
@@ -225,15 +216,15 @@ def _score(device: Device, given: _Given, query_offsets: Array, groups: int, hal
     device.launch(ROUND, (n_queries,), block, 0, arguments)
 
     grid = (grid_of(n_centroids, WARPS * EACH, device, waves=16), min(n_queries * groups, 65535))
-    arguments = [given.queries, *asked, dim, table.centroids, np.int64(n_centroids), base, *shape, lifts]
-    device.launch(LIFT, grid, block, PART * 32 * 4, arguments)
+    arguments = [given.queries, *asked, dim, table.centroids, np.int64(n_centroids), base, *shape, products]
+    device.launch(LIFT[lifts], grid, block, PART * 32 * 4, arguments)
 
     id_bytes = 0 if given.ids is None else given.ids.itemsize
     arguments = [*asked, given.codes, given.ids, np.int32(id_bytes), given.norms, given.offsets]
     arguments += [np.int64(len(given.offsets) - 1), np.int64(len(given.codes)), given.only, np.int64(given.n)]
-    arguments += [table.bytes, np.int32(table.decoder.shared_bytes), weights, factors, lifts]
+    arguments += [table.bytes, np.int32(table.decoder.shared_bytes), weights, factors, products]
     arguments += [np.int64(n_centroids), np.int32(groups), scores]
     waves = 4 if layout.kind == "CODEWORDS" else 16  # each block copies the codewords
     grid = (grid_of(given.n, WARPS, device, waves=waves), min(n_queries, 65535))
     shared = table.decoder.shared_bytes + WARPS * 16 * halves * 4
-    device.launch(_kernel(layout, halves), grid, block, shared, arguments)
+    device.launch(_kernel(layout, halves, lifts), grid, block, shared, arguments)

@@ -81,23 +81,41 @@ struct Products {
                 shared[d * 32 + (row + d) % 32] = first_a + row < n_a && d < width ? a[(first_a + row) * dim + part + d] : 0;
             }
             block_barrier();
+            const float* rows[EACH];
+#pragma unroll
+            for (int j = 0; j < EACH; j++) rows[j] = b + min(first_b + j, n_b - 1) * dim + part;
+            int d = 0;
+            if (dim % 4 == 0 && u64(b) % 16 == 0)
 #pragma unroll 1
-            for (int d = 0; d < width; d++) {
+                for (; d < width; d += 4) {
+                    float4 y[EACH];
+#pragma unroll
+                    for (int j = 0; j < EACH; j++) y[j] = read_only(reinterpret_cast<const float4*>(rows[j] + d));
+#pragma unroll
+                    for (int e = 0; e < 4; e++) {
+                        const float x = shared[(d + e) * 32 + (lane + d + e) % 32];
+#pragma unroll
+                        for (int j = 0; j < EACH; j++)
+                            sums[j] = fused(e == 0 ? y[j].x : e == 1 ? y[j].y : e == 2 ? y[j].z : y[j].w, x, sums[j]);
+                    }
+                }
+#pragma unroll 1
+            for (; d < width; d++) {
                 const float x = shared[d * 32 + (lane + d) % 32];
 #pragma unroll
-                for (int j = 0; j < EACH; j++)
-                    sums[j] = fused(read_only(b + min(first_b + j, n_b - 1) * dim + part + d), x, sums[j]);
+                for (int j = 0; j < EACH; j++) sums[j] = fused(read_only(rows[j] + d), x, sums[j]);
             }
         }
     }
 };
 
-// Lifts (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
+// Lifts of type T (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
 // Without centroids, n_centroids is 1 and `centroids` null.
+template <class T>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
     lift_queries(const float* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_rows, int dim,
                  const float* __restrict__ centroids, i64 n_centroids, const float* __restrict__ base, int groups, int halves,
-                 float* table) {
+                 T* table) {
     const Items asked{query_offsets, n_queries, n_rows, nullptr};
     Products products{reinterpret_cast<float*>(shared_memory())};
     const int group_rows = 16 * halves, row = lane_id();
@@ -117,25 +135,8 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 #pragma unroll
                 for (int j = 0; j < EACH; j++)
                     if (centroid + j < n_centroids)
-                        table[((which * n_centroids + centroid + j) * 8 + row % 8) * 2 * halves + row / 8] = add(sums[j], lift);
+                        from_float(add(sums[j], lift),
+                                   table[((which * n_centroids + centroid + j) * 8 + row % 8) * 2 * halves + row / 8]);
         }
     }
-}
-
-// products (n_a, n_b) of rows of a with rows of b.
-__global__ void __launch_bounds__(WARPS* WARP, 2)
-    dot_products(const float* __restrict__ a, i64 n_a, const float* __restrict__ b, i64 n_b, int dim, float* found) {
-    Products products{reinterpret_cast<float*>(shared_memory())};
-#pragma unroll 1
-    for (i64 first = i64(blockIdx.y) * 32; first < n_a; first += i64(gridDim.y) * 32)
-#pragma unroll 1
-        for (i64 block = i64(blockIdx.x) * WARPS * EACH; block < n_b; block += i64(gridDim.x) * WARPS * EACH) {
-            const i64 other = block + threadIdx.x / WARP * EACH;
-            float sums[EACH];
-            products.run(sums, a, first, n_a, b, other, n_b, dim);
-            if (first + lane_id() < n_a)
-#pragma unroll
-                for (int j = 0; j < EACH; j++)
-                    if (other + j < n_b) found[(first + lane_id()) * n_b + other + j] = sums[j];
-        }
 }
