@@ -21,8 +21,8 @@ from colbert_research.kernels.cuda.launch import Device, Kernel, device_of, grid
 from colbert_research.kernels.operands import ProductTable, ResidualTable
 
 WARPS = 8
-EACH = 8  # centroids that a warp multiplies at once
-PART = 64  # dimensions of queries in shared memory
+EACH = 4  # centroids that a warp multiplies at once
+PART_BYTES = 64 * 33 * 4  # dimensions of 32 query tokens in shared memory
 TABLE_BYTES = 2**28
 """At most so much memory for products of queries with centroids at once, as long as one query's fit; queries come in parts."""
 
@@ -46,7 +46,7 @@ KERNELS = (
     *LIFT.values(),
     *(_kernel(_packed(bits, 128), 2) for bits in (1, 2, 4)),
     _kernel(_packed(2, 128), 1),
-    *(_kernel(_packed(2, 128), halves, "float16") for halves in (1, 2)),
+    _kernel(_packed(2, 128), 2, "float16"),
     *(_kernel(_packed(bits, dim), 2) for bits, dim in ((1, 48), (4, 96), (2, 384))),
     *(_kernel(Layout(kind, 8, 128), 2) for kind in ("LOOKED_UP", "COPIED")),
     *(_kernel(Layout("CODEWORDS", sub, m), 2) for m, sub in ((32, 4), (64, 6))),
@@ -217,7 +217,7 @@ def _score(device: Device, given: _Given, query_offsets: Array, groups: int, hal
 
     grid = (grid_of(n_centroids, WARPS * EACH, device, waves=16), min(n_queries * groups, 65535))
     arguments = [given.queries, *asked, dim, table.centroids, np.int64(n_centroids), base, *shape, products]
-    device.launch(LIFT[lifts], grid, block, PART * 32 * 4, arguments)
+    device.launch(LIFT[lifts], grid, block, PART_BYTES, arguments)
 
     id_bytes = 0 if given.ids is None else given.ids.itemsize
     arguments = [*asked, given.codes, given.ids, np.int32(id_bytes), given.norms, given.offsets]

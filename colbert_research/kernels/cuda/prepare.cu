@@ -61,10 +61,11 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 }
 
 // Products of 32 rows of `a` along the lanes with `b`'s rows, summed in the order of the dimensions by fused multiply-adds.
-constexpr int EACH = 8;  // rows of b for a warp
+constexpr int EACH = 4;     // rows of b for a warp
+constexpr int STRIDE = 33;  // of a dimension's 32 numbers in shared memory: neither side meets one bank
 
 struct Products {
-    float* shared;  // (PART, 32)
+    float* shared;  // (PART, STRIDE)
 
     // To be entered by the whole block: rows first_a .. + 31 of a, which has n_a; a warp's rows from first_b on, of n_b.
     DEVICE void run(float (&sums)[EACH], const float* a, i64 first_a, i64 n_a, const float* b, i64 first_b, i64 n_b, int dim) {
@@ -77,23 +78,22 @@ struct Products {
             block_barrier();
             for (int i = threadIdx.x; i < 32 * PART; i += WARPS * WARP) {
                 const int row = i / PART, d = i % PART;
-                // a column's rows lie one after the other, turned by the column, so that neither side meets one bank
-                shared[d * 32 + (row + d) % 32] = first_a + row < n_a && d < width ? a[(first_a + row) * dim + part + d] : 0;
+                shared[d * STRIDE + row] = first_a + row < n_a && d < width ? a[(first_a + row) * dim + part + d] : 0;
             }
             block_barrier();
             const float* rows[EACH];
 #pragma unroll
-            for (int j = 0; j < EACH; j++) rows[j] = b + min(first_b + j, n_b - 1) * dim + part;
+            for (int j = 0; j < EACH; j++) rows[j] = opaque(b + min(first_b + j, n_b - 1) * dim + part);
             int d = 0;
             if (dim % 4 == 0 && u64(b) % 16 == 0)
-#pragma unroll 1
+#pragma unroll 2
                 for (; d < width; d += 4) {
                     float4 y[EACH];
 #pragma unroll
                     for (int j = 0; j < EACH; j++) y[j] = read_only(reinterpret_cast<const float4*>(rows[j] + d));
 #pragma unroll
                     for (int e = 0; e < 4; e++) {
-                        const float x = shared[(d + e) * 32 + (lane + d + e) % 32];
+                        const float x = shared[(d + e) * STRIDE + lane];
 #pragma unroll
                         for (int j = 0; j < EACH; j++)
                             sums[j] = fused(e == 0 ? y[j].x : e == 1 ? y[j].y : e == 2 ? y[j].z : y[j].w, x, sums[j]);
@@ -101,7 +101,7 @@ struct Products {
                 }
 #pragma unroll 1
             for (; d < width; d++) {
-                const float x = shared[d * 32 + (lane + d) % 32];
+                const float x = shared[d * STRIDE + lane];
 #pragma unroll
                 for (int j = 0; j < EACH; j++) sums[j] = fused(read_only(rows[j] + d), x, sums[j]);
             }
