@@ -136,7 +136,7 @@ def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
     Documents that score minus infinity (without tokens) are never among them. Raises ValueError for k < 1 or a NaN.
     """
-    if _by_place("auto", scores) == "cuda":
+    if _on_device(scores):
         return _backend("cuda").topk(scores, k)
     scores = np.asarray(scores)
     best = among_best(scores, k)
@@ -208,9 +208,7 @@ def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend
     for a list that is not there. Source: PLAID, section 4.1.
     """
     name = _by_place(backend, lists.values)
-    if name != "cuda" or isinstance(chosen, np.ndarray):
-        chosen = _inside(chosen, len(lists))
-    return _backend(name).union(lists, chosen, n_documents)
+    return _backend(name).union(lists, chosen if _on_device(chosen) else _inside(chosen, len(lists)), n_documents)
 
 
 def wanted_tokens(

@@ -1,4 +1,4 @@
-"""Coded tokens for the suites of CUDA kernels, and integer MaxSim once more, with the fused multiply-add of the C library."""
+"""Coded tokens for the suites of CUDA kernels; integer MaxSim spelled out once more, with the C library's fused multiply."""
 
 import ctypes
 from itertools import pairwise

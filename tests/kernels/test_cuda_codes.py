@@ -29,8 +29,7 @@ SIZES = [  # kind, bits or dimensions a codeword, dimensions: those of codes.KER
 ]  # fmt: skip
 
 
-arena = arena_of(codes.KERNELS)
-_poison = poison_of(codes)
+arena, _poison = arena_of(codes.KERNELS), poison_of(codes)
 
 
 def scores_of(arena, queries, tokens: CodedTokens, only=None, **changed) -> np.ndarray:
