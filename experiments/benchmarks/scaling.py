@@ -5,7 +5,8 @@
 Each size is built and searched in a process of its own, so that its peak memory is its own; one JSON line a size, then a table
 and, for every figure, the exponent of its growth (the slope of a line through the points in log-log scale). With PLAID's number
 of centroids, about 16 sqrt(tokens), its latency is said to grow like the square root of the tokens (PLAID, figure 7); the
-number of tokens that a strategy touched grows without the machine's noise. 10^7 tokens take three minutes on two cores with AMX.
+number of tokens that a strategy touched grows without the machine's noise. 10^7 tokens take three minutes on two cores with
+AMX.
 """
 
 import json

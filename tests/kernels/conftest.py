@@ -9,11 +9,24 @@ import torch
 
 from colbert_research.kernels.cuda import arrays, dense, launch
 from colbert_research.kernels.cuda.launch import Kernel
+from tests.kernels import missing
 from tests.kernels.emulator.build import COMPILER, Emulator, EmulatorAsAsked
+
+missing.stand_in_for_hypothesis()
+collect_ignore = missing.left_out()
 
 HAS_GPU = torch.cuda.is_available() and find_spec("cupy") is not None
 WHERE = ["emulated", *([pytest.param("gpu", marks=pytest.mark.gpu)] if HAS_GPU else [])]
 """Where suites run kernels: in the emulator, and on a GPU where there is one."""
+
+
+def pytest_report_header():
+    return missing.words()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from missing.skip_what_lacks_a_package())
 
 
 @pytest.fixture(scope="session")

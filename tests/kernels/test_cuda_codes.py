@@ -4,7 +4,6 @@ Emulated, first thread first and last thread first; the same tests run on a GPU 
 """
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.conftest import Arena
 from tests.kernels.cuda_arenas import arena_of, poison_of
 from tests.kernels.cuda_codes_cases import coded, scores_of_documents
+from tests.kernels.missing import HAS_NUMBA
 
 LENGTHS = [7, 0, 1, 16, 33, 250, 3, 8, 17, 1025, 32, 2, 1024, 40]
 SHORT = [7, 0, 1, 33, 3]
@@ -164,7 +164,7 @@ def test_indices_have_64_bits(emulate):
     assert np.array_equal(scores_of(arena, [query], room)[0], scores_of_documents(query, tokens))
 
 
-@pytest.mark.skipif(find_spec("numba") is None, reason="the backend cpu needs Numba")
+@pytest.mark.skipif(not HAS_NUMBA, reason="the backend cpu needs Numba")
 @pytest.mark.parametrize(("kind", "size", "dim"), SIZES)
 def test_scores_are_those_of_the_backend_cpu(arena, kind, size, dim):
     tokens = coded(kind, size, dim, 300, LENGTHS, seed=5)
@@ -173,7 +173,7 @@ def test_scores_are_those_of_the_backend_cpu(arena, kind, size, dim):
     assert np.array_equal(scores_of(arena, [query], tokens), expected)
 
 
-@pytest.mark.skipif(find_spec("numba") is None, reason="the backend cpu needs Numba")
+@pytest.mark.skipif(not HAS_NUMBA, reason="the backend cpu needs Numba")
 @pytest.mark.parametrize(("kind", "size", "dim"), SIZES)
 def test_decoders_are_those_of_the_backend_cpu(kind, size, dim):
     from colbert_research.kernels.cpu import prepare

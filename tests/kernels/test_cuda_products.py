@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from colbert_research import kernels
 from colbert_research.kernels import cuda_backend
-from colbert_research.kernels.cpu import nearest
 from colbert_research.kernels.cuda import products
 from tests.kernels.cuda_arenas import arena_of, computed, poison_of
 
@@ -74,6 +73,8 @@ def test_nearest_are_those_of_the_cpu(rng, arena, n, k, dim):
 
 
 def test_near_ties_are_decided_by_the_same_roundings(rng, arena):
+    from colbert_research.kernels.cpu import nearest
+
     centroids = normal(rng, 70, 24)
     centroids = np.concatenate([centroids, centroids * np.float32(1 + 2.0**-23)])[rng.permutation(140)]
     vectors = normal(rng, 200, 24)

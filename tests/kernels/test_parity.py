@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colbert_research import kernels
-from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 
@@ -110,8 +109,10 @@ def check_codes(rng, backend, queries: Ragged, tokens: CodedTokens) -> None:
     tolerance = np.full(len(queries), 4 * bound(queries, tokens.table.dim))
     if backend == "cpu":
         norm = 1.0 if tokens.inverse_norms is None else float(tokens.inverse_norms.max(initial=1))
-        decoder = decoder_of(tokens.table)
-        tolerance += [norm * worst_error(query, decoder) if len(query) else 0.0 for query in queries]
+        from colbert_research.kernels.cpu import prepare
+
+        decoder = prepare.decoder_of(tokens.table)
+        tolerance += [norm * prepare.worst_error(query, decoder) if len(query) else 0.0 for query in queries]
     for row in range(len(queries)):
         assert_close(got[row], expected[row], tolerance[row])
 
