@@ -1,7 +1,7 @@
 """On a machine with little installed (a borrowed GPU: numpy, torch, cupy, pytest) the suites of kernels run what they can.
 
-`numba` missing: the CPU kernels' own files are left out, and tests elsewhere that ask for them are skipped. `hypothesis` missing:
-a stand-in lets the files be imported and skips the properties.
+`numba` missing: the CPU kernels' own files are left out, and tests elsewhere that ask for them are skipped. `hypothesis`
+missing: a stand-in lets the files be imported and skips the properties.
 """
 
 import sys
