@@ -7,15 +7,15 @@ products), then a line for each case and engine. Times are medians over repeats:
 documents that do not fit into the second level of cache together, `eager_ms` of the same without a graph, `host_us` until a
 call returns. `error` is the largest distance from float64 on a sample. The engines `flash-maxsim` and
 `late-interaction-kernels` take part where they are installed; all documents have one length, so that padding costs them
-nothing. What searches, over codes and over an index, is in gpu_search.py.
+nothing. What searches, over codes and over an index, is in gpu_search.py, what
+selects in gpu_select.py.
 """
 
 import json
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,8 @@ import click
 import numpy as np
 import torch
 from gpu_search import SEARCHES
+from gpu_select import SELECTIONS, measure_selection
+from gpu_timer import Timer, ms_of, on_cuda
 
 from colbert_research import kernels
 from colbert_research.artifacts import write_text
@@ -75,40 +77,6 @@ CASES = (
     Case("training, 64 x 512 x 180", 64, 32, 512, 180, train=True),
 )
 
-Timer = Callable[[Sequence[Callable[[], Any]]], dict[str, float]]
-
-
-def on_cuda(calls: Sequence[Callable[[], Any]], repeats: int = 20) -> dict[str, float]:
-    """Medians for one call: `ms` in a graph of all calls (none where an engine cannot be captured), `eager_ms`, `host_us`."""
-    for call in calls:
-        call()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for call in calls:
-        call()
-    host = (time.perf_counter() - started) / len(calls)
-    found = {"eager_ms": _median_ms(lambda: [call() for call in calls], repeats) / len(calls), "host_us": host * 1e6}
-    try:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            kept = [call() for call in calls]
-    except RuntimeError:
-        return found
-    found["ms"] = _median_ms(graph.replay, repeats) / len(kept)
-    return found
-
-
-def _median_ms(call: Callable[[], Any], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
-
 
 def machine(timer: Timer, device: str, size: int = 2**30) -> dict[str, Any]:
     """The GPU, and what of it was measured now: bytes read and written a second, and bfloat16 products."""
@@ -128,13 +96,9 @@ def machine(timer: Timer, device: str, size: int = 2**30) -> dict[str, Any]:
         **about,
         "versions": package_versions(),
         "code": code_version(),
-        "copy_gb_s": 2 * size / _ms(copy) / 1e6,
-        "product_tflop_s": 2 * side**3 / _ms(product) / 1e9,
+        "copy_gb_s": 2 * size / ms_of(copy) / 1e6,
+        "product_tflop_s": 2 * side**3 / ms_of(product) / 1e9,
     }
-
-
-def _ms(timed: dict[str, float]) -> float:
-    return timed.get("ms", timed["eager_ms"])
 
 
 def measure(case: Case, limits: dict[str, Any], timer: Timer, device: str) -> list[dict[str, Any]]:
@@ -157,7 +121,7 @@ def measure(case: Case, limits: dict[str, Any], timer: Timer, device: str) -> li
     for engine, score in engines(case, device).items():
         calls = [step(score, queries, part, weights, case.train) for part in documents]
         timed = timer(calls)
-        ms = _ms(timed)
+        ms = ms_of(timed)
         lines.append(
             {
                 **asdict(case),
@@ -212,6 +176,16 @@ def error(scores: torch.Tensor, queries: torch.Tensor, documents: torch.Tensor) 
     return float(np.abs(scores[:, : len(few)].detach().float().cpu().numpy() - exact).max())
 
 
+Measurement = Callable[[dict[str, Any], Timer, str], list[dict[str, Any]]]
+"""From the machine's limits, a timer and a device to lines."""
+
+MEASUREMENTS: dict[str, Measurement] = {
+    **{case.name: partial(measure, case) for case in CASES},
+    **{search.name: search.measure for search in SEARCHES},
+    **{name: partial(measure_selection, name, task) for name, task in SELECTIONS.items()},
+}
+
+
 @click.command()
 @click.option("--case", "wanted", multiple=True, help="Names of cases; all by default.")
 @click.option(
@@ -219,25 +193,19 @@ def error(scores: torch.Tensor, queries: torch.Tensor, documents: torch.Tensor) 
 )
 def main(wanted: Sequence[str], output: Path | None) -> None:
     """Print the lines and write them."""
-    names = [case.name for case in (*CASES, *SEARCHES)]
     for name in wanted:
-        if name not in names:
-            raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(names)}")
+        if name not in MEASUREMENTS:
+            raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(MEASUREMENTS)}")
     if not torch.cuda.is_available():
         raise click.ClickException("there is no CUDA device here; nothing was measured")
     device = "cuda:0"
     lines = [machine(on_cuda, device)]
     click.echo(json.dumps(lines[0]))
-    for case in CASES:
-        if not wanted or case.name in wanted:
-            lines += measure(case, lines[0], on_cuda, device)
-            click.echo(json.dumps(lines[-1]))
-            torch.cuda.empty_cache()
-    for search in SEARCHES:
-        if not wanted or search.name in wanted:
-            lines += search.measure(lines[0], on_cuda, device)
-            click.echo("\n".join(json.dumps(line) for line in lines if line["case"] == search.name))
-            torch.cuda.empty_cache()
+    for name in wanted or MEASUREMENTS:
+        measured = MEASUREMENTS[name](lines[0], on_cuda, device)
+        lines += measured
+        click.echo("\n".join(json.dumps(line) for line in measured))
+        torch.cuda.empty_cache()
     name = f"{lines[0]['date'][:10]}-{lines[0]['gpu'].replace(' ', '-')}.jsonl"
     output = output or Path(__file__).resolve().parents[1] / "gpu" / name
     output.parent.mkdir(parents=True, exist_ok=True)

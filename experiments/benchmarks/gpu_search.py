@@ -3,7 +3,6 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_build import build_in_parts
+from gpu_timer import Timer, ms_of
 
 from colbert_research import kernels
 from colbert_research.codecs import ResidualConfig
@@ -22,7 +22,6 @@ from colbert_research.kernels.operands import CodedTokens, ResidualTable
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import CudaExhaustive, CudaPlaid, Exhaustive, Plaid, SearchStrategy, Trace
 
-Timer = Callable[[Sequence[Callable[[], Any]]], dict[str, float]]
 PIECE = 2**24  # numbers that are drawn together
 SAMPLE = 64  # documents that are scored on the processor too
 
@@ -59,7 +58,7 @@ class Codes:
             return scores, cuda_backend.topk(scores, self.k)
 
         timed = timer([call])
-        ms = timed.get("ms", timed["eager_ms"])
+        ms = ms_of(timed)
         floor = max(self.bytes / limits["copy_gb_s"] / 1e6, self.flop / limits["product_tflop_s"] / 1e9)
         scores, best = (to_numpy(array) for array in call())
         few = self._few(tokens)

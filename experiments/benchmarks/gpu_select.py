@@ -1,25 +1,18 @@
-"""The CUDA kernels that choose and assign, on a GPU, beside what torch has for the same.
+"""The cases of gpu.py that choose and assign, beside what torch has for the same.
 
-    python experiments/benchmarks/gpu_select.py [--case NAME]... [--output experiments/gpu/NAME.jsonl]
-
-Writes JSON lines as `gpu.py` does: the machine, then a line for each case and engine. `floor_ms` is the time of reading and
-writing once what has to be, by the measured copy bandwidth. `same` tells whether the result is that of the host's kernel, to
-the bit; for torch, whose sums and ties are its own, it is null.
+`floor_ms` is the time of reading and writing once what has to be, by the measured copy bandwidth. `same` tells whether the
+result is that of the host's kernel, to the bit; for torch, whose sums and ties are its own, it is null.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
-from gpu import Timer, _ms, machine, on_cuda
+from gpu_timer import Timer, ms_of
 
 from colbert_research import kernels
-from colbert_research.artifacts import write_text
 from colbert_research.kernels.cuda import candidates, interaction, products, topk
 from colbert_research.ragged import Ragged
 
@@ -98,7 +91,7 @@ def assignment_of(device: str, n: int, centroids: int, dim: int = 128) -> Task:
     )
 
 
-CASES: dict[str, Callable[[str], Task]] = {
+SELECTIONS: dict[str, Callable[[str], Task]] = {
     **{f"1000 of {n:,}": lambda device, n=n: topk_of(device, n) for n in (10**4, 10**5, 10**6, 10**7, 10**8)},
     "8 of 65,536 for 32 rows": lambda device: greatest_of(device, 32, 65_536, 8),
     "256 lists of 4,000 among 10,000,000": lambda device: union_of(device, 256, 4_000, 10**7),
@@ -113,48 +106,19 @@ def _seeded(device: str) -> torch.Generator:
     return torch.Generator(device).manual_seed(7)
 
 
-def measure(name: str, task: Task, limits: dict[str, Any], timer: Timer) -> list[dict[str, Any]]:
+def measure_selection(
+    name: str, task_on: Callable[[str], Task], limits: dict[str, Any], timer: Timer, device: str
+) -> list[dict[str, Any]]:
     """A line for each engine."""
+    task = task_on(device)
     expected, floor = task.expected(), task.bytes / limits["copy_gb_s"] / 1e6
     lines = []
     for engine, call in task.engines.items():
         timed = timer([call])
-        ms = _ms(timed)
+        ms = ms_of(timed)
         found = call()
         same = bool(np.array_equal(found[: len(expected)].cpu().numpy(), expected)) if engine == "ours" else None
         rates = {"gb_s": task.bytes / ms / 1e6, "tflop_s": task.flop / ms / 1e9}
         work = {"bytes": task.bytes, "flop": task.flop, "floor_ms": floor, "of_floor": floor / ms}
         lines.append({"case": name, "engine": engine, **timed, **work, **rates, "same": same})
     return lines
-
-
-@click.command()
-@click.option("--case", "wanted", multiple=True, help="Names of cases; all by default.")
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default experiments/gpu/<date>-<gpu>-select.jsonl."
-)
-def main(wanted: Sequence[str], output: Path | None) -> None:
-    """Print the lines and write them."""
-    for name in wanted:
-        if name not in CASES:
-            raise click.ClickException(f"there is no case {name!r}; valid: {', '.join(CASES)}")
-    if not torch.cuda.is_available():
-        raise click.ClickException("there is no CUDA device here; nothing was measured")
-    device = "cuda:0"
-    lines = [machine(on_cuda, device)]
-    click.echo(json.dumps(lines[0]))
-    for name, task in CASES.items():
-        if not wanted or name in wanted:
-            measured = measure(name, task(device), lines[0], on_cuda)
-            lines += measured
-            click.echo("\n".join(json.dumps(line) for line in measured))
-            torch.cuda.empty_cache()
-    name = f"{lines[0]['date'][:10]}-{lines[0]['gpu'].replace(' ', '-')}-select.jsonl"
-    output = output or Path(__file__).resolve().parents[1] / "gpu" / name
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, "".join(json.dumps(line) + "\n" for line in lines))
-    click.echo(f"written to {output}")
-
-
-if __name__ == "__main__":
-    main()

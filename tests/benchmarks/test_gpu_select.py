@@ -3,8 +3,6 @@
 import json
 
 import pytest
-import torch
-from click.testing import CliRunner
 
 from colbert_research.evaluation.gpu import gpu_records
 from colbert_research.kernels.cuda import candidates, interaction, products, topk
@@ -29,11 +27,12 @@ def test_lines_of_every_case(select, arena, tmp_path):
         "products": (select.products_of, 5, 40, 24),
         "assign": (select.assignment_of, 60, 30, 24),
     }
-    limits = select.machine(call_once, "cpu", 2**16)
+    limits = {"copy_gb_s": 100.0, "product_tflop_s": 1.0, "case": "machine", "gpu": "none", "date": "today"}
     with arena:
         device = "cpu" if arena._device is None else f"cuda:{arena._device}"
-        made = {name: build(device, *sizes) for name, (build, *sizes) in tasks.items()}
-        lines = [line for name, task in made.items() for line in select.measure(name, task, limits, call_once)]
+        lines = []
+        for name, (build, *sizes) in tasks.items():
+            lines += select.measure_selection(name, lambda d, f=build, s=sizes: f(d, *s), limits, call_once, device)
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [limits, *lines]))
     records = gpu_records(tmp_path)
     ours = records[records["engine"] == "ours"]
@@ -41,13 +40,3 @@ def test_lines_of_every_case(select, arena, tmp_path):
     assert ours["same"].tolist() == [True] * len(tasks)
     assert records["engine"].tolist().count("torch") == len(tasks) - 1
     assert (records["gb_s"] == records["bytes"] / 2e-3 / 1e9).all()
-
-
-def test_command_line_errors(select):
-    done = CliRunner().invoke(select.main, ["--case", "none of 2"])
-    assert done.exit_code == 1
-    assert "there is no case 'none of 2'; valid: 1000 of 10,000" in done.output
-    if not torch.cuda.is_available():
-        done = CliRunner().invoke(select.main, [])
-        assert done.exit_code == 1
-        assert "there is no CUDA device here; nothing was measured" in done.output

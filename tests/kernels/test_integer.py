@@ -1,8 +1,4 @@
-"""The integer kernels against NumPy integers, bit for bit, in every tier that this processor has, on any number of threads."""
-
-import os
-import subprocess
-import sys
+"""The integer kernels against NumPy integers, bit for bit, on any number of threads."""
 
 import numpy as np
 import pytest
@@ -124,61 +120,6 @@ def test_places_outside_are_refused():
     for only in ([len(LENGTHS)], [-1]):
         with pytest.raises(IndexError, match=f"places must lie between 0 and {len(LENGTHS) - 1}"):
             kernels.maxsim_codes(query, tokens, only=np.array(only))
-
-
-@pytest.mark.parametrize("tier", list(simd.WIDTHS))
-def test_every_tier_gives_the_same_numbers(tier, tmp_path):
-    """Codes score the same bits in every tier; float vectors within float32 rounding, as lower tiers may round products."""
-    file = tmp_path / "scores.npz"
-    environment = os.environ | {"COLBERT_RESEARCH_SIMD": tier, "OUT": str(file)}
-    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
-    if "but this processor has" in run.stderr:
-        pytest.skip(run.stderr.strip().splitlines()[-1])
-    assert run.returncode == 0, run.stderr
-    scope: dict = {}
-    exec(SCRIPT.split("# save")[0], scope)
-    found = np.load(file)
-    assert str(found["tier"]) == tier
-    assert np.array_equal(found["interaction"], scope["interaction"])
-    eps = np.finfo(np.float32).eps * 128 * 128 * 9
-    for name in ("residual", "product"):  # the table of centroids is made of float products
-        assert np.abs(found[name] - scope[name]).max() <= eps
-    for name in ("bare", "copied"):
-        assert np.array_equal(found[name], scope[name])
-    assert np.abs(found["floats"] - scope["floats"]).max() <= eps
-
-
-SCRIPT = """
-import os
-import numpy as np
-from colbert_research import kernels, threads
-from colbert_research.kernels.cpu import simd
-from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable
-from colbert_research.ragged import Ragged, offsets_of
-
-rng = np.random.default_rng(0)
-offsets = offsets_of([5, 1, 40, 17])
-query = Ragged(rng.standard_normal((9, 128)).astype(np.float32), offsets_of([9]))
-centroids = rng.standard_normal((13, 128)).astype(np.float32)
-ids, norms = rng.integers(0, 13, 63).astype(np.uint16), rng.uniform(0.5, 1.5, 63).astype(np.float16)
-levels = np.sort(rng.standard_normal(16)).astype(np.float32)
-scales = rng.uniform(0.5, 2, 128).astype(np.float32)
-packed = rng.integers(0, 256, (63, 64)).astype(np.uint8)
-words = rng.standard_normal((32, 256, 4)).astype(np.float32)
-tokens = CodedTokens(ResidualTable(scales, levels, centroids), packed, offsets, ids, norms)
-residual = kernels.maxsim_codes(query, tokens, backend="cpu")
-bare = kernels.maxsim_codes(query, CodedTokens(ResidualTable(scales, levels), packed, offsets), backend="cpu")
-whole = rng.integers(0, 256, (63, 128)).astype(np.uint8)
-equal_steps = ResidualTable(scales, (0.1 * np.arange(256) - 3).astype(np.float32))
-copied = kernels.maxsim_codes(query, CodedTokens(equal_steps, whole, offsets), backend="cpu")
-tokens = CodedTokens(ProductTable(words, centroids), packed[:, :32], offsets, ids, norms)
-product = kernels.maxsim_codes(query, tokens, backend="cpu")
-floats = kernels.maxsim(query, Ragged(rng.standard_normal((63, 128)).astype(np.float32), offsets), backend="cpu")
-interaction = kernels.centroid_interaction(rng.uniform(-1, 1, (9, 13)).astype(np.float32), Ragged(ids, offsets), backend="cpu")
-# save
-found = dict(residual=residual, bare=bare, copied=copied, product=product, floats=floats, interaction=interaction)
-np.savez(os.environ["OUT"], tier=simd.TIER, **found)
-"""
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])

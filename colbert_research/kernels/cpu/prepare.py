@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research.kernels.byte_values import byte_values
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.products import products
 from colbert_research.kernels.cpu.simd import LANES, STEP_BLOCK, WIDTH
@@ -81,28 +82,18 @@ def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
 
 
 def _residual(table: ResidualTable) -> Decoder:
-    levels = table.levels.astype(np.float64)
-    lowest, span = levels.min(), np.ptp(levels)
-    step = span / 255 if span > 0 else 1.0
-    bytes_of = np.rint((levels - lowest) / step).astype(np.uint8)
-    bits, width, dimensions = table.bits, table.packed_width, np.arange(table.dim)
+    values, bits, width, dimensions = byte_values(table), table.bits, table.packed_width, np.arange(table.dim)
     per_byte, plane = 8 // bits, _up(width, 4)
     places = dimensions % per_byte * plane + dimensions // per_byte
-    looked_up = np.tile(np.resize(bytes_of, 16), WIDTH // 16) if bits < 8 else bytes_of
-    equal_steps = bits == 8 and np.array_equal(bytes_of, np.arange(256))
-    kind = PACKED if bits < 8 else COPIED if equal_steps else LOOKED_UP
-    scales = table.scales.astype(np.float64)
-    return Decoder(kind, bits, width, 0, looked_up, places, per_byte * plane, _f32(scales * lowest), _f32(scales * step))
+    looked_up = np.tile(np.resize(values.bytes, 16), WIDTH // 16) if bits < 8 else values.bytes
+    kind = PACKED if bits < 8 else COPIED if values.are_codes else LOOKED_UP
+    return Decoder(kind, bits, width, 0, looked_up, places, per_byte * plane, values.lowest, values.step)
 
 
 def _product(table: ProductTable) -> Decoder:
-    m, _, sub = table.codewords.shape
-    words = table.codewords.astype(np.float64)
-    lowest, span = words.min(axis=1), np.ptp(words, axis=1)
-    step = np.where(span > 0, span, 255.0) / 255
-    bytes_of = np.rint((words - lowest[:, None]) / step[:, None]).astype(np.uint8)
-    padded = np.concatenate([bytes_of.ravel(), np.zeros(8, np.uint8)])  # words are copied eight bytes at a time
-    return Decoder(CODEWORDS, 8, m, sub, padded, np.arange(m * sub), _up(m * sub, 4), _f32(lowest.ravel()), _f32(step.ravel()))
+    values, (m, _, sub) = byte_values(table), table.codewords.shape
+    padded = np.concatenate([values.bytes.ravel(), np.zeros(8, np.uint8)])  # words are copied eight bytes at a time
+    return Decoder(CODEWORDS, 8, m, sub, padded, np.arange(m * sub), _up(m * sub, 4), values.lowest, values.step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +158,3 @@ def worst_error(query: NDArray[np.float32], decoder: Decoder) -> float:
 
 def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
-
-
-def _f32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)

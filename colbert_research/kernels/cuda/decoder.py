@@ -1,7 +1,7 @@
-"""How the bytes of a token come out of its code, for `codes.cu`: the same bytes as those of `cpu/prepare.py`, in NumPy alone.
+"""How the bytes of a token (`byte_values.py`) come out of its code, for `codes.cu`.
 
-A code stands for bytes u (0 to 255), one a dimension, with `value[d] = lowest[d] + step[d] * u[d]`. A lane of a warp turns the
-bytes that it has loaded into operands in the order that costs least, so which dimension comes where is a table: `operand_dims`.
+A lane of a warp turns the bytes that it has loaded into operands in the order that costs least, so which dimension comes where
+is a table: `operand_dims`.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research.kernels.byte_values import byte_values
 from colbert_research.kernels.operands import ProductTable, ResidualTable
 
 Kind = Literal["PACKED", "LOOKED_UP", "COPIED", "CODEWORDS"]
@@ -92,30 +93,11 @@ class Decoder:
 
 
 def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
-    return _product(table) if isinstance(table, ProductTable) else _residual(table)
-
-
-def _residual(table: ResidualTable) -> Decoder:
-    levels = table.levels.astype(np.float64)
-    lowest, span = levels.min(), np.ptp(levels)
-    step = span / 255 if span > 0 else 1.0
-    found = np.rint((levels - lowest) / step).astype(np.uint8)
-    kind: Kind = "PACKED"
-    if table.bits == 8:
-        kind = "COPIED" if np.array_equal(found, np.arange(256)) else "LOOKED_UP"
-    scales = table.scales.astype(np.float64)
-    looked_up = np.resize(found, 16) if kind == "PACKED" else found
-    return Decoder(Layout(kind, table.bits, table.packed_width), looked_up, _f32(scales * lowest), _f32(scales * step))
-
-
-def _product(table: ProductTable) -> Decoder:
-    m, _, sub = table.codewords.shape
-    words = table.codewords.astype(np.float64)
-    lowest, span = words.min(axis=1), np.ptp(words, axis=1)
-    step = np.where(span > 0, span, 255.0) / 255
-    found = np.rint((words - lowest[:, None]) / step[:, None]).astype(np.uint8)
-    return Decoder(Layout("CODEWORDS", sub, m), np.ascontiguousarray(found).ravel(), _f32(lowest.ravel()), _f32(step.ravel()))
-
-
-def _f32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)
+    """The decoder of a codec's state."""
+    values = byte_values(table)
+    if isinstance(table, ProductTable):
+        m, _, sub = table.codewords.shape
+        return Decoder(Layout("CODEWORDS", sub, m), values.bytes.ravel(), values.lowest, values.step)
+    kind: Kind = "PACKED" if table.bits < 8 else "COPIED" if values.are_codes else "LOOKED_UP"
+    looked_up = np.resize(values.bytes, 16) if kind == "PACKED" else values.bytes
+    return Decoder(Layout(kind, table.bits, table.packed_width), looked_up, values.lowest, values.step)
