@@ -8,7 +8,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "benchmarks"
-NAMES = ("bench_folder", "bench_build", "prepare", "search", "scaling", "kernels", "gpu", "gpu_timer", "gpu_search", "gpu_select")
+NAMES = (
+    "bench_folder",
+    "bench_build",
+    "prepare",
+    "search",
+    "scaling",
+    "kernels",
+    "gpu",
+    "gpu_timer",
+    "gpu_search",
+    "gpu_select",
+)
 
 
 @pytest.fixture
