@@ -110,5 +110,6 @@ def token_maxima(
         TILES.ctypes.data,
     )  # fmt: skip
     scratch = BLOCK * decoder.stride + decoder.width + 2 * WIDTH + 64 + BLOCK * (WIDTH + 24)
-    in_team(_maxima_job, offsets_of(np.bincount(places, minlength=n_places)), None, arguments, scratch=scratch)
+    weights = offsets_of(np.bincount(places, minlength=n_places))
+    in_team(_maxima_job, weights, None, arguments, scratch=scratch, parts_each=1)  # each part looks at all rows
     return maxima[:, :n]

@@ -101,11 +101,12 @@ def _cut(offsets: Any, only: Any, n: Any, wanted: Any, smallest: Any, bounds: An
 
 
 @compiled
-def _fill(job: Any, function: Any, arguments: Any, offsets: Any, only: Any, n: Any, n_threads: Any) -> Any:
+def _fill(
+    job: Any, function: Any, arguments: Any, offsets: Any, only: Any, n: Any, n_threads: Any, parts_each: Any
+) -> Any:  # fmt: skip
     """Describe a job; returns the number of its parts."""
-    n_parts = _cut(
-        offsets, only, n, min(n, PARTS_PER_THREAD * n_threads) if n_threads > 1 else 1, SMALLEST_PART, job + 8 * _BOUNDS
-    )
+    wanted = min(n, parts_each * n_threads) if n_threads > 1 else 1
+    n_parts = _cut(offsets, only, n, wanted, SMALLEST_PART, job + 8 * _BOUNDS)
     store_i64(job + 8 * _FUNCTION, function)
     store_i64(job + 8 * _ARGUMENTS, arguments)
     store_i64(job + 8 * _PARTS, n_parts)
@@ -198,7 +199,15 @@ class Team:
         self._addresses = np.zeros(MOST_THREADS, np.int64)
 
     def run(
-        self, job: Job, offsets: NDArray[np.int64], only: Places, arguments: Sequence[int], *, scratch: int, n_threads: int
+        self,
+        job: Job,
+        offsets: NDArray[np.int64],
+        only: Places,
+        arguments: Sequence[int],
+        *,
+        scratch: int,
+        n_threads: int,
+        parts_each: int,
     ) -> None:
         """Call the job for ranges of documents that make up all of them; see `in_team`."""
         given, n_threads = np.array(arguments, np.int64), min(n_threads, MOST_THREADS)
@@ -207,7 +216,7 @@ class Team:
         if n_threads > 1 and self._busy.acquire(blocking=False):
             try:
                 self._provide(n_threads, scratch)
-                n_parts = _fill(self._job, *what, n, n_threads)
+                n_parts = _fill(self._job, *what, n, n_threads, parts_each)
                 if n_parts == 1:
                     _work(self._job, self._addresses[0])
                     return
@@ -222,7 +231,7 @@ class Team:
                 self._busy.release()
         else:
             state, own = _state(1), _memory(scratch)
-            _fill(_aligned(state), *what, n, 1)
+            _fill(_aligned(state), *what, n, 1, 1)
             _work(_aligned(state), _aligned(own))
 
     def _provide(self, n_threads: int, scratch_bytes: int) -> None:
@@ -243,9 +252,8 @@ class Team:
         rest.acquire()
         while True:
             done = _help(self._job, helper, self._addresses.ctypes.data, done, PATIENCE)
-            self._asleep[helper] = (
-                rest  # whoever brings a job now wakes this thread; one brought since its last look goes without
-            )
+            # whoever brings a job now wakes this thread; one brought since its last look goes without
+            self._asleep[helper] = rest
             rest.acquire()
 
 
@@ -282,10 +290,19 @@ def address(array: NDArray[Any] | None) -> int:
     return 0 if array is None else int(array.ctypes.data)
 
 
-def in_team(job: Job, offsets: NDArray[np.int64], only: Places, arguments: Sequence[int], *, scratch: int = 0) -> None:
+def in_team(
+    job: Job,
+    offsets: NDArray[np.int64],
+    only: Places,
+    arguments: Sequence[int],
+    *,
+    scratch: int = 0,
+    parts_each: int = PARTS_PER_THREAD,
+) -> None:
     """Run a job for consecutive ranges of documents (of `only`), of about equally many tokens, that make up all of them.
 
     `arguments`: addresses and other whole numbers; whatever they point to must live until this returns. `scratch`: bytes that
-    each thread needs, at an address that is a multiple of 64.
+    each thread needs, at an address that is a multiple of 64. `parts_each`: parts a thread, at most PARTS_PER_THREAD; one where
+    every part costs a pass over all items.
     """
-    _team.run(job, offsets, only, arguments, scratch=scratch, n_threads=threads.count())
+    _team.run(job, offsets, only, arguments, scratch=scratch, n_threads=threads.count(), parts_each=parts_each)
