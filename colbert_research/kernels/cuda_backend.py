@@ -10,16 +10,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from colbert_research.kernels.cuda import candidates, codes, dense, interaction, products
+from colbert_research.kernels.cuda import tally as tallies
 from colbert_research.kernels.cuda import topk as select
 from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
 from colbert_research.kernels.cuda.launch import home
+from colbert_research.kernels.cuda.tally import Tally
 from colbert_research.kernels.operands import CodedTokens, Places
 from colbert_research.ragged import Ragged
 
 _offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyDictionary()
 
 
-def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
+def maxsim(queries: Ragged, documents: Ragged, only: Places = None, *, tally: Tally | None = None) -> Any:
     """See `kernels.maxsim`; `(n_queries, n_documents)` float32 of the framework of the documents' values."""
     given = place_of(documents.values)
     place = given if given.device is not None else home(given)
@@ -28,7 +30,7 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> Any:
     longest = int(queries.lengths.max(initial=0))
     places = None if only is None else converted(only, "int64", place)
     offsets = offsets_at(queries, place), offsets_at(documents, place)
-    scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places)
+    scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places, tally=tally)
     return scores if given == place else to_numpy(scores)
 
 
@@ -45,7 +47,9 @@ def _values(ragged: Ragged, kind: str, place: Place) -> Array:
     return widened(values, -(-int(values.shape[1]) // 16) * 16, place)
 
 
-def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None, *, lifts: str = "float32") -> Any:
+def maxsim_codes(
+    queries: Ragged, tokens: CodedTokens, only: Places = None, *, lifts: str = "float32", tally: Tally | None = None
+) -> Any:
     """See `kernels.maxsim_codes`; `(n_queries, n_documents)` float32 of the framework of the codes, with the bits of `cpu`.
 
     `lifts`: "float16" is faster for codes of few bits, and less exact; see `cuda.codes.maxsim_codes`.
@@ -62,8 +66,19 @@ def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None, *, l
         inverse_norms=None if norms is None else converted(norms, "float16", place),
         only=None if only is None else converted(only, "int64", place),
         lifts=lifts,
+        tally=tally,
     )
     return _brought_back(scores, place, tokens.codes)
+
+
+def tally_for(queries: Ragged, values: Any) -> Tally:
+    """Counts for the scores of these queries, to be filled while documents with `values` are scored, and then for `best`."""
+    return tallies.tally_for(len(queries), int(queries.lengths.max(initial=0)), _place_for(values))
+
+
+def best(scores: Any, tally: Tally, k: int) -> tuple[Any, Any, Any]:
+    """The `k` best of each query of scores that the kernels counted in `tally`: see `cuda.tally.best`."""
+    return tallies.best(scores, tally, k)
 
 
 def topk(scores: Any, k: int) -> Any:
@@ -78,7 +93,9 @@ def greatest(scores: Any, n: int) -> Any:
     return _brought_back(select.greatest(converted(scores, "float32", place), n), place, scores)
 
 
-def centroid_interaction(scores: Any, tokens: Ragged, kept: Any = None, only: Places = None) -> Any:
+def centroid_interaction(
+    scores: Any, tokens: Ragged, kept: Any = None, only: Places = None, *, tally: Tally | None = None
+) -> Any:
     """See `kernels.centroid_interaction`; the bits of the backend `cpu`."""
     place = _place_for(tokens.values, scores)
     kind = type_name(tokens.values) if type_name(tokens.values) in interaction.IDS else "int32"
@@ -88,6 +105,7 @@ def centroid_interaction(scores: Any, tokens: Ragged, kept: Any = None, only: Pl
         offsets_at(tokens, place),
         kept=None if kept is None else converted(kept, "bool", place),
         only=None if only is None else converted(only, "int64", place),
+        tally=tally,
     )
     return _brought_back(totals, place, tokens.values, scores)
 

@@ -68,4 +68,4 @@ class CudaPlaid(PlaidSettings):
             count.documents += len(queries) * len(positions)
             count.tokens += tokens
             count.bytes += tokens * there.bytes_per_token
-        return [there.found(positions, scores[query], k) for query in range(len(queries))]
+        return there.found(positions, scores, k)

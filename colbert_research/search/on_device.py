@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -17,6 +18,7 @@ from colbert_research.index import Index
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda.arrays import Array, Place, empty, rising, to_numpy, upload
 from colbert_research.kernels.cuda.launch import home, missing
+from colbert_research.kernels.cuda.tally import Tally, best, tally_for
 from colbert_research.kernels.cuda.transfer import free_bytes, synchronize
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged, offsets_of
@@ -67,6 +69,14 @@ def device_index(index: Index, memory_gb: float | None, *, stream: bool = True) 
         return known
 
 
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores `(n_queries, n)` float32 on the device, and the counts of them by which the best are chosen there."""
+
+    values: Array
+    tally: Tally
+
+
 class DeviceIndex:
     """What a search on a device needs of an index; it does not hold the index itself. Arguments as of `Shards`."""
 
@@ -84,19 +94,23 @@ class DeviceIndex:
             yield stage
             synchronize(self.place)
 
-    def score(self, shard: Shard, queries: Ragged, only: Array | None) -> Array:
-        """MaxSim of queries with a shard's documents, or those at places `only`: `(n_queries, n)` float32, on the device."""
+    def score(self, shard: Shard, queries: Ragged, only: Array | None, *, lifts: str = "float32") -> Scores:
+        """MaxSim of queries with a shard's documents, or those at places `only`. `lifts`: as of `cuda.codes.maxsim_codes`."""
         codec, tokens = self.codec, shard.tokens
+        tally = tally_for(len(queries), int(queries.lengths.max(initial=0)), self.place)
         if isinstance(codec, TableCodec):
             assert isinstance(tokens, CodedTokens)
-            return kernels.maxsim_codes(queries.map(codec.turned), tokens, only=only, backend="cuda")
+            turned = queries.map(codec.turned)
+            return Scores(cuda_backend.maxsim_codes(turned, tokens, only, lifts=lifts, tally=tally), tally)
         assert isinstance(tokens, Ragged)
         if isinstance(codec, ExactCodec):
-            return kernels.maxsim(queries.map(lambda rows: widened(rows, tokens.dim)), tokens, only=only, backend="cuda")
+            asked = queries.map(lambda rows: widened(rows, tokens.dim))
+            return Scores(cuda_backend.maxsim(asked, tokens, only, tally=tally), tally)
         scores = empty((len(queries), len(shard) if only is None else len(only)), "float32", self.place)
         for i, query in enumerate(queries):  # every token is a centroid
-            scores[i] = cuda_backend.centroid_interaction(self.products(query), tokens, None, only)
-        return scores
+            products, counts = self.products(query), tally.of_query(i)
+            scores[i] = cuda_backend.centroid_interaction(products, tokens, None, only, tally=counts)
+        return Scores(scores, tally)
 
     def products(self, query: NDArray[np.float32]) -> Array:
         """Products of a query's tokens with the codec's centroids: `(n_tokens, K)` float32, on the device."""
@@ -114,36 +128,44 @@ class DeviceIndex:
 
     def interaction(
         self, products: Array, positions: Array, trace: Trace, *, stage: str, kept: NDArray[np.bool_] | None = None
-    ) -> Array:
-        """Centroid interaction of one query with the documents at rising `positions`: `(n_positions,)` float32, on the device.
+    ) -> Scores:
+        """Centroid interaction of one query with the documents at rising `positions`.
 
         `kept` `(K,)`: tokens of other centroids are left out.
         """
         there = None if kept is None else upload(kept, self.place)
         with self.stage(trace, stage) as count:
-            scores = cuda_backend.centroid_interaction(products, self._centroid_ids, there, positions)
+            tally = tally_for(1, len(products), self.place)
+            scores = cuda_backend.centroid_interaction(products, self._centroid_ids, there, positions, tally=tally)
             tokens = self.tokens_of(positions)
             count.documents += len(positions)
             count.tokens += tokens
             count.bytes += tokens * self.codec.layout["centroid_ids"][0].itemsize
-        return scores
+        return Scores(scores[None], tally)
 
-    def best(self, scores: Array, k: int) -> Array:
-        """Places of the `k` best of scores `(n,)`, on the device: score descending, then place ascending."""
-        k = max(1, min(k, len(scores)))
-        if k > CHOSEN_THERE:
-            return upload(kernels.topk(to_numpy(scores), k), self.place)
-        return cuda_backend.topk(scores, k)
+    def best(self, scores: Scores, k: int) -> list[tuple[Array, Array]]:
+        """For each query, places and scores of its `k` best, on the device: score descending, then place ascending."""
+        n = int(scores.values.shape[1])
+        if n == 0:
+            return [(empty((0,), "int64", self.place), row) for row in scores.values]
+        if min(k, n) > CHOSEN_THERE:
+            chosen = [upload(kernels.topk(to_numpy(row), k), self.place) for row in scores.values]
+            return [(places, row[places]) for places, row in zip(chosen, scores.values, strict=True)]
+        places, values, state = best(scores.values, scores.tally, k)
+        counts, nans = to_numpy(state).T
+        if nans.any():
+            raise ValueError(f"{nans.sum()} scores are not numbers (NaN); look for NaN or infinite token vectors")
+        return [(row[:count], own[:count]) for row, own, count in zip(places, values, counts.tolist(), strict=True)]
 
-    def found(self, positions: Array | None, scores: Array, k: int, *, start: int = 0) -> Found:
-        """The `k` best of documents at rising `positions` (None: all), and their scores, in the processor's memory."""
-        places = self.best(scores, k)
-        chosen = places if positions is None else positions[places]
-        return to_numpy(chosen) + start, to_numpy(scores[places])
+    def found(self, positions: Array | None, scores: Scores, k: int, *, start: int = 0) -> list[Found]:
+        """For each query, the `k` best of documents at rising `positions` (None: all), and their scores, for the processor."""
+        best = self.best(scores, k)
+        return [(to_numpy(p if positions is None else positions[p]) + start, to_numpy(values)) for p, values in best]
 
-    def narrow(self, positions: Array, scores: Array, size: int) -> Array:
-        """The `size` positions with the best scores, rising, on the device."""
-        return positions[rising(self.best(scores, size))]
+    def narrow(self, positions: Array, scores: Scores, size: int) -> Array:
+        """The `size` positions with the best scores of the one query, rising, on the device."""
+        ((places, _),) = self.best(scores, size)
+        return positions[rising(places)]
 
     def tokens_of(self, positions: Array) -> int:
         """How many tokens the documents at `positions`, on the device, have together."""

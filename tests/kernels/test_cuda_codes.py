@@ -14,11 +14,13 @@ from colbert_research import kernels
 from colbert_research.kernels.cuda import codes, launch
 from colbert_research.kernels.cuda.arrays import place_of, to_numpy
 from colbert_research.kernels.cuda.decoder import Layout, decoder_of
+from colbert_research.kernels.cuda.tally import tally_for
 from colbert_research.kernels.operands import CodedTokens, ResidualTable, pack_bits, unpack_bits
 from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.conftest import Arena
 from tests.kernels.cuda_arenas import arena_of, poison_of
 from tests.kernels.cuda_codes_cases import coded, scores_of_documents
+from tests.kernels.cuda_tally_cases import assert_counted
 from tests.kernels.missing import HAS_NUMBA
 
 LENGTHS = [7, 0, 1, 16, 33, 250, 3, 8, 17, 1025, 32, 2, 1024, 40]
@@ -46,8 +48,10 @@ def scores_of(arena, queries, tokens: CodedTokens, only=None, **changed) -> np.n
             "inverse_norms": None if tokens.inverse_norms is None else arena.tensor(tokens.inverse_norms),
             "only": None if only is None else arena.tensor(np.asarray(only, np.int64)),
             "longest_query": max(map(len, queries), default=0),
+            "tally": tally_for(len(queries), max(map(len, queries), default=0), place_of(given)),
         } | changed
         scores = codes.maxsim_codes(given, table=codes.table_at(tokens.table, place_of(given)), **there)
+    assert_counted(there["tally"], to_numpy(scores))
     return to_numpy(scores)
 
 

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from colbert_research import kernels
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda import dense
+from colbert_research.kernels.cuda.arrays import place_of
+from colbert_research.kernels.cuda.tally import tally_for
 from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.cuda_cases import Case, bound, case, oracle
+from tests.kernels.cuda_tally_cases import assert_counted
 
 pytestmark = pytest.mark.usefixtures("_poison")
 
@@ -43,7 +46,10 @@ def arguments(arena, given: Case) -> list[torch.Tensor]:
 def scores_of(arena, given: Case, only=None) -> np.ndarray:
     with arena:
         places = None if only is None else arena.tensor(np.asarray(only, np.int64))
-        scores = dense.maxsim(*arguments(arena, given), longest_query=given.longest, only=places)
+        there = arguments(arena, given)
+        counts = tally_for(len(given.query_lengths), given.longest, place_of(there[0]))
+        scores = dense.maxsim(*there, longest_query=given.longest, only=places, tally=counts)
+    assert_counted(counts, scores.cpu().numpy())
     return scores.cpu().numpy()
 
 

@@ -13,6 +13,7 @@ MOST_REGISTERS = {
     "codes.cu": 128,
     "prepare.cu": 128,
     "topk.cu": 64,
+    "tally.cu": 64,
     "candidates.cu": 64,
     "interaction.cu": 64,
     "products.cu": 128,

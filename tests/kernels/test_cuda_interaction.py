@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from colbert_research import kernels
 from colbert_research.kernels.cuda import interaction
+from colbert_research.kernels.cuda.arrays import place_of
+from colbert_research.kernels.cuda.tally import tally_for
 from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.cuda_arenas import arena_of, computed, poison_of
+from tests.kernels.cuda_tally_cases import assert_counted
 
 arena, _poison = arena_of(interaction.KERNELS), poison_of(interaction)
 few = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,8 +54,21 @@ def test_any_range_of_scores(arena, seed, n_tokens, shift, size):
     rng = np.random.default_rng(seed)
     scores = (shift + size * rng.standard_normal((n_tokens, 30))).astype(np.float32)
     tokens = Ragged(rng.integers(0, 30, 60).astype(np.uint16), offsets_of([20, 0, 39, 1]))
-    got = computed(arena, interaction.centroid_interaction, scores, tokens.values, tokens.offsets)
+    with arena:
+        given = [arena.tensor(array) for array in (scores, tokens.values, np.asarray(tokens.offsets))]
+        tally = tally_for(1, n_tokens, place_of(given[0]))
+        got = interaction.centroid_interaction(*given, tally=tally).cpu().numpy()
     assert np.array_equal(got, kernels.centroid_interaction(scores, tokens, backend="cpu"))
+    assert_counted(tally, got[None])
+
+
+def test_a_query_without_tokens_is_counted(arena):
+    with arena:
+        given = [arena.tensor(a) for a in (np.zeros((0, 4), np.float32), np.zeros(3, np.int32), offsets_of([1, 2]))]
+        tally = tally_for(1, 0, place_of(given[0]))
+        got = interaction.centroid_interaction(*given, tally=tally).cpu().numpy()
+    assert got.tolist() == [0, 0]
+    assert_counted(tally, got[None])
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 3.5, -1e30])

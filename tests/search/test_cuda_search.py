@@ -13,6 +13,7 @@ from colbert_research.index import Index, build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cuda import launch
 from colbert_research.kernels.cuda.arrays import Place, to_numpy
+from colbert_research.kernels.cuda.topk import BINS
 from colbert_research.search import CudaExhaustive, CudaPlaid, Exhaustive, Plaid, Trace, on_device
 from colbert_research.search.on_device import device_index
 from tests.conftest import random_ragged
@@ -98,9 +99,10 @@ class TestExhaustive:
 
     def test_after_an_error_amid_the_shards(self, index, queries, monkeypatch):
         """Its buffers are free again, also while somebody keeps the traceback."""
-        calls = iter(range(3))
+        nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32))
+        calls = iter([nothing] * 3)
         with monkeypatch.context() as patched, pytest.raises(StopIteration) as kept:
-            patched.setattr(on_device.DeviceIndex, "found", lambda *_, **__: next(calls))
+            patched.setattr(on_device.DeviceIndex, "found", lambda _, __, scores, *a, **b: [next(calls) for _ in scores.values])
             CudaExhaustive(memory_gb=5e-6).search(index, queries, 3)
         same(CudaExhaustive(memory_gb=5e-6).search(index, queries, 3), Exhaustive().search(index, queries, 3))
         assert kept.traceback
@@ -112,11 +114,28 @@ class TestExhaustive:
             same(CudaPlaid(**knobs).search(index, queries, 9), Plaid(**knobs).search(index, queries, 9))
 
     def test_queries_come_in_blocks(self, index, queries, monkeypatch):
-        monkeypatch.setattr(on_device, "SCORES_HELD", 2 * N + 1)
+        monkeypatch.setattr(on_device, "SCORES_HELD", 2 * BINS + 1)  # a query has more counts than scores
         blocks, score = [], on_device.DeviceIndex.score
-        monkeypatch.setattr(on_device.DeviceIndex, "score", lambda *a: blocks.append(len(a[2])) or score(*a))
+        monkeypatch.setattr(on_device.DeviceIndex, "score", lambda *a, **b: blocks.append(len(a[2])) or score(*a, **b))
         same(CudaExhaustive().search(index, queries, 9), Exhaustive().search(index, queries, 9))
         assert blocks == [2, 2]
+
+    def test_lifts_of_half_the_size(self, index, queries):
+        """Other scores, within the bound that `maxsim_codes` states; float32's rounding is far below its slack."""
+        found, expected = (CudaExhaustive(lifts=kind).search(index, queries, N) for kind in ("float16", "float32"))
+        assert not np.array_equal(found.scores, expected.scores)
+        tokens = device_index(index, None).shards.resident.tokens
+        table, norm = tokens.table, to_numpy(tokens.inverse_norms).max()
+        rows = table.centroids + table.scales * table.levels.min()
+        for i, query in enumerate(queries.map(index.codec.turned)):
+            own, others = dict(found.top(i)), dict(expected.top(i))
+            assert set(own) == set(others)
+            bound = 2**-11 * np.abs(query @ rows.T).max(axis=1).sum() * norm
+            assert max(abs(own[name] - others[name]) for name in own) <= bound
+
+    def test_lifts_of_codes_that_have_none(self, folders, queries):
+        with pytest.raises(ValueError, match=r"search.lifts=float16 is for codes .* those of CentroidCodec have none"):
+            CudaExhaustive(lifts="float16").search(Index.open(folders / "centroid"), queries, 3)
 
     @pytest.mark.parametrize("dtype", ["float32", "float16"])
     @pytest.mark.parametrize("dim", [24, 48])

@@ -4,6 +4,7 @@
 // shared memory by asynchronous copies, two tiles ahead, and every warp multiplies with all of them (mma.sync; not wgmma).
 // Blocks that share documents are neighbours in the grid, so that all but the first find them in the second level of cache.
 #include "maxsim.cuh"
+#include "select.cuh"
 
 constexpr int WARPS = 8;
 constexpr int TOKENS = 64;  // of a document in one stage of the ring
@@ -30,7 +31,7 @@ template <class T, int DIM, bool ARGMAX>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
     maxsim_batch(const T* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_query_rows,
                  int groups, const T* __restrict__ documents, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
-                 const i64* __restrict__ only, i64 n, int per_block, float* scores, int* argmax) {
+                 const i64* __restrict__ only, i64 n, int per_block, float* scores, int* argmax, int* tally, int first_step) {
     constexpr int TILES = ARGMAX ? 1 : 2;  // tiles of 8 tokens that a warp multiplies at once, as registers allow
     constexpr int BYTES = DIM * int(sizeof(T)), STEPS = (BYTES + STEP - 1) / STEP, ROW = STEPS * STEP;
     const int warp = threadIdx.x / WARP, g = lane_id() / 4, t = lane_id() % 4;
@@ -140,18 +141,23 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         }
         best.combine_lanes();
         const float total = results.none + best.sum(rows);
-        if (group < n_groups && lane_id() == 0) results.scores[item] = total;
+        if (group < n_groups && lane_id() == 0) {
+            results.scores[item] = total;
+            if (!ARGMAX) count_score(tally, group, first_step, total);
+        }
         if (ARGMAX) best.write_tokens(results.argmax + item * n_query_rows, rows);
     }
     copies_wait<0>();
 }
 
 // scores (n_queries, n) from the scores (n_queries * groups, n) of groups, added in their order.
-__global__ void sum_groups(const float* __restrict__ parts, float* __restrict__ scores, i64 n_queries, int groups, i64 n) {
+__global__ void sum_groups(const float* __restrict__ parts, float* __restrict__ scores, i64 n_queries, int groups, i64 n,
+                           int* tally, int first_step) {
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < n_queries * n; i += i64(gridDim.x) * blockDim.x) {
         const float* part = parts + i / n * groups * n + i % n;
         float total = 0;
         for (int group = 0; group < groups; group++) total += part[group * n];
         scores[i] = total;
+        count_score(tally, i / n, first_step, total);
     }
 }

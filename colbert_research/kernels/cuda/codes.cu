@@ -7,6 +7,7 @@
 // `operand_dims`).
 // Documents longer than LONG are scored by the block's warps together, an eighth each.
 #include "maxsim.cuh"
+#include "select.cuh"
 
 constexpr int WARPS = 8;
 constexpr int LONG = 1024;
@@ -268,7 +269,7 @@ DEVICE float sum_of(float total, const float* maxima) {
 
 // scores (n_queries, n) of documents `codes` (rows, WIDTH). For every query, `groups` groups of 16 HALVES tokens, as
 // round_queries leaves them: weights, factors (NaN where a query is not finite), and lifts `table` (n_centroids, 8, 2 HALVES),
-// which as halves are read twice as fast and rounded to 11 bits.
+// which as halves are read twice as fast and rounded to 11 bits. tally (n_queries, BINS), or null: counts of the scores' steps.
 // Shared memory: the table of bytes, if the kind has one, and a group's maxima for each warp.
 template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
@@ -276,7 +277,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
                  const void* __restrict__ ids, int id_bytes, const half* __restrict__ norms, const i64* __restrict__ offsets,
                  i64 n_documents, i64 n_rows, const i64* __restrict__ only, i64 n, const u8* __restrict__ bytes,
                  int table_bytes, const uint4* __restrict__ weights, const float* __restrict__ factors,
-                 const Lift* __restrict__ table, i64 n_centroids, int groups, float* scores) {
+                 const Lift* __restrict__ table, i64 n_centroids, int groups, float* scores, int* tally, int first_step) {
     using S = Scan<KIND, SIZE, WIDTH, HALVES, Lift>;
     using L = typename S::L;
     constexpr int ROWS = S::ROWS, GROUP_ROWS = 8 * ROWS;
@@ -306,7 +307,10 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         float* of_query = scores + query * n;
         const auto item_of = [&](int turn) { return (i64(turn / WARPS) * gridDim.x + blockIdx.x) * WARPS + turn % WARPS; };
         if (n_groups == 0)
-            for (int turn = threadIdx.x; item_of(turn) < n; turn += WARPS * WARP) of_query[item_of(turn)] = 0;
+            for (int turn = threadIdx.x; item_of(turn) < n; turn += WARPS * WARP) {
+                of_query[item_of(turn)] = 0;
+                count_score(tally, query, first_step, 0);
+            }
 #pragma unroll 1
         for (int group = 0; group < n_groups; group++) {
             const i64 which = query * groups + group;
@@ -365,7 +369,9 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
                 }
                 if (lane_id() == 0 && (!together || warp == 0)) {
                     const float total = sum_of<ROWS>(group ? of_query[item] : 0, maxima + warp * GROUP_ROWS);
-                    of_query[item] = endless ? infinity() - infinity() : total;
+                    const float score = endless ? infinity() - infinity() : total;
+                    of_query[item] = score;
+                    if (group + 1 == n_groups) count_score(tally, query, first_step, score);
                 }
                 warp_barrier();
             }

@@ -18,6 +18,8 @@ import numpy as np
 from colbert_research.kernels.cuda.arrays import Array, Place, check, common_place, empty, upload
 from colbert_research.kernels.cuda.decoder import Decoder, Layout, decoder_of
 from colbert_research.kernels.cuda.launch import Device, Kernel, device_of, grid_of
+from colbert_research.kernels.cuda.tally import Tally
+from colbert_research.kernels.cuda.tally import arguments as tallied
 from colbert_research.kernels.operands import ProductTable, ResidualTable
 
 WARPS = 8
@@ -106,6 +108,7 @@ def maxsim_codes(
     inverse_norms: Array | None = None,
     only: Array | None = None,
     lifts: str = "float32",
+    tally: Tally | None = None,
 ) -> Array:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32, of the arguments' framework.
 
@@ -113,7 +116,8 @@ def maxsim_codes(
     `centroid_ids` `(n,)` uint16 or int32, where the table has centroids; `inverse_norms` `(n,)` float16 or None; all at one
     place. `longest_query`: the number of tokens that the longest query has at most; a longer one is cut to a multiple of 32.
     `only` `(n,)` int64: places of the documents to score. A query without tokens scores 0; a document without tokens minus
-    infinity; a query that is not finite scores NaN. Raises TypeError and ValueError, before anything is launched.
+    infinity; a query that is not finite scores NaN. Scores are counted in `tally`, for `tally.best`. Raises TypeError and
+    ValueError, before anything is launched.
 
     `lifts`: the type of the products of queries with centroids, of which each token reads one a query token. "float16" halves
     what is read for codes of few bits from the second level of cache, and moves a score by at most the sum over its query
@@ -137,7 +141,8 @@ def maxsim_codes(
     if given.n:
         for first in range(0, given.n_queries, at_once):
             part = slice(first, min(first + at_once, given.n_queries))
-            _score(device, given, query_offsets[part.start : part.stop + 1], groups, halves, lifts, scores[part])
+            asked = query_offsets[part.start : part.stop + 1]
+            _score(device, given, asked, groups, halves, lifts, scores[part], tallied(tally, part))
     return scores
 
 
@@ -200,7 +205,16 @@ class _Given:
             )
 
 
-def _score(device: Device, given: _Given, query_offsets: Array, groups: int, halves: int, lifts: str, scores: Array) -> None:
+def _score(
+    device: Device,
+    given: _Given,
+    query_offsets: Array,
+    groups: int,
+    halves: int,
+    lifts: str,
+    scores: Array,
+    tally: list[Any],
+) -> None:
     """Scores `(n_queries, n)` of some queries: they are rounded, multiplied with the centroids, and scored."""
     table, place, layout = given.table, given.table.place, given.table.decoder.layout
     n_queries, rows, n_centroids = len(query_offsets) - 1, groups * 16 * halves, table.n_centroids
@@ -223,7 +237,7 @@ def _score(device: Device, given: _Given, query_offsets: Array, groups: int, hal
     arguments = [*asked, given.codes, given.ids, np.int32(id_bytes), given.norms, given.offsets]
     arguments += [np.int64(len(given.offsets) - 1), np.int64(len(given.codes)), given.only, np.int64(given.n)]
     arguments += [table.bytes, np.int32(table.decoder.shared_bytes), weights, factors, products]
-    arguments += [np.int64(n_centroids), np.int32(groups), scores]
+    arguments += [np.int64(n_centroids), np.int32(groups), scores, *tally]
     waves = 4 if layout.kind == "CODEWORDS" else 16  # each block copies the codewords
     grid = (grid_of(given.n, WARPS, device, waves=waves), min(n_queries, 65535))
     shared = table.decoder.shared_bytes + WARPS * 16 * halves * 4

@@ -4,6 +4,7 @@
 // fragments. Tokens past a document's end repeat its last one, which changes no maximum: there are no masks and no padding.
 // Documents longer than LONG are scored by the block's eight warps together, an eighth each.
 #include "maxsim.cuh"
+#include "select.cuh"
 
 constexpr int WARPS = 8;
 constexpr int LONG = 1024;
@@ -69,13 +70,14 @@ DEVICE void scan(Best<ARGMAX>& best, const char* query, const char* document, in
     }
 }
 
-// queries (query rows, dim), documents (document rows, dim); scores (n_queries, n); argmax (n, query rows), or null.
+// queries (query rows, dim), documents (document rows, dim); scores (n_queries, n); argmax (n, query rows), or null; tally
+// (n_queries, BINS), or null: counts of their steps, without ARGMAX.
 // Shared memory: `groups` groups of 32 rows, then 8 warps' maxima of a group. A query with more is taken in several passes.
 template <class T, bool ARGMAX>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
     maxsim(const T* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_query_rows,
            const T* __restrict__ documents, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
-           const i64* __restrict__ only, i64 n, int dim, int groups, float* scores, int* argmax) {
+           const i64* __restrict__ only, i64 n, int dim, int groups, float* scores, int* argmax, int* tally, int first_step) {
     const int group_bytes = GROUP * shared_stride(dim * int(sizeof(T)));
     const int warp = threadIdx.x / WARP, g = lane_id() / 4, t = lane_id() % 4;
     char* shared = shared_memory();
@@ -135,7 +137,10 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
                             if (ARGMAX && (!together || warp == 0))
                                 best.write_tokens(argmax + item * n_query_rows + query_low + done + row, rows - row);
                         }
-                        if (lane_id() == 0 && (!together || warp == 0)) scores[query * n + item] = total;
+                        if (lane_id() == 0 && (!together || warp == 0)) {
+                            scores[query * n + item] = total;
+                            if (!ARGMAX && done + rows >= query_rows) count_score(tally, query, first_step, total);
+                        }
                     }
                     if (!together && !block_any(length > LONG)) break;
                 }

@@ -16,6 +16,8 @@ import numpy as np
 
 from colbert_research.kernels.cuda.arrays import Array, Place, check, common_place, empty, type_name
 from colbert_research.kernels.cuda.launch import Device, Kernel, device_of, grid_of
+from colbert_research.kernels.cuda.tally import Tally
+from colbert_research.kernels.cuda.tally import arguments as tallied
 
 TYPES = {"float16": "half", "bfloat16": "bfloat", "float32": "float"}
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
@@ -45,17 +47,18 @@ def maxsim(
     *,
     longest_query: int,
     only: Array | None = None,
+    tally: Tally | None = None,
 ) -> Array:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32, of the arguments' framework.
 
     `queries`, `documents`: `(rows, dim)`, of one type, each starting at a multiple of 16 bytes. Offsets `(n + 1,)` int64 on the
     same device. `longest_query`: the number of tokens that the longest query has at most; a longer one scores NaN or as it
     should. `only` `(n,)` int64: places of the documents to score. A query without tokens scores 0; a document without tokens
-    minus infinity. Raises TypeError and ValueError, before anything is launched. Source: ColBERT (Khattab and Zaharia 2020),
-    section 3.3, equation 3.
+    minus infinity. Scores are counted in `tally`, for `tally.best`. Raises TypeError and ValueError, before anything is
+    launched. Source: ColBERT (Khattab and Zaharia 2020), section 3.3, equation 3.
     """
     given = _checked(queries, query_offsets, documents, document_offsets, only=only)
-    return _forward(given, longest_query, None)
+    return _forward(given, longest_query, None, tally)
 
 
 def maxsim_argmax(
@@ -169,7 +172,7 @@ def _checked(
     return _Given(queries, query_offsets, documents, document_offsets, only, place, type_name(documents), dim)
 
 
-def _forward(given: _Given, longest_query: int, argmax: Array | None) -> Array:
+def _forward(given: _Given, longest_query: int, argmax: Array | None, tally: Tally | None = None) -> Array:
     if longest_query < 0:
         raise ValueError(f"longest_query must not be negative; given {longest_query}")
     groups = max(1, -(-longest_query // GROUP))
@@ -178,13 +181,13 @@ def _forward(given: _Given, longest_query: int, argmax: Array | None) -> Array:
         return scores
     device = device_of(given.place)
     if given.n_queries * groups >= BATCH_FROM and given.dim in BATCH_DIMS and given.type != "float32":
-        _many(device, given, groups, scores, argmax)
+        _many(device, given, groups, scores, argmax, tally)
     else:
-        _few(device, given, groups, scores, argmax)
+        _few(device, given, groups, scores, argmax, tally)
     return scores
 
 
-def _few(device: Device, given: _Given, groups: int, scores: Array, argmax: Array | None) -> None:
+def _few(device: Device, given: _Given, groups: int, scores: Array, argmax: Array | None, tally: Tally | None) -> None:
     """A stream of documents for each query."""
     row_bytes = given.dim * BYTES[given.type]
     group_bytes = GROUP * ((row_bytes + 63) // 128 * 128 + 64)
@@ -196,11 +199,11 @@ def _few(device: Device, given: _Given, groups: int, scores: Array, argmax: Arra
     name = f"maxsim<{TYPES[given.type]}, {'false' if argmax is None else 'true'}>"
     grid = (grid_of(given.n, WARPS, device, waves=16), min(given.n_queries, 65535))
     asked, scored = given.row_arguments()
-    arguments = [*asked, *scored, np.int32(given.dim), np.int32(held), scores, argmax]
+    arguments = [*asked, *scored, np.int32(given.dim), np.int32(held), scores, argmax, *tallied(tally)]
     device.launch(Kernel("dense.cu", name), grid, (WARPS * 32,), held * group_bytes + maxima, arguments)
 
 
-def _many(device: Device, given: _Given, groups: int, scores: Array, argmax: Array | None) -> None:
+def _many(device: Device, given: _Given, groups: int, scores: Array, argmax: Array | None, tally: Tally | None) -> None:
     """One stream of documents for every eight groups of query tokens."""
     n_groups = given.n_queries * groups
     parts = scores if groups == 1 else empty((n_groups, given.n), "float32", given.place)
@@ -211,10 +214,11 @@ def _many(device: Device, given: _Given, groups: int, scores: Array, argmax: Arr
     ring = 3 * 64 * (-(-given.dim * 2 // 64) * 64)
     asked, scored = given.row_arguments()
     arguments = [*asked, np.int32(groups), *scored, np.int32(per_block), parts, argmax]
+    arguments += tallied(tally if groups == 1 else None)
     grid = (sets * -(-given.n // per_block),)
     device.launch(Kernel("batch.cu", name), grid, (WARPS * 32,), ring + BATCH_MOST * 12 + WARPS * 24, arguments)
     if groups > 1:
-        sums = [parts, scores, np.int64(given.n_queries), np.int32(groups), np.int64(given.n)]
+        sums = [parts, scores, np.int64(given.n_queries), np.int32(groups), np.int64(given.n), *tallied(tally)]
         device.launch(
             Kernel("batch.cu", "sum_groups"), (grid_of(scores.shape[0] * given.n, 256, device, waves=8),), (256,), 0, sums
         )

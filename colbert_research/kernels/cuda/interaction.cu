@@ -80,13 +80,13 @@ DEVICE void take_maxima(uint4& best, const uint4& other) {
     best.w = max_bytes(best.w, other.w);
 }
 
-// ids (n_rows,): each token's centroid; one outside is left out. totals (n,). A warp takes a document: `wide` lanes, the least
+// ids (n_rows,): each token's centroid; one outside is left out. totals (n,); tally (BINS,), or null. A warp takes a document: `wide` lanes, the least
 // power of two that is not below `pieces` but at most 32, take a token's row, so 32 / wide tokens are taken at once.
 template <class Id>
 __global__ void __launch_bounds__(WARPS* WARP, 4)
     interact(const Id* __restrict__ ids, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
              const i64* __restrict__ only, i64 n, const uint4* __restrict__ table, i64 n_centroids, int n_tokens, int pieces,
-             int wide, const int* ends, float* totals) {
+             int wide, const int* ends, float* totals, int* tally, int first_step) {
     const Steps steps(ends);
     const Items items{offsets, n_documents, n_rows, only};
     const int lane = lane_id(), slots = WARP / wide, slot = lane / wide;
@@ -121,7 +121,9 @@ __global__ void __launch_bounds__(WARPS* WARP, 4)
         for (int mask = 1; mask < WARP; mask *= 2) sum += shuffle_xor(sum, mask);
         if (lane == 0) {
             const double total = add(multiply(double(sum - n_tokens), steps.unit), multiply(double(n_tokens), steps.low));
-            totals[item] = sum ? float(total) : -infinity();
+            const float score = sum ? float(total) : -infinity();
+            totals[item] = score;
+            count_score(tally, 0, first_step, score);
         }
     }
 }

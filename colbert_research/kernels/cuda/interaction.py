@@ -8,6 +8,8 @@ import numpy as np
 
 from colbert_research.kernels.cuda.arrays import Array, check, common_place, empty, type_name
 from colbert_research.kernels.cuda.launch import Kernel, device_of, grid_of
+from colbert_research.kernels.cuda.tally import Tally
+from colbert_research.kernels.cuda.tally import arguments as tallied
 
 IDS = {"uint16": "u16", "int32": "int"}
 WARPS = 8
@@ -17,14 +19,21 @@ KERNELS = (_RANGE, _TO_BYTES, *(Kernel("interaction.cu", f"interact<{kind}>") fo
 
 
 def centroid_interaction(
-    scores: Array, ids: Array, offsets: Array, *, kept: Array | None = None, only: Array | None = None
+    scores: Array,
+    ids: Array,
+    offsets: Array,
+    *,
+    kept: Array | None = None,
+    only: Array | None = None,
+    tally: Tally | None = None,
 ) -> Array:
     """Approximate scores of documents from their tokens' centroids alone: `(n_documents,)` float32, for one query.
 
     `scores` `(n_query_tokens, n_centroids)` float32. `ids` `(n_tokens,)` uint16 or int32: each document token's centroid; an id
     that there is not is left out. `offsets` `(n_documents + 1,)` int64; `kept` `(n_centroids,)` bool, whose other centroids are
     left out; `only` `(n,)` int64, places of the documents to score. A document with no token left scores minus infinity.
-    Raises TypeError and ValueError, before anything is launched. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3.
+    Results are counted in `tally`, of one query, for `tally.best`. Raises TypeError and ValueError, before anything is
+    launched. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3.
     """
     place = common_place(scores=scores, ids=ids, offsets=offsets, kept=kept, only=only)
     check(scores, "scores", types=("float32",), ndim=2)
@@ -45,6 +54,8 @@ def centroid_interaction(
     totals = empty((n,), "float32", place)
     if n_tokens == 0:
         totals[...] = 0
+        if tally is not None:
+            tally.all_are(0.0, n)
     if n_tokens == 0 or n == 0:
         return totals
     device = device_of(place)
@@ -59,5 +70,5 @@ def centroid_interaction(
     documents = [ids, offsets, np.int64(len(offsets) - 1), np.int64(len(ids)), only, np.int64(n)]
     query = [table, np.int64(n_centroids), np.int32(n_tokens), np.int32(pieces), np.int32(wide), ends]
     kernel = Kernel("interaction.cu", f"interact<{IDS[type_name(ids)]}>")
-    device.launch(kernel, (grid_of(n, WARPS, device, waves=32),), threads, 0, [*documents, *query, totals])
+    device.launch(kernel, (grid_of(n, WARPS, device, waves=32),), threads, 0, [*documents, *query, totals, *tallied(tally)])
     return totals

@@ -21,6 +21,16 @@ DEVICE bool begins_with(u32 key, int pass, u32 prefix) {
     return pass == 0 || key >> (pass == 1 ? 21 : 10) == prefix;
 }
 
+// Steps of scores, 256 for each power of two: BINS of them from `first` on; what is below counts to the first, what is above to
+// the last.
+constexpr int STEP_BITS = 15;
+DEVICE int step_of(u32 key, int first) { return min(max(int(key >> STEP_BITS) - first, 0), BINS - 1); }
+
+// Counts a score of a row for whoever chooses the best later (tally.cu); where `tally` is null, nobody does.
+DEVICE void count_score(int* tally, i64 row, int first, float score) {
+    if (tally) atomic_add(tally + row * BINS + step_of(key_of(score), first), 1);
+}
+
 // Rising for falling scores; of equal scores for rising places.
 DEVICE u64 rank_of(u32 key, u32 place) { return u64(~key) << 32 | place; }
 
@@ -71,8 +81,8 @@ DEVICE int sum_of(const int* counts, int n, int* scratch) {
     return total;
 }
 
-// The digit of the `wanted`-th greatest, where `bins` count digits and at least so many in all; afterwards `wanted` tells how
-// many of those with this digit are. `scratch`: an int a warp and two more.
+// The digit of the `wanted`-th greatest, where `bins` count digits; afterwards `wanted` tells how many of those with this digit
+// are. Where they count fewer, the last digit, 0. `scratch`: an int a warp and two more.
 template <int THREADS>
 DEVICE int choose(const int* bins, int& wanted, int* scratch) {
     constexpr int EACH = BINS / THREADS;
@@ -82,6 +92,7 @@ DEVICE int choose(const int* bins, int& wanted, int* scratch) {
 #pragma unroll
     for (int i = 0; i < EACH; i++) own += bins[top - i];
     int before = sum_before<THREADS>(own, total, scratch);
+    if (total < wanted && threadIdx.x == 0) chosen[0] = 0, chosen[1] = wanted;
     if (before < wanted && wanted <= before + own) {  // in one thread
         int digit = top;
         while (wanted > before + bins[digit]) before += bins[digit--];
@@ -126,4 +137,94 @@ DEVICE void sort(u64* values, int size) {
             }
             block_barrier();
         }
+}
+
+constexpr int LOADS = 4;  // loads under way in a thread
+
+// Calls take(score, place) for this block's part of the row, THREADS neighbours at a time.
+template <int THREADS, class Take>
+DEVICE void each_score(const float* scores, i64 from, i64 to, Take take) {
+#pragma unroll 1
+    for (i64 first = from + threadIdx.x; first < to; first += LOADS * THREADS) {
+        float x[LOADS];
+#pragma unroll
+        for (int i = 0; i < LOADS; i++) x[i] = read_only(scores + min(first + i * THREADS, to - 1));
+#pragma unroll
+        for (int i = 0; i < LOADS; i++)
+            if (first + i * THREADS < to) take(x[i], first + i * THREADS);
+    }
+}
+
+// Writes the ranks of what the threshold takes of a row's part into `ranks`, in order of place: those above from `above` on,
+// those tied from `wanted - ties + tied` on.
+template <int THREADS>
+DEVICE void gather(const float* scores, i64 from, i64 to, const Threshold& threshold, int wanted, int above, int tied,
+                   u64* ranks, int* scratch) {
+#pragma unroll 1
+    for (i64 first = from; first < to; first += LOADS * THREADS) {
+        bool some = false;
+#pragma unroll
+        for (int i = 0; i < LOADS; i++)  // past the end, the last once more
+            some |= key_of(read_only(scores + min(first + i * THREADS + threadIdx.x, to - 1))) >= threshold.key;
+        if (!block_any(some)) continue;
+#pragma unroll 1
+        for (int i = 0; i < LOADS; i++) {
+            const i64 at = first + i * THREADS + threadIdx.x;
+            const u32 key = at < to ? key_of(read_only(scores + at)) : 0;
+            const bool is_above = at < to && threshold.above(key), is_tied = at < to && threshold.tied(key);
+            int total;
+            const int before = sum_before<THREADS>(int(is_above) + (int(is_tied) << 16), total, scratch);
+            const int rank = is_above ? above + (before & 0xffff) : tied + (before >> 16);
+            if (is_above && rank < wanted) ranks[rank] = rank_of(key, u32(at));
+            if (is_tied && rank < threshold.ties) ranks[wanted - threshold.ties + rank] = rank_of(key, u32(at));
+            above += total & 0xffff;
+            tied += total >> 16;
+        }
+    }
+}
+
+// Sorts the first `found` of `size` ranks in shared memory, a power of two; all the threads may write them until here.
+template <int THREADS>
+DEVICE void sort_ranks(u64* ranks, int found, int size) {
+    for (int i = found + threadIdx.x; i < size; i += THREADS) ranks[i] = ~u64(0);
+    block_barrier();
+    sort<THREADS>(ranks, size);
+}
+
+// The places of ranks in shared memory, sorted, then -1.
+template <int THREADS>
+DEVICE void write_places(u64* ranks, int found, int k, int size, i64* places) {
+    sort_ranks<THREADS>(ranks, found, size);
+    for (int i = threadIdx.x; i < k; i += THREADS) places[i] = i < found ? i64(u32(ranks[i])) : -1;
+}
+
+// The `k` greatest of a row, in order of place, into `ranks` in shared memory: how many there are from `least` on. `nans`: how many are not
+// numbers. `bins`: BINS integers in shared memory.
+template <int THREADS>
+DEVICE int choose_from(const float* own, i64 width, int k, u32 least, u64* ranks, int* scratch, int* bins, int& nans) {
+    u32 prefix = 0;
+    int wanted = k, not_numbers = 0, above = 0;
+#pragma unroll 1
+    for (int pass = 0; pass < DIGITS; pass++) {
+        for (int i = threadIdx.x; i < BINS; i += THREADS) bins[i] = 0;
+        block_barrier();
+        Run run;
+        each_score<THREADS>(own, 0, width, [&](float x, i64) {
+            const u32 key = key_of(x);
+            if (pass == 0) not_numbers += x != x;
+            if (begins_with(key, pass, prefix)) run.take(bins, digit_of(key, pass));
+        });
+        run.flush(bins);
+        block_barrier();
+        prefix = with_digit(prefix, pass, choose<THREADS>(bins, wanted, scratch));
+    }
+    const Threshold threshold(prefix, wanted, least);
+    int found = k;
+    if (prefix < least) {
+        each_score<THREADS>(own, 0, width, [&](float x, i64) { above += threshold.above(key_of(x)); });
+        sum_before<THREADS>(above, found, scratch);
+    }
+    gather<THREADS>(own, 0, width, threshold, k, 0, 0, ranks, scratch);
+    sum_before<THREADS>(not_numbers, nans, scratch);
+    return found;
 }

@@ -2,22 +2,7 @@
 #include "select.cuh"
 
 constexpr int THREADS = 512;
-constexpr int AHEAD = 4;  // loads under way in a thread
 constexpr int SCRATCH = THREADS / WARP + 2;
-
-// Calls take(score, place) for this block's part of the row, THREADS neighbours at a time.
-template <class Take>
-DEVICE void each_score(const float* scores, i64 from, i64 to, Take take) {
-#pragma unroll 1
-    for (i64 first = from + threadIdx.x; first < to; first += AHEAD * THREADS) {
-        float x[AHEAD];
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) x[i] = read_only(scores + min(first + i * THREADS, to - 1));
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++)
-            if (first + i * THREADS < to) take(x[i], first + i * THREADS);
-    }
-}
 
 // The digits found so far, from the histograms of `passes` passes over all scores.
 DEVICE u32 prefix_of(const int* histograms, int passes, int& wanted, int* scratch) {
@@ -26,33 +11,6 @@ DEVICE u32 prefix_of(const int* histograms, int passes, int& wanted, int* scratc
     for (int pass = 0; pass < passes; pass++)
         prefix = with_digit(prefix, pass, choose<THREADS>(histograms + pass * BINS, wanted, scratch));
     return prefix;
-}
-
-// Writes the ranks of what the threshold takes of a row's part into `ranks`, in order of place: those above from `above` on,
-// those tied from `wanted - ties + tied` on.
-DEVICE void gather(const float* scores, i64 from, i64 to, const Threshold& threshold, int wanted, int above, int tied,
-                   u64* ranks, int* scratch) {
-#pragma unroll 1
-    for (i64 first = from; first < to; first += AHEAD * THREADS) {
-        bool some = false;
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++)  // past the end, the last once more
-            some |= key_of(read_only(scores + min(first + i * THREADS + threadIdx.x, to - 1))) >= threshold.key;
-        if (!block_any(some)) continue;
-#pragma unroll 1
-        for (int i = 0; i < AHEAD; i++) {
-            const i64 at = first + i * THREADS + threadIdx.x;
-            const u32 key = at < to ? key_of(read_only(scores + at)) : 0;
-            const bool is_above = at < to && threshold.above(key), is_tied = at < to && threshold.tied(key);
-            int total;
-            const int before = sum_before<THREADS>(int(is_above) + (int(is_tied) << 16), total, scratch);
-            const int rank = is_above ? above + (before & 0xffff) : tied + (before >> 16);
-            if (is_above && rank < wanted) ranks[rank] = rank_of(key, u32(at));
-            if (is_tied && rank < threshold.ties) ranks[wanted - threshold.ties + rank] = rank_of(key, u32(at));
-            above += total & 0xffff;
-            tied += total >> 16;
-        }
-    }
 }
 
 // histograms (3, BINS), zero at first; state: [1] counts what is not a number.
@@ -67,7 +25,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     Run run;
     int nans = 0;
     const i64 from = blockIdx.x * per_block;
-    each_score(scores, from, min(from + per_block, n), [&](float x, i64) {
+    each_score<THREADS>(scores, from, min(from + per_block, n), [&](float x, i64) {
         const u32 key = key_of(x);
         if (PASS == 0) nans += x != x;
         if (begins_with(key, PASS, prefix)) run.take(bins, digit_of(key, PASS));
@@ -87,7 +45,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     const Threshold threshold(key, wanted, FINITE);
     int above = 0, tied = 0, total;
     const i64 from = blockIdx.x * per_block;
-    each_score(scores, from, min(from + per_block, n), [&](float x, i64) {
+    each_score<THREADS>(scores, from, min(from + per_block, n), [&](float x, i64) {
         above += threshold.above(key_of(x));
         tied += threshold.tied(key_of(x));
     });
@@ -109,15 +67,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     const int above = sum_of<THREADS>(counts, blockIdx.x, scratch);
     const int tied = sum_of<THREADS>(counts + gridDim.x, blockIdx.x, scratch);
     const i64 from = blockIdx.x * per_block;
-    gather(scores, from, min(from + per_block, n), threshold, k, above, tied, ranks, scratch);
-}
-
-// The places of ranks in shared memory, sorted, then -1.
-DEVICE void write_places(u64* ranks, int found, int k, int size, i64* places) {
-    for (int i = found + threadIdx.x; i < size; i += THREADS) ranks[i] = ~u64(0);
-    block_barrier();
-    sort<THREADS>(ranks, size);
-    for (int i = threadIdx.x; i < k; i += THREADS) places[i] = i < found ? i64(u32(ranks[i])) : -1;
+    gather<THREADS>(scores, from, min(from + per_block, n), threshold, k, above, tied, ranks, scratch);
 }
 
 // One block. state: [0] becomes the number that were found. size: the least power of two that is not below k.
@@ -127,7 +77,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     int* scratch = reinterpret_cast<int*>(ranks + size);
     const int found = min(k, sum_of<THREADS>(counts, 2 * blocks, scratch));
     for (int i = threadIdx.x; i < found; i += THREADS) ranks[i] = chosen[i];
-    write_places(ranks, found, k, size, places);
+    write_places<THREADS>(ranks, found, k, size, places);
     if (threadIdx.x == 0) state[0] = found;
 }
 
@@ -137,40 +87,14 @@ __global__ void __launch_bounds__(THREADS, 2)
     greatest(const float* __restrict__ scores, i64 n_rows, i64 width, int k, int size, u32 least, i64* places, int* state) {
     u64* ranks = reinterpret_cast<u64*>(shared_memory());
     int* scratch = reinterpret_cast<int*>(ranks + size);
-    int* bins = scratch + SCRATCH;
 #pragma unroll 1
     for (i64 row = blockIdx.x; row < n_rows; row += gridDim.x) {
-        const float* own = scores + row * width;
-        u32 prefix = 0;
-        int wanted = k, nans = 0, above = 0, total_nans;
-#pragma unroll 1
-        for (int pass = 0; pass < DIGITS; pass++) {
-            for (int i = threadIdx.x; i < BINS; i += THREADS) bins[i] = 0;
-            block_barrier();
-            Run run;
-            each_score(own, 0, width, [&](float x, i64) {
-                const u32 key = key_of(x);
-                if (pass == 0) nans += x != x;
-                if (begins_with(key, pass, prefix)) run.take(bins, digit_of(key, pass));
-            });
-            run.flush(bins);
-            block_barrier();
-            prefix = with_digit(prefix, pass, choose<THREADS>(bins, wanted, scratch));
-        }
-        const Threshold threshold(prefix, wanted, least);
-        int found = k;
-        if (prefix < least) {
-            each_score(own, 0, width, [&](float x, i64) { above += threshold.above(key_of(x)); });
-            sum_before<THREADS>(above, found, scratch);
-        }
-        gather(own, 0, width, threshold, k, 0, 0, ranks, scratch);
-        write_places(ranks, found, k, size, places + row * k);
-        if (state) {
-            sum_before<THREADS>(nans, total_nans, scratch);
-            if (threadIdx.x == 0) {
-                state[2 * row] = found;
-                state[2 * row + 1] = total_nans;
-            }
+        int nans;
+        const int found = choose_from<THREADS>(scores + row * width, width, k, least, ranks, scratch, scratch + SCRATCH, nans);
+        write_places<THREADS>(ranks, found, k, size, places + row * k);
+        if (state && threadIdx.x == 0) {
+            state[2 * row] = found;
+            state[2 * row + 1] = nans;
         }
     }
 }

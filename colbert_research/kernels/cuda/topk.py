@@ -49,7 +49,7 @@ def topk_padded(scores: Array, k: int) -> tuple[Array, Array]:
     n = len(scores)
     if n >= 2**31:
         raise ValueError(f"{n} scores are too many; choose from parts of fewer than 2**31")
-    k = _fitting(k, n)
+    k = fitting(k, n)
     places, state = empty((k,), "int64", place), empty((2,), "int32", place)
     state[...] = 0
     if n == 0:
@@ -67,8 +67,8 @@ def topk_padded(scores: Array, k: int) -> tuple[Array, Array]:
         device.launch(kernel, (blocks,), (THREADS,), SCRATCH + 4 * BINS, [*row, state])
     device.launch(_COUNT, (blocks,), (THREADS,), SCRATCH, [*row, counts])
     device.launch(_GATHER, (blocks,), (THREADS,), SCRATCH, [*row, counts, ranks])
-    arguments = [ranks, counts, np.int32(blocks), np.int32(k), np.int32(_power(k)), places, state]
-    device.launch(_SORT, (1,), (THREADS,), 8 * _power(k) + SCRATCH, arguments)
+    arguments = [ranks, counts, np.int32(blocks), np.int32(k), np.int32(power(k)), places, state]
+    device.launch(_SORT, (1,), (THREADS,), 8 * power(k) + SCRATCH, arguments)
     return places, state
 
 
@@ -84,7 +84,7 @@ def greatest(scores: Array, n: int) -> Array:
         raise ValueError(f"n must lie between 1 and the {width} scores of a row; given {n}")
     if width >= 2**31:
         raise ValueError(f"{width} scores are too many for a row; give fewer than 2**31")
-    n = _fitting(n, width)
+    n = fitting(n, width)
     places = empty((n_rows, n), "int64", place)
     if n_rows:
         device = device_of(place)
@@ -93,7 +93,8 @@ def greatest(scores: Array, n: int) -> Array:
     return places
 
 
-def _fitting(k: int, n: int) -> int:
+def fitting(k: int, n: int) -> int:
+    """How many of `n` there are to choose; ValueError for k < 1, and for more than the device chooses."""
     if k < 1:
         raise ValueError(f"k must be at least 1; given {k}")
     if min(k, n) > MOST:
@@ -103,13 +104,13 @@ def _fitting(k: int, n: int) -> int:
 
 def _row_arguments(scores: Array, n_rows: int, k: int, least: int, places: Array, state: Array | None) -> list[Any]:
     width = np.int64(scores.shape[-1])
-    return [scores, np.int64(n_rows), width, np.int32(k), np.int32(_power(k)), np.uint32(least), places, state]
+    return [scores, np.int64(n_rows), width, np.int32(k), np.int32(power(k)), np.uint32(least), places, state]
 
 
-def _power(k: int) -> int:
+def power(k: int) -> int:
     """The least power of two that is not below k."""
     return 1 << (k - 1).bit_length()
 
 
 def _shared(k: int) -> int:
-    return 8 * _power(k) + SCRATCH + 4 * BINS
+    return 8 * power(k) + SCRATCH + 4 * BINS
