@@ -43,11 +43,11 @@ class Ranking:
             )
         if np.isnan(self.scores).any():
             raise ValueError("a score is not a number (NaN); look for NaN or infinite token vectors")
-        falls = self.scores[:-1] > self.scores[1:]
-        tie = (self.scores[:-1] == self.scores[1:]) & (self.positions[:-1] < self.positions[1:])
-        wrong = ~(falls | tie)
-        inner = self.offsets[1:-1]
-        wrong[inner[(inner > 0) & (inner < len(self.scores))] - 1] = False  # the last of one query and the first of the next
+        wrong = ~(self.scores[:-1] > self.scores[1:])
+        if wrong.any():  # ties are rare
+            wrong &= ~((self.scores[:-1] == self.scores[1:]) & (self.positions[:-1] < self.positions[1:]))
+            inner = self.offsets[1:-1]
+            wrong[inner[(inner > 0) & (inner < len(self.scores))] - 1] = False  # the last of a query, the first of the next
         if wrong.any():
             query = item_of_row(self.offsets)[int(np.flatnonzero(wrong)[0])]
             raise ValueError(f"query {self.query_ids[query]!r} is not ordered by falling score, then rising position")

@@ -3,7 +3,10 @@
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from colbert_research.search import CudaExhaustive, CudaPlaid, Exhaustive, Plaid
 
 PIECE = 2**24  # numbers that are drawn together
 SAMPLE = 64  # documents that are scored on the processor too
+MOST_FOR_PEERS = 50_000_000  # tokens; more take other engines minutes
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Codes:
         return 2 * self.query_tokens * self.tokens * self.dim
 
     def measure(self, limits: dict[str, Any], timer: Timer, device: str) -> list[dict[str, Any]]:
-        """A line: the time from the query's vectors to the best documents' places, and what the processor says to that."""
+        """A line for each engine: the time from the query's vectors to the best documents; what the processor says to ours."""
         tokens, query = self._drawn(device)
 
         def call() -> tuple[Any, Any]:
@@ -58,20 +62,42 @@ class Codes:
             scores = cuda_backend.maxsim_codes(query, tokens, lifts=self.lifts, tally=tally)
             return scores[0], cuda_backend.best(scores, tally, self.k)[0][0]
 
-        timed = timer([call])
-        ms = ms_of(timed)
-        floor = max(self.bytes / limits["copy_gb_s"] / 1e6, self.flop / limits["product_tflop_s"] / 1e9)
         scores, best = (to_numpy(array) for array in call())
         few = self._few(tokens)
-        line = {
-            **asdict(self), "case": self.name, "engine": "ours", "queries": 1, "documents": len(tokens.offsets) - 1, **timed,
-            "bytes": self.bytes, "flop": self.flop, "floor_ms": floor, "of_floor": floor / ms, "gb_s": self.bytes / ms / 1e6,
-            "tflop_s": self.flop / ms / 1e9, "tokens_s": self.tokens / ms * 1e3,
+        proven = {
             "error": float(np.abs(scores[:SAMPLE] - kernels.maxsim_codes(query, few, backend="reference")[0]).max()),
             "same_scores": bool(np.array_equal(scores[:SAMPLE], kernels.maxsim_codes(query, few, backend="cpu")[0])),
             "same_best": bool(np.array_equal(best, kernels.topk(scores, self.k))),
+        }
+        lines = [{**self._line("ours", timer([call]), limits), **proven}]
+        peer_takes_it = device.startswith("cuda") and self.tokens <= MOST_FOR_PEERS and self.lifts == "float32"
+        if peer_takes_it and find_spec("late_interaction_kernels"):
+            lines.append(self._line("late-interaction-kernels", timer([self._peer(tokens, query)]), limits))
+        return lines
+
+    def _line(self, engine: str, timed: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+        ms, documents = ms_of(timed), -(-self.tokens // self.document_tokens)
+        floor = max(self.bytes / limits["copy_gb_s"] / 1e6, self.flop / limits["product_tflop_s"] / 1e9)
+        return {
+            **asdict(self), "case": self.name, "engine": engine, "queries": 1, "documents": documents, **timed,
+            "bytes": self.bytes, "flop": self.flop, "floor_ms": floor, "of_floor": floor / ms,
+            "gb_s": self.bytes / ms / 1e6, "tflop_s": self.flop / ms / 1e9, "tokens_s": self.tokens / ms * 1e3,
         }  # fmt: skip
-        return [line]
+
+    def _peer(self, tokens: CodedTokens, query: Ragged) -> Callable[[], Any]:
+        """The same codes and centroids by the fused kernel of late-interaction-kernels, then torch's top k.
+
+        Its levels have no scales and its norms come from the vectors, so its scores are others; its work is the same.
+        """
+        score = import_module("late_interaction_kernels.plaid").maxsim_residual_varlen
+        there, table = tokens.codes.device, tokens.table
+        assert isinstance(table, ResidualTable)
+        asked = torch.from_numpy(query.values).half().to(there)
+        offsets = torch.from_numpy(tokens.offsets).int().to(there)
+        centroids, levels = (torch.from_numpy(array).to(there) for array in (table.centroids, table.levels))
+        ids = tokens.centroid_ids.long()
+        given = (asked, ids, tokens.codes, offsets, centroids.half(), levels, self.bits)
+        return lambda: score(*given, max_seqlen_d=self.document_tokens).topk(self.k)
 
     def _drawn(self, device: str) -> tuple[CodedTokens, Ragged]:
         """Uniform codes and centroid ids, inverse norms near one; a query of unit vectors."""

@@ -133,7 +133,9 @@ def _compute_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> 
 def _greatest(table: Any, n_rows: Any, row_bytes: Any, first: Any, n_tokens: Any, n: Any, scores: Any, places: Any) -> None:
     """The `n` greatest of each of up to LANES columns; `scores` and `places` `(LANES, n)` hold them in falling order."""
     least = scores + LANES * n * 4
-    store_floats(least, spread_float(np.float32(-np.inf)))
+    store_floats(least, spread_float(np.float32(np.inf)))  # nothing is greater in a lane without a token
+    for lane in range(n_tokens):
+        store_f32(least + 4 * lane, np.float32(-np.inf))
     for row in range(n_rows):
         at = table + row * row_bytes + first * 4
         greater = lanes_greater(load_floats(at), load_floats(least))

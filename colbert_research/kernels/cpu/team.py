@@ -31,7 +31,7 @@ from colbert_research.kernels.operands import Places
 SMALLEST_PART = 2048  # items; less is not worth dividing
 PARTS_PER_THREAD = 4
 MOST_THREADS = 1024
-PATIENCE = 5000  # looks for the next job before a helper falls asleep, a few tenths of a millisecond
+PATIENCE = 40_000  # looks for the next job before a helper falls asleep, half a millisecond: longer than what lies between jobs
 
 _LINE = 8  # int64 of a cache line: what different threads write lies apart
 _OPEN, _NEXT, _ACTIVE = 0, _LINE, 2 * _LINE
