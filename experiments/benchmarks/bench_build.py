@@ -102,7 +102,7 @@ def open_auxiliaries(index: Index, strategy: SearchStrategy) -> tuple[float, int
 
 
 def load_libraries() -> None:
-    """Build a small index, so that neither the loading of libraries and compiled code counts, nor the pinning of threads misses any.
+    """Build a small index, so that what is loaded for the first is not counted, and all of it is there to have its threads pinned.
 
     Kernels are compiled once for an installation; that is no part of a build's time.
     """
