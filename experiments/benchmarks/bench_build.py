@@ -102,7 +102,7 @@ def open_auxiliaries(index: Index, strategy: SearchStrategy) -> tuple[float, int
 
 
 def load_libraries() -> None:
-    """Build a small index, so that what is loaded for the first is not counted, and all of it is there to have its threads pinned.
+    """Build a small index, so that loading is not counted, and all that has threads is there when they are pinned.
 
     Kernels are compiled once for an installation; that is no part of a build's time.
     """
