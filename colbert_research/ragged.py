@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from colbert_research import threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +137,28 @@ def unfit_row(values: Any, dtype: DTypeLike = np.float32) -> int | None:
         rows = np.asarray(values, dtype).astype(np.float32, copy=False)
         fit = np.isfinite(np.einsum("ij,ij->i", rows, rows))
     return None if fit.all() else int(np.argmin(fit))
+
+
+def float_rows(values: Any, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows of `(n, dim)` as float32: read, gathered and widened by all threads where they are many."""
+    run = values[rows] if isinstance(rows, slice) else None  # without a copy
+    if run is not None and run.dtype == np.float32:
+        return np.asarray(run)
+    n = len(rows) if run is None else len(run)
+    found = np.empty((n, *values.shape[1:]), np.float32)
+
+    def part(low: int, high: int) -> None:
+        with np.errstate(over="ignore"):  # infinity is what comes of it, and is looked for
+            found[low:high] = values[rows[low:high]] if run is None else run[low:high]
+
+    n_threads = threads.count() if found.size >= 2**20 else 1
+    if n_threads == 1:
+        part(0, n)
+    else:
+        bounds = [n * i // n_threads for i in range(n_threads + 1)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(part, bounds[:-1], bounds[1:]))
+    return found
 
 
 def item_at(offsets: NDArray[np.int64], row: int) -> int:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_research.ragged import NpyWriter, Ragged, item_of_row, offsets_of, rows_of
+from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_of_row, offsets_of, rows_of
+from colbert_research.threads import available, pinned_threads
 
 LENGTHS = st.lists(st.integers(0, 4), max_size=7)
 
@@ -120,3 +121,26 @@ def test_a_writer_cut_short_resumes_to_the_same_bytes(tmp_path):
     with NpyWriter(tmp_path / "cut.npy", np.float32, (2,), rows=3) as writer:
         writer.append(rows[3:])
     assert (tmp_path / "cut.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("n", [0, 1, 50_001])
+@pytest.mark.parametrize("n_threads", [1, available()])
+def test_rows_as_floats(rng, dtype, n, n_threads):
+    """Gathered by one thread or by all; those that float32 cannot hold become infinite without a warning."""
+    values = (100 * rng.standard_normal((n, 32))).astype(dtype)
+    if dtype == np.float64 and n:
+        values[n // 2, 3] = 1e300
+    with np.errstate(over="ignore"):
+        expected = values.astype(np.float32)
+    some = np.flatnonzero(rng.random(n) < 0.9)
+    with pinned_threads(n_threads):
+        for rows in (slice(None), slice(1, n - 1), some, some[::-1]):
+            found = float_rows(values, rows)
+            assert found.dtype == np.float32
+            assert np.array_equal(found, expected[rows])
+
+
+def test_single_precision_is_not_copied():
+    values = np.zeros((9, 4), np.float32)
+    assert np.shares_memory(float_rows(values, slice(2, 5)), values)

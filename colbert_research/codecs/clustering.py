@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field
 from colbert_research import kernels
 from colbert_research.codecs.token_aware import token_aware
 from colbert_research.config import Config, ConfigError
-from colbert_research.ragged import unfit_row
+from colbert_research.ragged import float_rows, unfit_row
 
 HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
 
@@ -66,7 +66,7 @@ class Clustering(Config):
             raise ValueError(f"token vector {unfit_row(sample)} of the sample is not finite (NaN, infinite or too long)")
         trained, _ = _held_out(len(sample), seed=seed)
         if self.method == "kmeans":
-            return kmeans(sample[trained], k, iterations=self.iterations, seed=seed)
+            return kmeans(float_rows(sample, trained), k, iterations=self.iterations, seed=seed)
         if token_ids is None:
             raise ConfigError(
                 "codec.method=token_aware needs the id of every token, but none were given: hand `token_ids` to `build_index` "

@@ -29,7 +29,7 @@ from colbert_research.index import Index, build_index
 from colbert_research.index.auxiliary import auxiliary_folder
 from colbert_research.index.build import sample_rows, sampled
 from colbert_research.progress import progress
-from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
+from colbert_research.ragged import NpyWriter, Ragged, float_rows, load_npy, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import Queries
 
@@ -181,7 +181,7 @@ def cluster(cache: StageCache, config: ExperimentConfig, stored: Stage) -> Stage
     def compute(folder: Path) -> dict[str, Any]:
         vectors, token_ids = document_tokens(stored)
         rows = sampled(vectors.n_rows, codec.sample_size(vectors.n_rows), seed=config.seed)
-        sample = np.asarray(vectors.values[rows], np.float32)
+        sample = float_rows(vectors.values, rows)
         centroids = codec.cluster(sample, token_ids.values[rows], n_tokens=vectors.n_rows, seed=config.seed)
         np.save(folder / "centroids.npy", centroids)
         return {"tokens": len(sample), "centroids": len(centroids)}

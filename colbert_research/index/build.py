@@ -17,7 +17,7 @@ from colbert_research.index.documents import Document
 from colbert_research.index.index import FORMAT, MANIFEST, VERSION, Index
 from colbert_research.index.segment import checksums, finite_rows, write_segment
 from colbert_research.progress import progress
-from colbert_research.ragged import Ragged, check_vectors
+from colbert_research.ragged import Ragged, check_vectors, float_rows
 
 
 class BuildConfig(Config):
@@ -128,7 +128,7 @@ def document_at(collection: Collection, i: int) -> Document:
 
 def sample_rows(vectors: Ragged, size: int, *, seed: int) -> NDArray[np.float32]:
     """A seeded sample of token vectors without replacement, `(size, dim)` float32, in the order of the collection."""
-    return np.asarray(vectors.values[sampled(vectors.n_rows, size, seed=seed)], np.float32)
+    return float_rows(vectors.values, sampled(vectors.n_rows, size, seed=seed))
 
 
 def sampled(n: int, size: int, *, seed: int) -> NDArray[np.int64] | slice:

@@ -15,7 +15,7 @@ from colbert_research.codecs import Codec
 from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.index.documents import FILE, Document, DocumentStore, write_documents
 from colbert_research.index.inverted import InvertedLists
-from colbert_research.ragged import NpyWriter, Ragged, item_at, load_npy, unfit_row
+from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_at, load_npy, unfit_row
 
 FileSums = dict[str, dict[str, Any]]
 """File name -> {"bytes": int, "sha256": hex}."""
@@ -86,8 +86,7 @@ def _encode_chunks(folder: Path, vectors: Ragged, codec: Codec, writers: dict[st
 
 def finite_rows(vectors: Ragged, rows: slice | NDArray[np.int64], identifier_of: Callable[[int], str]) -> NDArray[np.float32]:
     """Some token vectors as float32. Raises ValueError that names the document with one that is not finite."""
-    with np.errstate(over="ignore"):
-        values = np.asarray(vectors.values[rows], np.float32)
+    values = float_rows(vectors.values, rows)
     unfit = unfit_row(values)
     if unfit is not None:
         document = item_at(vectors.offsets, int(np.arange(vectors.n_rows)[rows][unfit]))

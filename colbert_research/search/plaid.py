@@ -5,6 +5,7 @@ of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, n
 4096) and the last stage scores ndocs / 4; here nothing depends on k and nothing is remembered.
 """
 
+from functools import reduce
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -77,7 +78,7 @@ class Plaid(PlaidSettings):
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query.values, centroids)
             cells = np.unique(kernels.greatest(scores, self.ncells))
-            highest = scores.max(axis=0) if self.has_threshold else NO_SCORES
+            highest = reduce(np.maximum, scores) if self.has_threshold else NO_SCORES  # scores lie column by column
             opened = reaching(highest, self.cell_score_threshold)
             if opened is not None:
                 cells = cells[opened[cells]]
