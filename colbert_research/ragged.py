@@ -1,7 +1,7 @@
 """`Ragged`: arrays of many texts packed end to end, with offsets. The only layout of token vectors, codes and token ids."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,15 +141,20 @@ def unfit_row(values: Any, dtype: DTypeLike = np.float32) -> int | None:
 
 def float_rows(values: Any, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
     """Some rows of `(n, dim)` as float32: read, gathered and widened by all threads where they are many."""
-    run = values[rows] if isinstance(rows, slice) else None  # without a copy
-    if run is not None and run.dtype == np.float32:
-        return np.asarray(run)
-    n = len(rows) if run is None else len(run)
+    if isinstance(rows, slice):
+        values = values[rows]  # without a copy
+        return np.asarray(values) if values.dtype == np.float32 else _in_threads(values, slice, len(values))
+    chosen = rows
+    return _in_threads(values, lambda low, high: chosen[low:high], len(chosen))
+
+
+def _in_threads(values: Any, rows: Callable[[int, int], Any], n: int) -> NDArray[np.float32]:
+    """The rows `rows(0, n)` of `values` as float32."""
     found = np.empty((n, *values.shape[1:]), np.float32)
 
     def part(low: int, high: int) -> None:
         with np.errstate(over="ignore"):  # infinity is what comes of it, and is looked for
-            found[low:high] = values[rows[low:high]] if run is None else run[low:high]
+            found[low:high] = values[rows(low, high)]
 
     n_threads = threads.count() if found.size >= 2**20 else 1
     if n_threads == 1:
