@@ -12,6 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from colbert_research import threads
 
+PIECE = 8192  # rows that a thread gathers before it widens them
+
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
@@ -152,17 +154,16 @@ def _in_threads(values: Any, rows: Callable[[int, int], Any], n: int) -> NDArray
     """The rows `rows(0, n)` of `values` as float32."""
     found = np.empty((n, *values.shape[1:]), np.float32)
 
-    def part(low: int, high: int) -> None:
+    def take(low: int) -> None:
+        high = min(low + PIECE, n)
         with np.errstate(over="ignore"):  # infinity is what comes of it, and is looked for
             found[low:high] = values[rows(low, high)]
 
-    n_threads = threads.count() if found.size >= 2**20 else 1
-    if n_threads == 1:
-        part(0, n)
+    if n <= PIECE:
+        take(0)
     else:
-        bounds = [n * i // n_threads for i in range(n_threads + 1)]
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(part, bounds[:-1], bounds[1:]))
+        with ThreadPoolExecutor(threads.count()) as pool:
+            list(pool.map(take, range(0, n, PIECE)))
     return found
 
 
