@@ -70,7 +70,7 @@ def test_a_launch(log):
     for shared in (10, 50_000):
         gpu.launch(KERNEL, (3,), (64, 2), shared, [values, None, np.int32(5)])
     launches = [entry for entry in log if entry[0] == "launch"]
-    assert [entry[1] for entry in launches] == ["_Z10sum_groupsPKfPfxix"] * 2
+    assert [entry[1] for entry in launches] == ["_Z10sum_groupsPKfPfxixPii"] * 2
     assert [entry[2:4] for entry in launches] == [((3,), (64, 2))] * 2
     assert [entry[5:] for entry in launches] == [(10, 48 * 1024), (50_000, 50_000)]
     handed = launches[0][4]
