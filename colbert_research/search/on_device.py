@@ -19,6 +19,7 @@ from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda.arrays import Array, Place, empty, rising, to_numpy, upload
 from colbert_research.kernels.cuda.launch import home, missing
 from colbert_research.kernels.cuda.tally import Tally, best, tally_for
+from colbert_research.kernels.cuda.topk import MOST
 from colbert_research.kernels.cuda.transfer import free_bytes, synchronize
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged, offsets_of
@@ -26,7 +27,7 @@ from colbert_research.search.base import Found
 from colbert_research.search.shards import Shard, Shards, fits, widened
 from colbert_research.search.trace import Stage, Trace
 
-CHOSEN_THERE = 8192  # of a row; more are chosen on the processor
+CHOSEN_THERE = MOST  # of a row; more are chosen on the processor
 SCORES_HELD = 2**27  # float32 scores of one block of queries: 512 MiB
 FOR_SCORES = 1 / 8  # of the device's memory that may be used
 FREE_TAKEN = 0.9  # of the device's free memory, where no limit is given
@@ -145,10 +146,7 @@ class DeviceIndex:
 
     def best(self, scores: Scores, k: int) -> list[tuple[Array, Array]]:
         """For each query, places and scores of its `k` best, on the device: score descending, then place ascending."""
-        n = int(scores.values.shape[1])
-        if n == 0:
-            return [(empty((0,), "int64", self.place), row) for row in scores.values]
-        if min(k, n) > CHOSEN_THERE:
+        if min(k, int(scores.values.shape[1])) > CHOSEN_THERE:
             chosen = [upload(kernels.topk(to_numpy(row), k), self.place) for row in scores.values]
             return [(places, row[places]) for places, row in zip(chosen, scores.values, strict=True)]
         places, values, state = best(scores.values, scores.tally, k)

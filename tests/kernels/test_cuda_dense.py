@@ -9,12 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from colbert_research import kernels
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda import dense
 from colbert_research.kernels.cuda.arrays import place_of
 from colbert_research.kernels.cuda.tally import tally_for
-from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.ragged import Ragged
 from tests.kernels.cuda_cases import Case, bound, case, oracle
 from tests.kernels.cuda_tally_cases import assert_counted
 
@@ -240,57 +239,6 @@ def test_the_order_of_threads_changes_nothing(rng, emulated, query_lengths, docu
     found = [[scores_of(a, given), *best_of(a, given), *gradients(a, given, grad)] for a in arenas]
     for one, other in zip(*found, strict=True):
         assert np.array_equal(one, other)
-
-
-class TestBackend:
-    """`kernels.maxsim(..., backend="cuda")` on `Ragged`."""
-
-    SHAPES = (([3, 1, 7], [5, 1, 30, 2], 128), ([4, 0], [9, 0, 20], 50), ([2], [3, 1], 13), ([6], [], 64), ([], [4], 64))
-
-    @pytest.mark.parametrize("kind", ["float32", "float16", "float64"])
-    @pytest.mark.parametrize(("query_lengths", "document_lengths", "dim"), SHAPES)
-    def test_as_the_reference(self, rng, arena, query_lengths, document_lengths, dim, kind):
-        queries = Ragged(rng.integers(-4, 5, (sum(query_lengths), dim)).astype(kind), offsets_of(query_lengths))
-        documents = Ragged(rng.integers(-4, 5, (sum(document_lengths), dim)).astype(kind), offsets_of(document_lengths))
-        expected = kernels.maxsim(queries, documents, backend="reference")
-        with arena:
-            got = kernels.maxsim(queries, documents, backend="cuda")
-            assert isinstance(got, np.ndarray)
-            assert np.array_equal(got, expected)
-            assert np.array_equal(kernels.maxsim(queries.map(np.float32), documents, backend="cuda"), expected)
-            if document_lengths:
-                some = np.array([len(document_lengths) - 1, 0])
-                assert np.array_equal(kernels.maxsim(queries, documents, only=some, backend="cuda"), expected[:, some])
-
-    def test_tensors_in_tensors_out(self, rng, arena):
-        queries = Ragged(rng.integers(-4, 5, (9, 50)).astype(np.float32), offsets_of([4, 5]))
-        documents = Ragged(rng.integers(-4, 5, (30, 50)).astype(np.float32), offsets_of([10, 0, 20]))
-        expected = kernels.maxsim(queries, documents, backend="reference")
-        for kind in (torch.float16, torch.bfloat16, torch.float32):
-            stored = documents.map(lambda values, kind=kind: arena.tensor(values).to(kind))
-            with arena:
-                got = kernels.maxsim(queries, stored, backend="cuda")
-                assert isinstance(got, torch.Tensor)
-                assert got.device == stored.values.device
-                assert np.array_equal(got.cpu().numpy(), expected)
-
-    def test_offsets_are_sent_once(self, rng, arena, monkeypatch):
-        queries, documents = (Ragged(rng.standard_normal((9, 64)).astype(np.float32), offsets_of([4, 5])) for _ in range(2))
-        with arena:
-            kernels.maxsim(queries, documents, backend="cuda")
-            monkeypatch.setattr(cuda_backend, "upload", lambda *_: pytest.fail("sent again"))
-            monkeypatch.setattr("colbert_research.kernels.cuda.arrays.upload", lambda array, _: array)
-            assert cuda_backend.offsets_at(queries, next(iter(cuda_backend._offsets[queries]))) is not None
-
-
-def test_auto_goes_by_where_the_documents_are():
-    class There:
-        device = "cuda:0"
-
-    assert kernels._by_place("auto", There()) == "cuda"
-    assert kernels._by_place("torch", There()) == "torch"
-    assert kernels._by_place("auto", np.zeros(1)) == "auto"
-    assert kernels._by_place("auto", torch.zeros(1)) == "auto"
 
 
 class TestBadInput:

@@ -4,7 +4,7 @@
 // shared memory by asynchronous copies, two tiles ahead, and every warp multiplies with all of them (mma.sync; not wgmma).
 // Blocks that share documents are neighbours in the grid, so that all but the first find them in the second level of cache.
 #include "maxsim.cuh"
-#include "select.cuh"
+#include "scores.cuh"
 
 constexpr int WARPS = 8;
 constexpr int TOKENS = 64;  // of a document in one stage of the ring

@@ -7,7 +7,7 @@
 // `operand_dims`).
 // Documents longer than LONG are scored by the block's warps together, an eighth each.
 #include "maxsim.cuh"
-#include "select.cuh"
+#include "scores.cuh"
 
 constexpr int WARPS = 8;
 constexpr int LONG = 1024;

@@ -4,7 +4,7 @@
 // fragments. Tokens past a document's end repeat its last one, which changes no maximum: there are no masks and no padding.
 // Documents longer than LONG are scored by the block's eight warps together, an eighth each.
 #include "maxsim.cuh"
-#include "select.cuh"
+#include "scores.cuh"
 
 constexpr int WARPS = 8;
 constexpr int LONG = 1024;

@@ -3,7 +3,7 @@
 // A byte is 1 + round(254 (score - low) / (high - low)) with the query's least and greatest score, and 0 for a centroid that was
 // left out, as in cpu/interaction.py: operation by operation, so results are the same bits.
 #include "maxsim.cuh"
-#include "select.cuh"
+#include "scores.cuh"
 
 constexpr int WARPS = 8;
 constexpr int PIECE = 16;  // query tokens whose bytes a lane takes
@@ -80,8 +80,9 @@ DEVICE void take_maxima(uint4& best, const uint4& other) {
     best.w = max_bytes(best.w, other.w);
 }
 
-// ids (n_rows,): each token's centroid; one outside is left out. totals (n,); tally (BINS,), or null. A warp takes a document: `wide` lanes, the least
-// power of two that is not below `pieces` but at most 32, take a token's row, so 32 / wide tokens are taken at once.
+// ids (n_rows,): each token's centroid; one outside is left out. totals (n,); tally (BINS,), or null. A warp takes a document:
+// `wide` lanes, the least power of two that is not below `pieces` but at most 32, take a token's row, so 32 / wide tokens are
+// taken at once.
 template <class Id>
 __global__ void __launch_bounds__(WARPS* WARP, 4)
     interact(const Id* __restrict__ ids, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,

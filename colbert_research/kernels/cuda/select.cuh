@@ -1,34 +1,16 @@
-// What the kernels that choose share: scores as integers in their order, radix histograms, sums over a block, a sort.
+// What the kernels that choose share: radix histograms, sums over a block, a sort.
 //
 // The k-th greatest of n numbers is found digit by digit, the highest first: a histogram of the digits of those that have the
 // digits found so far. Sums and counts are of integers, so no result depends on the order of threads.
 #pragma once
-#include "warp.cuh"
+#include "scores.cuh"
 
-constexpr int BINS = 2048;  // of one digit: 11, 11 and 10 bits
-constexpr int DIGITS = 3;
+constexpr int DIGITS = 3;  // of 11, 11 and 10 bits, so that BINS count one
 constexpr u32 FINITE = 0x00800000u;  // the least key of a number above minus infinity
-
-// Greater for a greater score, equal for equal ones (0 and -0), and 0 for what is not a number.
-DEVICE u32 key_of(float x) {
-    if (x != x) return 0;
-    const u32 bits = bits_of(add(x, 0.0f));  // -0 + 0 is 0
-    return bits ^ (u32(int(bits) >> 31) | 0x80000000u);
-}
 
 DEVICE int digit_of(u32 key, int pass) { return pass == 0 ? key >> 21 : pass == 1 ? key >> 10 & 2047 : key & 1023; }
 DEVICE bool begins_with(u32 key, int pass, u32 prefix) {
     return pass == 0 || key >> (pass == 1 ? 21 : 10) == prefix;
-}
-
-// Steps of scores, 256 for each power of two: BINS of them from `first` on; what is below counts to the first, what is above to
-// the last.
-constexpr int STEP_BITS = 15;
-DEVICE int step_of(u32 key, int first) { return min(max(int(key >> STEP_BITS) - first, 0), BINS - 1); }
-
-// Counts a score of a row for whoever chooses the best later (tally.cu); where `tally` is null, nobody does.
-DEVICE void count_score(int* tally, i64 row, int first, float score) {
-    if (tally) atomic_add(tally + row * BINS + step_of(key_of(score), first), 1);
 }
 
 // Rising for falling scores; of equal scores for rising places.
@@ -198,8 +180,8 @@ DEVICE void write_places(u64* ranks, int found, int k, int size, i64* places) {
     for (int i = threadIdx.x; i < k; i += THREADS) places[i] = i < found ? i64(u32(ranks[i])) : -1;
 }
 
-// The `k` greatest of a row, in order of place, into `ranks` in shared memory: how many there are from `least` on. `nans`: how many are not
-// numbers. `bins`: BINS integers in shared memory.
+// The ranks of a row's `k` greatest, not sorted yet, into `ranks` in shared memory: how many there are from `least` on. `nans`: how
+// many are not numbers. `bins`: BINS integers in shared memory.
 template <int THREADS>
 DEVICE int choose_from(const float* own, i64 width, int k, u32 least, u64* ranks, int* scratch, int* bins, int& nans) {
     u32 prefix = 0;

@@ -18,8 +18,8 @@ struct Reach {
     }
 };
 
-// scores (n_rows, n); tally (n_rows, BINS). ranks (n_rows, held): of each row, in any order, those that reach the k-th best one's
-// step, unless they are more than `held`; counts (n_rows, 2), zero at first: how many, and how many scores are not numbers.
+// scores (n_rows, n); tally (n_rows, BINS). ranks (n_rows, held): of each row, in any order, those that reach the step of the k-th
+// best, unless they are more than `held`; counts (n_rows, 2), zero at first: how many, and how many scores are not numbers.
 __global__ void __launch_bounds__(THREADS, 2)
     gather_reaching(const float* __restrict__ scores, i64 n_rows, i64 n, i64 per_block, int k, const int* __restrict__ tally,
                     int first, int held, u64* ranks, int* counts) {
@@ -41,9 +41,9 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
 }
 
-// places (n_rows, k), -1 after the last, and values (n_rows, k), their scores; state (n_rows, 2): how many were found, and how many
-// scores are not numbers. ranks, counts: of gather_reaching, or null, and the block that takes a row collects by itself. `size`:
-// the least power of two that is not below k; `held` is not below it.
+// places (n_rows, k), -1 after the last, and values (n_rows, k), their scores; state (n_rows, 2): how many were found, and how
+// many scores are not numbers. ranks, counts: of gather_reaching, or null, and the block that takes a row collects by itself.
+// `size`: the least power of two that is not below k; `held` is not below it.
 __global__ void __launch_bounds__(THREADS, 2)
     best_of_tally(const float* __restrict__ scores, i64 n_rows, i64 n, int k, int size, const int* __restrict__ tally, int first,
                   int held, const u64* __restrict__ ranks, const int* __restrict__ counts, i64* places, float* values,
