@@ -16,6 +16,11 @@ from colbert_research.config import canonical_json, content_hash
 CACHE_VARIABLE = "COLBERT_RESEARCH_CACHE"
 
 
+def cache_root() -> Path:
+    """The folder of the cache: `$COLBERT_RESEARCH_CACHE`, else `~/.cache/colbert_research`."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "colbert_research").expanduser()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` survive a crash (a no-op where folders cannot be opened, as on Windows)."""
     try:
@@ -114,8 +119,8 @@ class StageCache:
 
     @classmethod
     def default(cls) -> "StageCache":
-        """The cache in `$COLBERT_RESEARCH_CACHE`, else `~/.cache/colbert_research`."""
-        return cls(Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "colbert_research").expanduser())
+        """The cache in `cache_root()`."""
+        return cls(cache_root())
 
     def path(self, stage: str, key: str) -> Path:
         return self.root / stage / key

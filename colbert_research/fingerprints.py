@@ -1,0 +1,55 @@
+"""Hashes of files that are remembered, so that a model or a corpus that did not change is not read again to know its name.
+
+What is remembered lies in `<cache>/fingerprints`, one small file for each question and set of files, and counts only as long as
+every file has the same path, size and time of change. A file that changed within the last two seconds is not remembered: a
+second change might leave the same time.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from colbert_research.artifacts import cache_root, read_json, sha256_file, write_json
+from colbert_research.config import canonical_json
+
+SETTLED = 2.0  # seconds since the last change
+_known: dict[str, Any] = {}
+
+
+def remembered(question: str, settings: Any, files: Iterable[Path], compute: Callable[[], Any]) -> Any:
+    """The answer, a JSON value, that `compute()` gives for the contents of `files` under `settings`; computed when not known.
+
+    `question` names what is asked, and is changed when its answer would be another.
+    """
+    stats = [_stat(path) for path in sorted(set(files))]
+    key = hashlib.sha256(canonical_json([question, settings, stats]).encode()).hexdigest()
+    if key in _known:
+        return _known[key]
+    file = cache_root() / "fingerprints" / f"{question.partition('/')[0]}-{key[:32]}.json"
+    try:
+        answer = read_json(file)["answer"]
+    except (OSError, ValueError, KeyError, TypeError):
+        answer = json.loads(json.dumps(compute()))
+        if any(time.time_ns() - changed < SETTLED * 1e9 for _, _, changed in stats):
+            return answer
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"answer": answer, "files": [path for path, _, _ in stats], "question": question})
+    _known[key] = answer
+    return answer
+
+
+def files_hash(folder: Path, files: Sequence[Path]) -> str:
+    """SHA-256, in hexadecimal, over the names (relative to `folder`) and contents of some files; each file's is remembered."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        content = remembered("sha256/1", None, [path], lambda path=path: sha256_file(path))  # type: ignore[misc]
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _stat(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return str(path.resolve()), found.st_size, found.st_mtime_ns

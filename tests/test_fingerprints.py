@@ -1,0 +1,68 @@
+"""Hashes of files that are remembered for as long as the files are the same."""
+
+import os
+
+import pytest
+
+from colbert_research import fingerprints
+from colbert_research.fingerprints import files_hash, remembered
+
+
+@pytest.fixture(autouse=True)
+def _forgotten(monkeypatch):
+    monkeypatch.setattr(fingerprints, "_known", {})
+
+
+def aged(path, text: str, *, seconds: float):
+    path.write_text(text)
+    past = path.stat().st_mtime - seconds
+    os.utime(path, (past, past))
+    return path
+
+
+def test_an_answer_is_computed_once_for_the_same_files(tmp_path, monkeypatch):
+    file, calls = aged(tmp_path / "a", "1", seconds=10), []
+
+    def ask(question="size/1", settings=None):
+        return remembered(question, settings, [file], lambda: calls.append(1) or {"size": file.stat().st_size})
+
+    assert ask() == ask() == {"size": 1}
+    monkeypatch.setattr(fingerprints, "_known", {})  # another process
+    assert ask() == {"size": 1}
+    assert len(calls) == 1
+    ask(settings={"a": 1})
+    ask("size/2")
+    assert len(calls) == 3
+    aged(file, "22", seconds=5)
+    assert ask() == {"size": 2}
+    aged(file, "33", seconds=4)  # the same size
+    ask()
+    assert len(calls) == 5
+
+
+def test_a_file_that_just_changed_is_not_remembered(tmp_path):
+    file, calls = aged(tmp_path / "a", "1", seconds=0), []
+    for _ in range(2):
+        remembered("size/1", None, [file], lambda: calls.append(1))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"files": []}'])
+def test_a_damaged_answer_is_computed_again(tmp_path, monkeypatch, damage):
+    file = aged(tmp_path / "a", "1", seconds=10)
+    assert remembered("size/1", None, [file], lambda: 1) == 1
+    monkeypatch.setattr(fingerprints, "_known", {})
+    (answer,) = (tmp_path / "cache" / "fingerprints").glob("size-*.json")
+    answer.write_text(damage)
+    assert remembered("size/1", None, [file], lambda: 2) == 2
+
+
+def test_a_hash_of_files_depends_on_names_and_contents(tmp_path):
+    one, two = aged(tmp_path / "a", "1", seconds=10), aged(tmp_path / "b", "2", seconds=10)
+    before = files_hash(tmp_path, [one, two])
+    assert before == files_hash(tmp_path, [two, one])
+    assert before != files_hash(tmp_path, [one])
+    two.rename(tmp_path / "c")
+    assert before != files_hash(tmp_path, [one, tmp_path / "c"])
+    aged(tmp_path / "c", "3", seconds=9).rename(two)
+    assert before != files_hash(tmp_path, [one, two])
