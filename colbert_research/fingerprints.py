@@ -2,13 +2,14 @@
 
 What is remembered lies in `<cache>/fingerprints`, one small file for each question and set of files, and counts only as long as
 every file has the same path, size and time of change. A file that changed within the last two seconds is not remembered: a
-second change might leave the same time.
+second change might leave the same time. Where the cache cannot be written, answers are computed in every process.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,23 @@ def remembered(question: str, settings: Any, files: Iterable[Path], compute: Cal
         answer = json.loads(json.dumps(compute()))
         if any(time.time_ns() - changed < SETTLED * 1e9 for _, _, changed in stats):
             return answer
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"answer": answer, "files": [path for path, _, _ in stats], "question": question})
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"answer": answer, "files": [path for path, _, _ in stats], "question": question})
     _known[key] = answer
     return answer
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; remembered."""
+    return str(remembered("sha256/1", None, [path], lambda: sha256_file(path)))
 
 
 def files_hash(folder: Path, files: Sequence[Path]) -> str:
     """SHA-256, in hexadecimal, over the names (relative to `folder`) and contents of some files; each file's is remembered."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        content = remembered("sha256/1", None, [path], lambda path=path: sha256_file(path))  # type: ignore[misc]
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
 
 

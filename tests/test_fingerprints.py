@@ -57,6 +57,12 @@ def test_a_damaged_answer_is_computed_again(tmp_path, monkeypatch, damage):
     assert remembered("size/1", None, [file], lambda: 2) == 2
 
 
+def test_without_a_cache_that_can_be_written_an_answer_is_still_given(tmp_path, monkeypatch):
+    file = aged(tmp_path / "a", "1", seconds=10)
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(file))  # no folder can be made there
+    assert remembered("size/1", None, [file], lambda: 1) == 1
+
+
 def test_a_hash_of_files_depends_on_names_and_contents(tmp_path):
     one, two = aged(tmp_path / "a", "1", seconds=10), aged(tmp_path / "b", "2", seconds=10)
     before = files_hash(tmp_path, [one, two])

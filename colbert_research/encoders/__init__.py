@@ -6,6 +6,7 @@ Importing this package imports neither torch nor transformers; the weights are r
 from colbert_research.config import Config
 from colbert_research.encoders.base import Encoder, TokenVectors
 from colbert_research.encoders.hashing import HashingConfig
+from colbert_research.encoders.identity import fingerprint_of, rounding_of
 from colbert_research.encoders.multivector import MultiVectorConfig
 from colbert_research.encoders.store import encode_to_folder, open_vectors
 from colbert_research.encoders.transformer import TransformerConfig
@@ -24,5 +25,7 @@ __all__ = [
     "TokenVectors",
     "TransformerConfig",
     "encode_to_folder",
+    "fingerprint_of",
     "open_vectors",
+    "rounding_of",
 ]

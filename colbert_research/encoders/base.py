@@ -29,8 +29,8 @@ class TokenVectors(NamedTuple):
 class Encoder(Protocol):
     """Turns texts into token vectors.
 
-    Equal fingerprints and equal texts give equal bytes on one machine. A text that is no `str` is a `TypeError` that names its
-    position; no texts give an empty result.
+    Equal fingerprints and equal texts give equal vectors up to rounding; with equal `rounding`, equal bytes on one machine.
+    A text that is no `str` is a `TypeError` that names its position; no texts give an empty result.
     """
 
     @property
@@ -47,7 +47,11 @@ class Encoder(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """12 hex digits that stand for the weights, the tokenizer, all settings, the compute dtype and the device type."""
+        """12 hex digits that stand for the weights, the tokenizer and all settings but those of `rounding`."""
+        ...
+
+    def rounding(self) -> dict[str, Any]:
+        """What moves only the last bits of the vectors, such as device type, dtype and batch size; JSON values."""
         ...
 
 

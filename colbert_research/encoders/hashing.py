@@ -35,6 +35,13 @@ class HashingConfig(Config):
         """The encoder; nothing is read."""
         return HashingEncoder(self)
 
+    def fingerprint(self) -> str:
+        return content_hash("colbert_research.encoders.hashing/1", self)
+
+    def rounding(self) -> dict[str, Any]:
+        """Nothing: one machine rounds like another as far as this encoder goes."""
+        return {}
+
 
 class HashingEncoder:
     """Words and signs of the lower-cased text, one float32 vector of length one each; a blank text has none.
@@ -60,7 +67,10 @@ class HashingEncoder:
         return [self._words.get(int(i), f"#{int(i)}") for i in token_ids]
 
     def fingerprint(self) -> str:
-        return content_hash("colbert_research.encoders.hashing/1", self.config)
+        return self.config.fingerprint()
+
+    def rounding(self) -> dict[str, Any]:
+        return self.config.rounding()
 
     def _encode(self, texts: list[str], length: int) -> TokenVectors:
         if not texts:

@@ -10,7 +10,7 @@ from colbert_research.config import ConfigError
 from colbert_research.encoders.base import Encoder
 from colbert_research.encoders.checkpoints import layout_of
 from colbert_research.encoders.settings import ModelConfig, check_lengths, place
-from colbert_research.encoders.weights import find_model, weights_hash
+from colbert_research.encoders.weights import find_model
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -44,7 +44,7 @@ class MultiVectorConfig(ModelConfig):
         """Read the checkpoint (see `weights.find_model` for where from) and apply the settings to it."""
         from colbert_research.encoders.model import ModelEncoder, quietly
 
-        folder = find_model(self.model, revision=self.revision)
+        fingerprint, folder = self.fingerprint(), find_model(self.model, revision=self.revision)
         layout_of(folder, model=self.model)
         device, dtype = place(self.device, self.dtype)
         from sentence_transformers import MultiVectorEncoder
@@ -61,7 +61,7 @@ class MultiVectorConfig(ModelConfig):
         _set_prefixes(model, {"query": self.query_prefix, "document": self.document_prefix})
         _set_lengths(model, self)
         _set_skiplist(model, self.skiplist)
-        return ModelEncoder(model, weights=weights_hash(folder), batch_tokens=self.batch_tokens)
+        return ModelEncoder(model, fingerprint=fingerprint, batch_tokens=self.batch_tokens)
 
 
 def _set_prefixes(model: "MultiVectorEncoder", prefixes: dict[str, str | None]) -> None:

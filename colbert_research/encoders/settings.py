@@ -1,15 +1,21 @@
 """The settings that every encoder with a neural network shares: which weights, where they run, in which precision."""
 
+import ctypes
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from colbert_research.config import Config, ConfigError
+from colbert_research.config import Config, ConfigError, content_hash
+from colbert_research.encoders.weights import find_model, model_hash
 
 if TYPE_CHECKING:
     import torch
 
 HALF = ("float16", "bfloat16")
+_PLACES = ("model", "revision", "trust_remote_code")  # where the files lie; what is in them is hashed
+_ROUNDING = ("device", "dtype", "batch_tokens")
 
 
 class ModelConfig(Config):
@@ -18,7 +24,7 @@ class ModelConfig(Config):
     `model`: a hub name or a folder. `revision`: a branch, tag or commit of a hub model. `device`: `auto` (CUDA if there is any,
     else the CPU) or a torch device. `dtype`: `auto` is float16 on CUDA and float32 elsewhere; half precision on a CPU is an
     error. `batch_tokens`: tokens of a padded batch, rows times width; it bounds memory and, since the rounding of a matrix
-    product depends on its shape, it is part of the fingerprint.
+    product depends on its shape, it is part of `rounding`.
     """
 
     model: str
@@ -34,22 +40,64 @@ class ModelConfig(Config):
             raise ValueError(_half_on_cpu(self.dtype))
         return self
 
+    def fingerprint(self) -> str:
+        """12 hex digits that stand for the contents of the model's files and for all settings but those of `rounding`.
+
+        The model is found (see `weights.find_model`, with its errors) and hashed, not loaded. Settings count as written: one
+        that repeats what the checkpoint says gives another fingerprint than None. Code that a checkpoint takes from another
+        repository is known by the name in its config.json alone.
+        """
+        folder = find_model(self.model, revision=self.revision)
+        settings = {name: value for name, value in self.identity().items() if name not in (*_PLACES, *_ROUNDING)}
+        return content_hash("colbert_research.encoders.model/2", settings, model_hash(folder))
+
+    def rounding(self) -> dict[str, Any]:
+        """What moves only the last bits of the vectors: device type, dtype and batch_tokens, as they are on this machine."""
+        device, dtype = resolved(self.device, self.dtype)
+        return {"device": device.partition(":")[0], "dtype": dtype, "batch_tokens": self.batch_tokens}
+
 
 def place(device: str, dtype: str) -> "tuple[torch.device, torch.dtype]":
     """The torch device and dtype that the settings mean on this machine; raises `ConfigError` for what cannot be had."""
     import torch
 
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    name, chosen = resolved(device, dtype)
     try:
         where = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device {device!r} is not a torch device: use auto, cpu, cuda, cuda:1 or mps") from error
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {device!r} was asked for and this machine has no CUDA device: use device: auto or cpu")
-    if where.type == "cpu" and dtype in HALF:
-        raise ConfigError(_half_on_cpu(dtype))
-    chosen = ("float16" if where.type == "cuda" else "float32") if dtype == "auto" else dtype
     return where, getattr(torch, chosen)
+
+
+def resolved(device: str, dtype: str) -> tuple[str, str]:
+    """Device and dtype, by name, with `auto` replaced by what it means on this machine."""
+    name = ("cuda" if has_cuda() else "cpu") if device == "auto" else device
+    kind = name.partition(":")[0]
+    if kind == "cpu" and dtype in HALF:
+        raise ConfigError(_half_on_cpu(dtype))
+    return name, ("float16" if kind == "cuda" else "float32") if dtype == "auto" else dtype
+
+
+def has_cuda() -> bool:
+    """Whether torch finds a device; torch, which takes seconds to import, is asked only where there is a driver."""
+    if not _has_driver():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _has_driver() -> bool:
+    """Whether there is a sign of NVIDIA's driver, or of AMD's, which torch serves under the same name."""
+    if any(Path("/dev").glob("nvidia*")) or Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("nvcuda" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def check_lengths(transformer: Any) -> None:

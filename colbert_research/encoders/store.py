@@ -6,7 +6,7 @@ replaced, by one rename, only after a shard has reached the disk; what lies behi
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -33,18 +33,20 @@ def encode_to_folder(
     dtype: Literal["float32", "float16"] = "float32",
     description: str = "encode",
     fingerprint: str | None = None,
+    rounding: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Encode `texts` shard by shard into `folder`; returns notes: documents, tokens, dim, dtype, bytes, seconds, resumed_at.
 
-    Memory is bounded by one shard of `shard_documents` texts. `fingerprint` stands for what `encode` computes; when it is a
-    method of an `Encoder`, it need not be given. A folder that was begun with other texts, another fingerprint, shard size or
-    dtype is a `ValueError`; one that is finished is left as it is. An error of `encode` leaves the folder to be taken up again.
+    Memory is bounded by one shard of `shard_documents` texts. `fingerprint` stands for what `encode` computes, `rounding` for
+    what moves its last bits; when it is a method of an `Encoder`, they need not be given. A folder that was begun with other
+    texts, another fingerprint, rounding, shard size or dtype is a `ValueError`; one that is finished is left as it is. An error
+    of `encode` leaves the folder to be taken up again.
     """
     if shard_documents < 1:
         raise ValueError(f"shard_documents must be at least 1; given {shard_documents}")
     start_time, texts, folder = time.monotonic(), checked(texts), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    work = _work(encode, texts, shard_documents, dtype, fingerprint)
+    work = _work(encode, texts, shard_documents, dtype, fingerprint, rounding)
     journal = resumed = _open_journal(folder, work, documents=len(texts))
     # no texts at all are one empty shard, so that the files exist
     starts = range(0) if _done(journal) else range(journal["documents"], max(len(texts), 1), shard_documents)
@@ -84,17 +86,26 @@ def open_vectors(folder: str | Path, *, mmap: bool = True) -> TokenVectors:
     return TokenVectors(Ragged(vectors, offsets), Ragged(token_ids, offsets))
 
 
-def _work(encode: Encode, texts: Sequence[str], shard_documents: int, dtype: str, fingerprint: str | None) -> str:
+def _work(
+    encode: Encode,
+    texts: Sequence[str],
+    shard_documents: int,
+    dtype: str,
+    fingerprint: str | None,
+    rounding: Mapping[str, Any] | None,
+) -> str:
     """A hash of everything that decides the bytes of the folder."""
     owner: Any = getattr(encode, "__self__", None)
     if fingerprint is None and hasattr(owner, "fingerprint"):
         fingerprint = f"{owner.fingerprint()}.{encode.__name__}"
+    if rounding is None and hasattr(owner, "rounding"):
+        rounding = owner.rounding()
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
-    return content_hash(digest.hexdigest(), shard_documents, dtype, fingerprint or "")
+    return content_hash(digest.hexdigest(), shard_documents, dtype, fingerprint or "", dict(rounding or {}))
 
 
 def _open_journal(folder: Path, work: str, *, documents: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from colbert_research.encoders.base import Encoder
 from colbert_research.encoders.settings import ModelConfig, check_lengths, place
-from colbert_research.encoders.weights import MINILM, find_model, weights_hash
+from colbert_research.encoders.weights import MINILM, find_model
 
 
 class TransformerConfig(ModelConfig):
@@ -29,7 +29,7 @@ class TransformerConfig(ModelConfig):
         """Read the transformer; see `weights.find_model` for where from."""
         from colbert_research.encoders.model import ModelEncoder, quietly
 
-        folder = find_model(self.model, revision=self.revision)
+        fingerprint, folder = self.fingerprint(), find_model(self.model, revision=self.revision)
         device, dtype = place(self.device, self.dtype)
         from sentence_transformers import MultiVectorEncoder
         from sentence_transformers.base.modules import Normalize, Transformer
@@ -50,4 +50,4 @@ class TransformerConfig(ModelConfig):
         if self.normalize:
             modules.append(Normalize(module_input_name="token_embeddings"))
         model = MultiVectorEncoder(modules=modules, device=str(device))
-        return ModelEncoder(model, weights=weights_hash(folder), batch_tokens=self.batch_tokens)
+        return ModelEncoder(model, fingerprint=fingerprint, batch_tokens=self.batch_tokens)

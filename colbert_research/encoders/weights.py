@@ -1,23 +1,25 @@
-"""Where weights come from: a folder, the local hub cache, the package of the default model, or the hub, in this order.
+"""Where weights come from: a folder, the package of the default model, the local hub cache, or the hub, in this order.
 
 Local places come first, so that a machine without a network never waits for one; to refresh a model whose branch moved, name
 the commit in `revision`. The default model is known by the SHA-256 of its weights and is refused when they differ.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from colbert_research.artifacts import sha256_file
 from colbert_research.config import ConfigError
+from colbert_research.fingerprints import file_hash, files_hash
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 # model.safetensors of MINILM: the figures of this project were measured with exactly these weights
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_READ = ("*.json", "*.txt", "*.model", "*.py", "artifact.metadata")  # what a model's loading may read, beside the weights
+_EXPORTS = ("onnx", "openvino")  # the same weights for other runtimes
+_TRAINING = ("training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json", "data_config.json", "train_script.py")
 _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 
@@ -36,7 +38,7 @@ def find_model(model: str, *, revision: str | None = None) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ConfigError(f"no folder {model!r}, and it is no hub name (owner/name)")
     tried: list[str] = []
-    for place in (_from_cache, _from_package, _from_hub):
+    for place in (_from_package, _from_cache, _from_hub):
         found = place(model, revision, tried)
         if found is not None:
             _check(model, found)
@@ -48,20 +50,27 @@ def find_model(model: str, *, revision: str | None = None) -> Path:
     )
 
 
-def weight_files(folder: Path) -> Iterator[Path]:
-    """The files whose bytes decide what a model computes: weights and custom code; not exports to other runtimes."""
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.suffix in (".safetensors", ".bin", ".py") and not {"onnx", "openvino", ".git"} & set(parts):
-            yield path
+def model_files(folder: Path) -> list[Path]:
+    """The files that decide what a model computes: weights, tokenizer, configuration and custom code.
+
+    They lie in the folder itself and below the folders that its `modules.json` names. Not among them: exports to other
+    runtimes, what training left behind, and PyTorch's old format where the same folder has safetensors.
+    """
+    found = {path for pattern in (*_READ, "*.safetensors", "*.bin") for path in folder.glob(pattern)}
+    for module in _modules(folder):
+        if module["path"]:
+            found.update(
+                path for pattern in (*_READ, "*.safetensors", "*.bin") for path in (folder / module["path"]).rglob(pattern)
+            )
+    exported = {path for path in found if set(_EXPORTS) & set(path.relative_to(folder).parts[:-1])}
+    modern = {path.parent for path in found if path.suffix == ".safetensors"}
+    old = {path for path in found if path.name.startswith("pytorch_model") and path.parent in modern}
+    return sorted(path for path in found - exported - old if path.name not in _TRAINING and path.is_file())
 
 
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of `weight_files`."""
-    digest = hashlib.sha256()
-    for path in weight_files(folder):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
-    return digest.hexdigest()
+def model_hash(folder: Path) -> str:
+    """SHA-256 over the names and contents of `model_files`; remembered."""
+    return files_hash(folder, model_files(folder))
 
 
 def _from_cache(model: str, revision: str | None, tried: list[str]) -> Path | None:
@@ -103,9 +112,8 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> Path | None
     try:
         # one question with a short limit: without a network the download below would try again and again
         names = {file.rfilename for file in HfApi().model_info(model, revision=revision, timeout=_TIMEOUT).siblings or ()}
-        wanted = ["*.json", "*.txt", "*.model", "*.py", "artifact.metadata"]
-        wanted.append("*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin")
-        exports = ["onnx/*", "openvino/*", "*.onnx"]
+        wanted = [*_READ, "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"]
+        exports = [*(f"{folder}/*" for folder in _EXPORTS), "*.onnx"]
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, ignore_patterns=exports))
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, _transport_error()) as error:
         reason = str(error).strip().splitlines()[:1]
@@ -124,10 +132,13 @@ def _complete(folder: Path) -> bool:
     """Whether a cached snapshot has its config, its weights and the weights of its projections."""
     if not (folder / "config.json").is_file() or not _has_weights(folder):
         return False
-    if not (folder / "modules.json").is_file():
-        return True
-    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-    return all(_has_weights(folder / m["path"]) for m in modules if m["type"].endswith("Dense"))
+    return all(_has_weights(folder / module["path"]) for module in _modules(folder) if module["type"].endswith("Dense"))
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    """What `modules.json` lists, where there is one."""
+    file = folder / "modules.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
 
 
 def _has_weights(folder: Path) -> bool:
@@ -145,7 +156,7 @@ def _check(model: str, folder: Path) -> None:
     if model != MINILM:
         return
     weights = folder / "model.safetensors"
-    found = sha256_file(weights) if weights.is_file() else "no such file"
+    found = file_hash(weights) if weights.is_file() else "no such file"
     if found != MINILM_SHA256:
         raise ConfigError(
             f"{weights} is not {MINILM}: its SHA-256 is {found}, expected {MINILM_SHA256}. Remove it and fetch it again; "

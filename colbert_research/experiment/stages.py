@@ -94,7 +94,8 @@ def encode(cache: StageCache, config: ExperimentConfig, encoder: Encoder, collec
             method, texts, folder, dtype=config.vectors, description=f"encode {side}", fingerprint=fingerprint
         )
 
-    inputs = {"encoder": encoder.fingerprint(), "side": side, "texts": text_hash, "dtype": config.vectors}
+    known = {"encoder": encoder.fingerprint(), "rounding": encoder.rounding()}
+    inputs = {**known, "side": side, "texts": text_hash, "dtype": config.vectors}
     return Stage(cache, "encode", inputs, compute)
 
 

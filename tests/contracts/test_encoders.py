@@ -2,13 +2,17 @@
 
 import importlib.util
 import itertools
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
 
 from colbert_research.config import Config
-from colbert_research.encoders import ENCODERS, Encoder, TokenVectors
+from colbert_research.encoders import ENCODERS, Encoder, TokenVectors, fingerprint_of, rounding_of
 
 _SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parent.parent / "encoders" / "tiny.py")
 tiny = importlib.util.module_from_spec(_SPEC)
@@ -95,13 +99,52 @@ def test_same_bytes_twice(config, encode, request):
     assert same_bytes(first, getattr(config.load(), encode.__name__)(TEXTS))
 
 
+def other_value(config, name):
+    """A valid value of a setting that is not the one it has."""
+    value, annotation = getattr(config, name), type(config).model_fields[name].annotation
+    if get_origin(annotation) is Literal:
+        return next(option for option in get_args(annotation) if option != value)
+    if isinstance(value, bool) or annotation == bool | None:
+        return not value
+    return f"{value or ''} x" if annotation in (str, str | None) else (value or 10) + 1
+
+
 def test_fingerprint(config, encoder):
     fingerprint = encoder.fingerprint()
     assert len(fingerprint) == 12 and int(fingerprint, 16) >= 0
-    assert fingerprint == config.load().fingerprint()
+    assert fingerprint == config.fingerprint() == fingerprint_of(config) == config.load().fingerprint()
     encoder.encode_documents(TEXTS[:2])
     assert fingerprint == encoder.fingerprint()
-    assert fingerprint != config.model_copy(update={"document_length": 19}).load().fingerprint()
+
+
+def test_fingerprint_follows_every_setting_but_those_of_rounding_and_place(config):
+    for name in type(config).model_fields:
+        if name not in ("kind", "model", "revision"):
+            changed = config.model_copy(update={name: other_value(config, name)})
+            outside = name in ("device", "dtype", "batch_tokens", "trust_remote_code")
+            assert (changed.fingerprint() == config.fingerprint()) == outside, name
+
+
+def test_rounding(config, encoder):
+    assert encoder.rounding() == config.rounding() == rounding_of(config) == json.loads(json.dumps(config.rounding()))
+    if "batch_tokens" in type(config).model_fields:
+        assert config.rounding() == {"device": "cpu", "dtype": "float32", "batch_tokens": 128}
+    else:
+        assert config.rounding() == {}
+
+
+def test_a_config_tells_without_loading_anything(config):
+    """A fresh process, so that it is this that imports nothing heavy."""
+    code = (
+        "import sys, json; from colbert_research.encoders import ENCODERS, fingerprint_of, rounding_of; "
+        "from colbert_research.encoders import settings; settings._has_driver = lambda: False; "
+        f"config = ENCODERS[{config.kind!r}].model_validate_json(sys.argv[1]); "
+        "told = [fingerprint_of(config), rounding_of(config)]; heavy = {'torch', 'transformers', 'sentence_transformers', "
+        "'huggingface_hub'}; print(json.dumps([*told, sorted(heavy & set(sys.modules))]))"
+    )
+    auto = config.model_copy(update={"device": "auto"}) if hasattr(config, "device") else config
+    ran = subprocess.run([sys.executable, "-c", code, auto.model_dump_json()], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == [config.fingerprint(), config.rounding(), []]
 
 
 def test_permuted_texts_permute_the_result(encode, rng):
@@ -168,5 +211,5 @@ def test_a_lone_string_is_no_list(encode):
 
 
 def test_kinds_differ(settings):
-    prints = [ENCODERS[kind].model_validate(values).load().fingerprint() for kind, values in settings.items()]
+    prints = [ENCODERS[kind].model_validate(values).fingerprint() for kind, values in settings.items()]
     assert all(one != other for one, other in itertools.combinations(prints, 2))

@@ -179,12 +179,13 @@ def test_a_finished_folder_is_left_as_it_is(encoder, tmp_path):
     assert notes["resumed_at"] == 10 and contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("change", ["texts", "fingerprint", "shard", "dtype", "method", "encoder"])
+@pytest.mark.parametrize("change", ["texts", "fingerprint", "rounding", "shard", "dtype", "method", "encoder"])
 def test_a_folder_of_something_else_is_refused(encoder, tmp_path, change):
     plain = {"texts": TEXTS, "encode": encoder.encode_documents, "shard_documents": SHARD}
     changed = {
         "texts": {"texts": [*TEXTS[:-1], "another"]},
         "fingerprint": {"fingerprint": "other"},
+        "rounding": {"rounding": {"dtype": "float16"}},
         "shard": {"shard_documents": 4},
         "dtype": {"dtype": "float16"},
         "method": {"encode": encoder.encode_queries},
@@ -193,6 +194,14 @@ def test_a_folder_of_something_else_is_refused(encoder, tmp_path, change):
     encode_to_folder(folder=tmp_path, **plain)
     with pytest.raises(ValueError, match=r"was begun with other texts or settings.*delete it"):
         encode_to_folder(folder=tmp_path, **{**plain, **changed})
+
+
+@pytest.mark.parametrize("named", [{}, {"fingerprint": "given"}])
+def test_an_encoder_that_rounds_otherwise_does_not_take_up_a_folder(encoder, tmp_path, monkeypatch, named):
+    encode_to_folder(encoder.encode_documents, TEXTS, tmp_path, **named)
+    monkeypatch.setattr(type(encoder), "rounding", lambda self: {"dtype": "float16"})
+    with pytest.raises(ValueError, match="was begun with other texts or settings"):
+        encode_to_folder(encoder.encode_documents, TEXTS, tmp_path, **named)
 
 
 def test_texts_are_told_apart_by_their_borders(encoder, tmp_path):

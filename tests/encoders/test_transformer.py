@@ -40,9 +40,10 @@ def test_skiplist_and_normalize(folders, tiny):
 def test_settings_are_in_the_fingerprint(folders):
     few = {"query_length": 20, "document_length": 20}
     base = load(folders["bare"], **few).fingerprint()
-    others = [{"normalize": False}, {"skiplist": "punctuation"}, {"document_length": 21}, {"batch_tokens": 64}]
+    others = [{"normalize": False}, {"skiplist": "punctuation"}, {"document_length": 21}, {"query_length": 19}]
     found = {load(folders["bare"], **{**few, **settings}).fingerprint() for settings in others}
     assert len(found | {base}) == len(others) + 1
+    assert load(folders["bare"], **few, batch_tokens=64).fingerprint() == base
 
 
 def test_refusals(folders, monkeypatch):

@@ -5,9 +5,10 @@ import types
 
 import pytest
 
+from colbert_research.artifacts import sha256_file
 from colbert_research.config import ConfigError
 from colbert_research.encoders import weights
-from colbert_research.encoders.weights import MINILM, find_model, weights_hash
+from colbert_research.encoders.weights import MINILM, find_model, model_files, model_hash
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def put_into_cache(cache, folder, name, commit="0" * 40):
 
 
 def accept(monkeypatch, folder):
-    monkeypatch.setattr(weights, "MINILM_SHA256", weights.sha256_file(folder / "model.safetensors"))
+    monkeypatch.setattr(weights, "MINILM_SHA256", sha256_file(folder / "model.safetensors"))
 
 
 def test_a_folder(folders):
@@ -69,24 +70,28 @@ def test_no_hub_name():
         find_model("no such model!")
 
 
-def test_the_cache_comes_first(cache, package, folders, monkeypatch):
-    accept(monkeypatch, package)
-    found = put_into_cache(cache, folders["bare"], MINILM)
-    assert find_model(MINILM) == found == find_model(MINILM, revision="main") == find_model(MINILM, revision="0" * 40)
+def test_the_cache(cache, folders):
+    found = put_into_cache(cache, folders["bare"], "owner/name")
+    assert find_model("owner/name") == found == find_model("owner/name", revision="main")
+    assert find_model("owner/name", revision="0" * 40) == found
 
 
-def test_the_package_comes_before_the_hub(package, monkeypatch):
+def test_the_package_comes_before_the_hub_and_its_cache(cache, package, folders, monkeypatch):
+    """So that the default model is found without the hub's client, which takes half a second to import."""
     accept(monkeypatch, package)
+    put_into_cache(cache, folders["bare"], MINILM)
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(weights, "_from_hub", lambda *_: pytest.fail("the hub was asked"))
-    assert find_model(MINILM) == package
+    for place in ("_from_cache", "_from_hub"):
+        monkeypatch.setattr(weights, place, lambda *_: pytest.fail("the hub's client was asked"))
+    assert find_model(MINILM) == package == find_model(MINILM, revision="main")
 
 
-def test_altered_weights_are_refused(cache, package, folders):
+def test_altered_weights_are_refused(cache, package, folders, monkeypatch):
     """The stand-in is not the real model; and a cached copy is not trusted either."""
     with pytest.raises(ConfigError, match=f"is not {MINILM}: its SHA-256 is .* expected {weights.MINILM_SHA256}"):
         find_model(MINILM)
     put_into_cache(cache, folders["bare"], MINILM)
+    monkeypatch.setattr(weights, "_from_package", lambda *_: None)
     with pytest.raises(ConfigError, match="Remove it and fetch it again"):
         find_model(MINILM)
 
@@ -152,15 +157,40 @@ def test_download_takes_one_kind_of_weights(monkeypatch, folders):
     assert "onnx/*" in asked["ignore_patterns"]
 
 
-def test_the_hash_sees_weights_and_code_only(folders, tmp_path):
+def names(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in model_files(folder)}
+
+
+@pytest.mark.parametrize("layout", ["bare", "stanford", "pylate", "native"])
+def test_the_files_of_a_checkpoint_are_all_seen(folders, layout):
+    folder = folders[layout]
+    assert names(folder) == {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_decides_nothing_is_not_seen(folders, tmp_path):
     copy = shutil.copytree(folders["pylate"], tmp_path / "copy")
-    base = weights_hash(copy)
-    (copy / "README.md").write_text("words")
-    (copy / "onnx").mkdir()
-    (copy / "onnx" / "weights.bin").write_bytes(b"0")
-    assert weights_hash(copy) == base
-    (copy / "modeling.py").write_text("x = 1")
-    changed = weights_hash(copy)
-    assert changed != base
-    shutil.copy(copy / "1_Dense" / "model.safetensors", copy / "1_Dense" / "more.safetensors")
-    assert weights_hash(copy) not in (base, changed)
+    before, base = names(copy), model_hash(copy)
+    left = ["README.md", "onnx/weights.bin", "onnx/config.json", "checkpoint-500/model.safetensors", "training_args.bin"]
+    for name in [*left, "pytorch_model.bin", "trainer_state.json", ".gitattributes", "1_Dense/onnx/model.bin", "rng_state.pth"]:
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"0")
+    assert names(copy) == before
+    assert model_hash(copy) == base
+
+
+@pytest.mark.parametrize(
+    "name", ["modeling.py", "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "1_Dense/more.safetensors", "w.bin"]
+)
+def test_what_may_decide_is_seen(folders, tmp_path, name):
+    copy = shutil.copytree(folders["pylate"], tmp_path / "copy")
+    base = model_hash(copy)
+    (copy / name).write_bytes(b"0")
+    added = model_hash(copy)
+    (copy / name).write_bytes(b"1")
+    assert len({base, added, model_hash(copy)}) == 3
+
+
+def test_weights_in_the_old_format_count_where_there_are_no_others(folders, tmp_path):
+    copy = shutil.copytree(folders["bare"], tmp_path / "copy")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    assert "pytorch_model.bin" in names(copy)
