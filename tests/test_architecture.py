@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "colbert_research"
 # every room may import from rooms with a smaller number only, and from itself
 FLOORS = {
-    **dict.fromkeys(("config", "ragged", "ranking", "artifacts", "progress", "threads", "fingerprints"), 0),
+    **dict.fromkeys(("config", "ragged", "ranking", "artifacts", "progress", "threads", "fingerprints", "texts"), 0),
     "kernels": 1,
     **dict.fromkeys(("data", "encoders", "codecs"), 2),
     "index": 3,

@@ -2,7 +2,7 @@
 
 from colbert_research.config import Config
 from colbert_research.data.beir import BeirConfig
-from colbert_research.data.collection import Collection, TextFields
+from colbert_research.data.collection import Collection
 from colbert_research.data.hub import HubConfig
 from colbert_research.data.irds import IrDatasetsConfig
 from colbert_research.data.records import DataError, DatasetConfig, Records, assemble
@@ -18,6 +18,5 @@ __all__ = [
     "HubConfig",
     "IrDatasetsConfig",
     "Records",
-    "TextFields",
     "assemble",
 ]

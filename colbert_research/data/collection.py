@@ -4,9 +4,9 @@ import hashlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-TextFields = Literal["title text", "text"]
+from colbert_research.texts import TextFields, document_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -17,8 +17,8 @@ class Collection:
     to `query_ids`. `qrels` maps query id -> document id -> grade, where a grade above 0 means relevant; it is kept in the order
     of the queries, without empty entries.
     `exclude_self` says that queries are documents, as in ArguAna: the document with the query's own id is never a result.
-    `text_fields` is the rule by which a document becomes one text (see `document_texts`). Raises `ValueError` for tuples of
-    different lengths, ids that are not unique non-empty strings, text that cannot be written as UTF-8, and judgements of
+    `text_fields` is the rule by which a document becomes one text (see `texts.document_text`). Raises `ValueError` for tuples
+    of different lengths, ids that are not unique non-empty strings, text that cannot be written as UTF-8, and judgements of
     unknown queries or documents.
     """
 
@@ -93,12 +93,8 @@ class Collection:
         return f"Collection({self.name!r}, {counts})"
 
     def document_texts(self) -> list[str]:
-        """The one text of each document: by the rule "title text", title and text with a space between, or the one that is
-        not empty; by the rule "text", the text alone."""
-        if self.text_fields == "text":
-            return list(self.texts)
-        pairs = zip(self.titles, self.texts, strict=True)
-        return [f"{title} {text}" if title and text else title or text for title, text in pairs]
+        """The one text of each document; see `texts.document_text`."""
+        return [document_text(title, text, self.text_fields) for title, text in zip(self.titles, self.texts, strict=True)]
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of everything that a result can depend on; the name and the metadata are not among it.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from colbert_research.config import Config
-from colbert_research.data.collection import Collection, TextFields
+from colbert_research.data.collection import Collection
+from colbert_research.texts import TextFields
 
 logger = logging.getLogger(__name__)
 

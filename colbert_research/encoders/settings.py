@@ -51,6 +51,15 @@ class ModelConfig(Config):
         settings = {name: value for name, value in self.identity().items() if name not in (*_PLACES, *_ROUNDING)}
         return content_hash("colbert_research.encoders.model/2", settings, model_hash(folder))
 
+    def portable(self) -> Self:
+        """The same encoder, to be written down for any machine: its fingerprint is the same.
+
+        Device and dtype are `auto`, a folder has its absolute path, and running code of a hub's is left for a person to allow.
+        """
+        folder = Path(self.model).expanduser()
+        model = str(folder.resolve()) if folder.is_dir() else self.model
+        return self.model_copy(update={"model": model, "device": "auto", "dtype": "auto", "trust_remote_code": False})
+
     def rounding(self) -> dict[str, Any]:
         """What moves only the last bits of the vectors: device type, dtype and batch_tokens, as they are on this machine."""
         device, dtype = resolved(self.device, self.dtype)

@@ -13,11 +13,14 @@ from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import GREATEST_SEED, Config
 from colbert_research.data import Collection
+from colbert_research.encoders import TextPipeline
 from colbert_research.index.documents import Document
 from colbert_research.index.index import FORMAT, MANIFEST, VERSION, Index
 from colbert_research.index.segment import checksums, finite_rows, write_segment
 from colbert_research.progress import progress
 from colbert_research.ragged import Ragged, check_vectors, float_rows
+
+PIPELINE = "pipeline"
 
 
 class BuildConfig(Config):
@@ -41,18 +44,21 @@ def build_index(
     build: BuildConfig | None = None,
     centroids: NDArray[np.float32] | None = None,
     token_ids: NDArray[np.int32] | None = None,
+    pipeline: TextPipeline | None = None,
 ) -> Index:
     """Build an index of a collection's documents in the new folder `path`, and open it.
 
     `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config.
     `centroids`: made before by `codec.cluster`, to be shared between codecs. `token_ids` `(n_tokens,)`: of the tokens, for
-    codecs whose centroids are made by them. The same inputs and seed give the same bytes.
+    codecs whose centroids are made by them. `pipeline`: what made the vectors, kept with the index so that it can be asked in
+    words. The same inputs and seed give the same bytes.
     A build that dies leaves no index; the next one starts anew in the same folder. Raises FileExistsError when `path` holds an
     index or files of somebody else, ValueError or TypeError for inputs that do not fit each other or the codec, and for vectors
     that are not finite.
     """
     build, path = build or BuildConfig(), Path(path)
     _check_inputs(collection, vectors, codec, seed, centroids, token_ids)
+    _check_pipeline(pipeline, collection, vectors)
     with locked(path.parent / f".{path.name}.lock"):
         if (path / MANIFEST).exists():
             raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
@@ -84,6 +90,9 @@ def build_index(
             "codec": {"name": "codec", "files": checksums(path / "codec")},
             "segments": segments,
         }
+        if pipeline is not None:
+            pipeline.save(path / PIPELINE)
+            manifest["pipeline"] = {"name": PIPELINE, "files": checksums(path / PIPELINE)}
         sync_tree(path)
         write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
     return Index.open(path)
@@ -112,10 +121,28 @@ def _check_inputs(
         raise ValueError(f"token ids are whole numbers (n_tokens,); given shape {token_ids.shape} of {token_ids.dtype}")
 
 
+def _check_pipeline(pipeline: TextPipeline | None, collection: Collection, vectors: Ragged) -> None:
+    """Raise ValueError or TypeError for a pipeline that cannot have made the vectors."""
+    if pipeline is None:
+        return
+    if not isinstance(pipeline, TextPipeline):
+        raise TypeError(f"expected a TextPipeline, as TextPipeline.of makes of an encoder's config; given {pipeline!r}")
+    if pipeline.dim != vectors.dim:
+        raise ValueError(
+            f"the pipeline gives {pipeline.dim} dimensions, and the token vectors have {vectors.dim}; "
+            "hand in the pipeline that made them, with its projection"
+        )
+    if pipeline.text_fields != collection.text_fields:
+        raise ValueError(
+            f"the pipeline's rule for a document's text is {pipeline.text_fields!r}, and the collection's "
+            f"{collection.text_fields!r}; give the pipeline text_fields=collection.text_fields"
+        )
+
+
 def _remove_unfinished(path: Path) -> None:
     """Delete what a build that died left in `path`; never anything else."""
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    foreign = [name for name in names if name != "codec" and not name.startswith(("segment-", f".{MANIFEST}."))]
+    foreign = [name for name in names if name not in ("codec", PIPELINE) and not name.startswith(("segment-", f".{MANIFEST}."))]
     if foreign:
         raise FileExistsError(f"{path} holds other files, such as {foreign[:3]}; choose a new folder for the index")
     shutil.rmtree(path, ignore_errors=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from colbert_research.artifacts import read_json, sha256_file
 from colbert_research.codecs import Codec, bytes_per_token, open_codec
 from colbert_research.config import ConfigError
+from colbert_research.encoders import TextPipeline
 from colbert_research.index.auxiliary import Auxiliary, open_auxiliary
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.documents import Document
@@ -39,8 +40,9 @@ class Index:
     def open(cls, path: str | Path) -> "Index":
         """Open the newest generation, memory-mapped.
 
-        Sizes, shapes, ranges and the codec's checksums are checked, so that no damage crashes a search; other checksums only by
-        `verify`. Raises IndexMissingError or IndexCorruptedError, and ConfigError for a codec that this package lacks.
+        Sizes, shapes, ranges, and the checksums of codec and pipeline are checked, so that no damage crashes a search; other
+        checksums only by `verify`. Raises IndexMissingError or IndexCorruptedError, and ConfigError for a codec that this
+        package lacks.
         """
         path = Path(path)
         manifest = _manifest(path)
@@ -52,7 +54,7 @@ class Index:
                     f"{file} {given}, the manifest says {expected['bytes']} bytes; restore it or build again"
                 )
         folder = path / manifest["codec"]["name"]
-        _verify(_files(path, manifest, manifest["codec"]))
+        _verify(_files(path, manifest, manifest["codec"], *_pipeline(manifest)))
         try:
             codec = open_codec(folder)
         except (KeyError, ValueError) as error:
@@ -93,6 +95,20 @@ class Index:
     @property
     def dim(self) -> int:
         return int(self.manifest["dim"])
+
+    @cached_property
+    def pipeline(self) -> TextPipeline | None:
+        """What turns texts into vectors of this index; None for an index of bare vectors. Its encoder is not loaded yet.
+
+        Raises ConfigError for an encoder or pooler that this package lacks, IndexCorruptedError for one of another width.
+        """
+        for part in _pipeline(self.manifest):
+            opened = TextPipeline.open(self.path / part["name"])
+            if opened.dim != self.dim:
+                given = f"gives {opened.dim} dimensions, the manifest says {self.dim}"
+                raise IndexCorruptedError(f"the pipeline in {self.path / part['name']} {given}")
+            return opened
+        return None
 
     @cached_property
     def bytes_per_token(self) -> int:
@@ -211,8 +227,13 @@ def _manifest(path: Path) -> Mapping[str, Any]:
 
 def _files(path: Path, manifest: Mapping[str, Any], *parts: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
     """The files of some parts, or of all, and what the manifest says of each."""
-    chosen = parts or (manifest["codec"], *manifest["segments"])
+    chosen = parts or (manifest["codec"], *manifest["segments"], *_pipeline(manifest))
     return [(path / part["name"] / name, expected) for part in chosen for name, expected in part["files"].items()]
+
+
+def _pipeline(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The part that holds the text pipeline, where there is one."""
+    return [{key: manifest["pipeline"][key] for key in ("name", "files")}] if "pipeline" in manifest else []
 
 
 def _verify(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
