@@ -1,8 +1,17 @@
-"""The command line: small readers of what notebooks left behind."""
+"""The command line: search an index, and small readers of what notebooks left behind."""
 
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from colbert_research.search import Hit
 
 
 @click.group()
@@ -43,3 +52,44 @@ def show(notebook: Path) -> None:
     html = notebook.with_suffix(".html")
     if html.is_file():
         click.echo(f"html      {html}")
+
+
+@main.command()
+@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("question")
+@click.option("-k", default=10, show_default=True, help="How many documents to find.")
+@click.option("--strategy", default="auto", show_default=True, help='A strategy and its settings: "plaid ncells=4".')
+@click.option("--model", help="Folder or hub name of the encoder's model, where it moved since the index was built.")
+@click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON, with whole texts and metadata.")
+def search(index: Path, question: str, k: int, strategy: str, model: str | None, as_json: bool) -> None:
+    """Search the index in the folder INDEX for a QUESTION."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of unused weights is no part of an answer
+    from colbert_research.config import component_of_line
+    from colbert_research.search import STRATEGIES, Retriever
+
+    try:
+        retriever = Retriever.open(index, component_of_line("strategy", STRATEGIES, strategy))
+        if model is not None:
+            retriever = Retriever(retriever.index, retriever.pipeline.with_model(model), retriever.strategy)
+        hits = retriever.search(question, k)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    if as_json:
+        click.echo(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
+    else:
+        click.echo(_table(hits, shutil.get_terminal_size().columns))
+
+
+def _table(hits: "Sequence[Hit]", width: int) -> str:
+    """One line a hit: rank, score, id, and as much of title and text as fits."""
+    rows = [("rank", "score", "document", "title: text")]
+    for hit in hits:
+        shown = f"{hit.title}: {hit.text}" if hit.title and hit.text else hit.title or hit.text
+        rows.append((str(hit.rank), f"{hit.score:.3f}", hit.document_id, " ".join(shown.split())))
+    ranks, scores, ids = (max(len(row[column]) for row in rows) for column in range(3))
+    room = max(20, width - ranks - scores - ids - 6)
+    lines = []
+    for rank, score, document, text in rows:
+        cut = text if len(text) <= room else f"{text[: room - 1]}…"
+        lines.append(f"{rank:>{ranks}}  {score:>{scores}}  {document:<{ids}}  {cut}".rstrip())
+    return "\n".join(lines)

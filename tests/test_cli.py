@@ -1,10 +1,16 @@
 """The command line: what it prints, and what it says of what it cannot read."""
 
+import json
+
 import nbformat
 import pytest
 from click.testing import CliRunner
 
 from colbert_research.cli import main
+from colbert_research.codecs import ResidualConfig
+from colbert_research.data import Collection
+from colbert_research.encoders import HashingConfig, TextPipeline
+from colbert_research.index import build_index
 
 
 def run(*arguments) -> tuple[int, str]:
@@ -16,6 +22,80 @@ def notebook(path, outputs):
     cell = nbformat.v4.new_code_cell("1 + 1", outputs=outputs)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """Three documents, one with a title, one with a long text of two lines."""
+    collection = Collection.from_texts(
+        ["green tea is a drink", "whales have\nlarge hearts " + "and sing " * 40, "tea and cancer"],
+        ids=["a", "whales", "c"],
+        titles=["Tea", "", ""],
+        metadata=[{}, {"name": "é"}, {}],
+    )
+    return build(tmp_path_factory.mktemp("cli") / "index", collection, kept=True)
+
+
+def build(path, collection, *, kept: bool):
+    pipeline = TextPipeline.of(HashingConfig())
+    vectors = pipeline.documents(collection.document_texts()).vectors
+    build_index(path, collection, vectors, ResidualConfig(centroids=4), pipeline=pipeline if kept else None)
+    return path
+
+
+def test_search_prints_a_table(index, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out = run("search", index, "large whales", "-k", "2")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["rank", "score", "document", "title:", "text"]
+    assert lines[1].split()[::2][:2] == ["1", "whales"]
+    assert lines[1].endswith("  whales have large hearts and sing an…")
+    assert len(lines) == 3
+    assert max(map(len, lines)) == 60
+    _, out = run("search", index, "green tea", "-k", "1")
+    assert out.splitlines()[1].endswith("Tea: green tea is a drink")
+
+
+def test_search_prints_json(index):
+    code, out = run("search", index, "whales", "-k", "2", "--json", "--strategy", "plaid ncells=4 ndocs=3 n_exact=3")
+    first, second = json.loads(out)
+    assert code == 0
+    assert (first["rank"], first["document_id"], first["title"], first["metadata"]) == (1, "whales", "", {"name": "é"})
+    assert first["text"].startswith("whales have\nlarge hearts")
+    assert first["score"] > second["score"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategy", "plaid ncels=4"], "did you mean 'ncells'"),
+        (["--strategy", "plad"], "did you mean 'plaid'"),
+        (["--strategy", "plaid ncells=9"], "ncells=9, but the index has 4 centroids"),
+        (["--strategy", "plaid ncells"], "is not of the form name=value"),
+        (["-k", "0"], "k must be at least 1; given 0"),
+        (["--model", "/nowhere"], "the encoder of these vectors (hashing) reads no model; given '/nowhere'"),
+    ],
+)
+def test_search_says_what_is_wrong_in_one_sentence(index, arguments, message):
+    code, out = run("search", index, "tea", *arguments)
+    assert code == 1
+    assert out.startswith("Error: ")
+    assert message in out
+    assert len(out.splitlines()) == 1
+
+
+def test_search_of_what_cannot_be_searched(index, tmp_path):
+    bare = build(tmp_path / "bare", Collection.from_texts(["a cup of tea", "b"]), kept=False)
+    for arguments, message in (
+        ((tmp_path / "nowhere", "tea"), "no finished index in"),
+        ((bare, "tea"), "has bare vectors and does not say how a text becomes such vectors"),
+        ((index, " "), "a query needs at least one word"),
+    ):
+        code, out = run("search", *arguments)
+        assert code == 1
+        assert message in out
+        assert len(out.splitlines()) == 1
 
 
 def test_show_prints_the_last_table(tmp_path):

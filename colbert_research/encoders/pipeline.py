@@ -23,7 +23,7 @@ from colbert_research.texts import TextFields
 _LOADING = RLock()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TextPipeline:
     """An encoder, then a projection, then, for documents alone, a pooler with what it learnt of the collection.
 
@@ -51,6 +51,11 @@ class TextPipeline:
             raise ValueError(f"a projection to {self.dim} dimensions is float32 (dim, {self.dim}); given {given}")
         if not np.isfinite(projection).all():
             raise ValueError("the projection has values that are not finite; fit the reducer again")
+
+    def __repr__(self) -> str:
+        projected = "" if self.projection is None else f", projected from {len(self.projection)}"
+        pooled = "" if self.pooling.kind == "none" else f", documents pooled by {self.pooling.kind}"
+        return f"TextPipeline({self._line!r}, dim {self.dim}{projected}{pooled})"
 
     @classmethod
     def of(
@@ -97,8 +102,8 @@ class TextPipeline:
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"the encoder of these vectors ({self._line}) cannot be loaded on this machine: {error}. Where its model lies "
-                "elsewhere, name the folder, pipeline.with_model(folder), or hand in a loaded encoder, "
-                "pipeline.with_encoder(encoder)"
+                "elsewhere, name the folder, pipeline.with_model(folder) (--model on the command line), or hand in a loaded "
+                "encoder, pipeline.with_encoder(encoder)"
             ) from error
         self._check(encoder.fingerprint(), "the encoder as its files are now")
         return self._check_width(encoder)

@@ -6,6 +6,7 @@ the commit in `revision`. The default model is known by the SHA-256 of its weigh
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,12 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> Path | None
 
 
 def _transport_error() -> type[Exception]:
-    """What the hub client's HTTP library raises without a network."""
-    import httpx
+    """What the hub client's HTTP library, which is another from version to version, raises without a network."""
+    from huggingface_hub import get_session
 
-    return httpx.HTTPError
+    library = import_module(type(get_session()).__module__.partition(".")[0])
+    error: type[Exception] = library.HTTPError
+    return error
 
 
 def _complete(folder: Path) -> bool:

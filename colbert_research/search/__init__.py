@@ -16,6 +16,7 @@ from colbert_research.search.ladr import Ladr
 from colbert_research.search.muvera import Muvera
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.rerank import Rerank
+from colbert_research.search.retriever import Hit, Retriever
 from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.trace import Trace
 from colbert_research.search.warp import Warp
@@ -49,12 +50,14 @@ __all__ = [
     "Emvb",
     "Exhaustive",
     "FastPlaid",
+    "Hit",
     "Ladr",
     "Muvera",
     "NextPlaid",
     "Plaid",
     "Queries",
     "Rerank",
+    "Retriever",
     "SearchStrategy",
     "StanfordPlaid",
     "TokenAnn",

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from colbert_research.index import Index
 from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.candidates import centroids_of
+from colbert_research.search.decoded import token_offsets
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.trace import Trace
@@ -20,7 +22,8 @@ class Auto(SearchStrategy):
     """`exhaustive` on an index of at most `exhaustive_tokens` tokens or without centroids, else `plaid`.
 
     So small collections get exact results. `ncells` and `n_exact` are what `plaid` gets; `n_exact` is raised to 4 k where k is
-    large. `choose` tells what is chosen and why; a search notes it in its trace.
+    large, and a query whose cells hold fewer than k documents is searched again with four times as many, until there are k.
+    `choose` tells what is chosen and why; a search notes it in its trace.
     """
 
     kind: Literal["auto"] = "auto"
@@ -46,4 +49,21 @@ class Auto(SearchStrategy):
         chosen, reason = self.choose(index, k)
         logger.info("auto chose %s", reason)
         trace.notes.append(reason)
-        return chosen._search(index, queries, k, subset, trace)
+        found = chosen._search(index, queries, k, subset, trace)
+        while isinstance(chosen, Plaid) and (short := _short(index, found, k, subset)):
+            chosen = chosen.model_copy(update={"ncells": min(4 * chosen.ncells, len(centroids_of(index, self.kind)))})
+            note = f"{len(short)} queries had too few candidates: searched again with ncells={chosen.ncells}"
+            logger.info("auto: %s", note)
+            trace.notes.append(note)
+            for i in short:
+                (found[i],) = chosen._search(index, queries.slice(i, i + 1), k, subset, trace)
+        return found
+
+
+def _short(index: Index, found: list[Found], k: int, subset: NDArray[np.int64] | None) -> list[int]:
+    """The queries for which fewer documents were found than `k`, or than there are with tokens where these are fewer."""
+    if all(len(positions) >= k for positions, _ in found):
+        return []
+    filled = np.diff(token_offsets(index)) > 0
+    wanted = min(k, int(np.count_nonzero(filled if subset is None else filled[subset])))
+    return [i for i, (positions, _) in enumerate(found) if len(positions) < wanted]

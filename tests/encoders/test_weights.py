@@ -135,6 +135,15 @@ def test_an_unreachable_hub_is_asked_once(monkeypatch):
     assert calls == [("owner/name", 10.0)]
 
 
+def test_a_machine_without_a_network(monkeypatch):
+    """Nobody listens at the discard port: the error is the one of the hub client's own HTTP library."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="hub: ConnectError"):
+        find_model("owner/name")
+
+
 def test_download_takes_one_kind_of_weights(monkeypatch, folders):
     import huggingface_hub
 

@@ -73,6 +73,42 @@ def test_auto_says_what_it_chose_and_why(indexes):
     assert trace.notes == ["exhaustive: 400 tokens are at most 2000000"]
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Thirty documents around each of two directions, one that has no tokens, and three in a corner of their own."""
+    rng, axes = np.random.default_rng(3), np.eye(16, dtype=np.float32)
+    values = np.repeat(axes[[0, 1, 2]], [60, 60, 6], axis=0) + 0.05 * rng.standard_normal((126, 16)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    vectors = Ragged(values, offsets_of([*([2] * 60), 0, *([2] * 3)]))
+    collection = Collection.from_texts([f"text {i}" for i in range(64)])
+    return build_index(tmp_path_factory.mktemp("crowded") / "i", collection, vectors, ResidualConfig(nbits=4, centroids=8))
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 20, 40, 63, 64, 1000])
+@pytest.mark.parametrize("subset", [None, [str(i) for i in range(20, 64)]])
+def test_auto_finds_as_many_as_there_are(crowded, k, subset):
+    """A query in the corner: its cell alone holds three documents."""
+    queries = Ragged(np.eye(16, dtype=np.float32)[[2, 0]], offsets_of([1, 1]))
+    narrow, trace = Auto(exhaustive_tokens=0, ncells=1, n_exact=1), Trace()
+    found = narrow.search(crowded, queries, k, subset=subset, trace=trace)
+    reachable = 63 if subset is None else 43
+    assert np.diff(found.offsets).tolist() == [min(k, reachable)] * 2
+    again = any("searched again with ncells=" in note for note in trace.notes)
+    assert again == (k > 3 and (subset is None or 4 * k < 44)), "a subset of at most n_exact documents needs no candidates"
+    exact = Exhaustive().search(crowded, queries, 3, subset=subset)
+    assert found.truncate(3).top(0) == exact.truncate(k).top(0)
+
+
+def test_auto_leaves_queries_that_found_enough_as_they_are(crowded):
+    queries = Ragged(np.eye(16, dtype=np.float32)[[0, 2]], offsets_of([1, 1]))
+    narrow = Auto(exhaustive_tokens=0, ncells=1, n_exact=20)
+    plain = Plaid(ncells=1, ndocs=20, n_exact=20).search(crowded, queries, 5)
+    assert np.diff(plain.offsets).tolist() == [5, 3]
+    found = narrow.search(crowded, queries, 5)
+    assert found.top(0) == plain.top(0)
+    assert found.top(1)[:3] == plain.top(1)
+
+
 def test_cells_below_the_threshold_are_not_opened(indexes):
     index = indexes["residual"]
     query = Ragged(np.asarray(index.codec.centroids[:1]), offsets_of([1]))
