@@ -4,6 +4,7 @@ from colbert_research.index.auxiliary import Auxiliary
 from colbert_research.index.build import build_index
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.index import Index
+from colbert_research.index.scope import Scope
 from colbert_research.index.segment import Segment
 
-__all__ = ["Auxiliary", "Index", "IndexCorruptedError", "IndexMissingError", "Segment", "build_index"]
+__all__ = ["Auxiliary", "Index", "IndexCorruptedError", "IndexMissingError", "Scope", "Segment", "build_index"]

@@ -3,11 +3,9 @@
 import logging
 from typing import Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.plaid import Plaid
@@ -42,8 +40,8 @@ class Auto(SearchStrategy):
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"exhaustive_tokens": index.n_tokens})
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         chosen, reason = self.choose(index, k)
         logger.info("auto chose %s", reason)
         trace.notes.append(reason)
-        return chosen._search(index, queries, k, subset, trace)
+        return chosen._search(index, queries, k, scope, trace)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.config import Config
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
 from colbert_research.search.queries import Queries, whole
@@ -48,13 +48,13 @@ class SearchStrategy(Config, ABC):
         if asked.texts is None and self.needs_texts():
             raise ValueError(f"{self!r} looks at the words of the queries; pass query_texts, one text a query")
         self.check(index, k)
-        positions = None if subset is None else np.unique(index.positions(subset))
+        scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
         trace = trace if trace is not None else Trace()
         trace.queries += len(queries)
-        if positions is not None and not len(positions):
+        if not scope.size:
             found: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
         else:
-            found = self._search(index, asked, k, positions, trace)
+            found = self._search(index, asked, k, scope, trace)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
 
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
@@ -73,5 +73,5 @@ class SearchStrategy(Config, ABC):
         """This strategy with its knobs opened so far that it gives the exhaustive result on `index`."""
 
     @abstractmethod
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        """One `Found` a query. `subset`: rising positions, at least one, or None for all documents."""
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        """One `Found` a query. `scope`: the documents that may be found, at least one."""

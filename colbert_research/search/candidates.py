@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.stages import best, score
@@ -36,14 +36,9 @@ def check_reach(setting: str, documents: int, index: Index, k: int) -> None:
         raise ValueError(f"k={k} results cannot come from {setting}={documents} documents; raise search.{setting} or lower k")
 
 
-def is_few(index: Index, subset: NDArray[np.int64] | None, limit: int) -> bool:
-    """Whether the documents that may be found are so few that all of them can be scored exactly."""
-    return (index.n_documents if subset is None else len(subset)) <= limit
-
-
-def score_all(index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+def score_all(index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
     """The best `k` of all documents that may be found, without candidates."""
-    return Exhaustive()._search(index, queries, k, subset, trace)
+    return Exhaustive()._search(index, queries, k, scope, trace)
 
 
 def score_candidates(

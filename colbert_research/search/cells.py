@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.codecs import TableCodec
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import item_of_row, offsets_of, rows_of
 from colbert_research.search.decoded import token_offsets
@@ -42,22 +42,15 @@ class Cells:
             self.documents[rows],
         )
 
-    def chosen(
-        self, cells: NDArray[np.int64], n_documents: int, subset: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The tokens in some cells: rows, the place of each one's document, and rising positions of those documents.
-
-        `subset`: rising positions of the only documents whose tokens are taken; None for all.
-        """
+    def chosen(self, cells: NDArray[np.int64], scope: Scope) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens in some cells, of documents in the scope: rows, the place of each one's document, those documents, rising."""
         rows = rows_of(self.tokens.offsets, cells)
         documents = self.documents[rows]
-        present = np.zeros(n_documents, np.bool_)
+        present = np.zeros(scope.n_documents, np.bool_)
         present[documents] = True
-        if subset is not None:
-            allowed = np.zeros(n_documents, np.bool_)
-            allowed[subset] = True
-            taken = allowed[documents]
-            rows, documents, present = rows[taken], documents[taken], present & allowed
+        if not scope.is_all:
+            taken = scope.contains(documents)
+            rows, documents, present = rows[taken], documents[taken], present & scope.bitmap
         places = np.cumsum(present, dtype=np.int64) - 1
         return rows, places[documents], np.flatnonzero(present)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.codecs import TableCodec
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.kernels.cuda.arrays import upload
 from colbert_research.kernels.cuda.topk import BINS
 from colbert_research.ragged import Ragged
@@ -48,12 +48,12 @@ class CudaExhaustive(SearchStrategy):
                 "residual_product"
             )
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         if not len(queries):
             return []
         there = device_index(index, self.memory_gb)
         parts: list[list[Found]] = [[] for _ in range(len(queries))]
-        with closing(there.shards.visited(subset)) as visited:
+        with closing(there.shards.visited(scope)) as visited:
             for shard, places in visited:
                 self._score(there, shard, places, queries.vectors, k, trace, parts)
         with trace.stage("topk"):

@@ -2,11 +2,9 @@
 
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.kernels.cuda.arrays import Array, column_maxima, to_numpy, upload
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries
@@ -28,15 +26,15 @@ class CudaPlaid(PlaidSettings):
         super().check(index, k)
         check_device(self.kind, "plaid")
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         if not len(queries):
             return []
         there = device_index(index, self.memory_gb, stream=False)
-        if subset is not None and len(subset) <= self.n_exact:
-            return self._exact(there, queries.vectors, upload(subset, there.place), k, trace)
-        return [self._one(there, query.vectors, k, subset, trace) for query in queries]
+        if not scope.is_all and scope.size <= self.n_exact:
+            return self._exact(there, queries.vectors, upload(scope.positions, there.place), k, trace)
+        return [self._one(there, query.vectors, k, scope, trace) for query in queries]
 
-    def _one(self, there: DeviceIndex, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
+    def _one(self, there: DeviceIndex, query: Ragged, k: int, scope: Scope, trace: Trace) -> Found:
         with there.stage(trace, "probe") as count:
             scores = there.products(query.values)
             cells = there.cells(scores, self.ncells)
@@ -47,9 +45,8 @@ class CudaPlaid(PlaidSettings):
             count.centroids += len(cells)
         with there.stage(trace, "candidates") as count:
             candidates = there.candidates(cells)
-            if subset is not None:
-                both = np.intersect1d(to_numpy(candidates), subset, assume_unique=True)
-                candidates = upload(both, there.place)
+            if not scope.is_all:
+                candidates = upload(scope.intersect(to_numpy(candidates)), there.place)
             count.documents += len(candidates)
         kept = reaching(highest, self.centroid_score_threshold)
         if kept is not None and len(candidates) > self.ndocs:

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from colbert_research import kernels
 from colbert_research.codecs import TableCodec
 from colbert_research.config import Threshold
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_cells, check_reach, is_few, score_all
+from colbert_research.search.candidates import check_cells, check_reach, score_all
 from colbert_research.search.cells import coded, sums_in_order
 from colbert_research.search.plaid import candidates_of, narrow
 from colbert_research.search.stages import best, by_segment, interaction, score
@@ -56,15 +56,15 @@ class Emvb(SearchStrategy):
         check_cells("ncells", self.ncells, coded(index, self.kind).n_centroids)
         check_reach("n_exact", self.n_exact, index, k)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and is_few(index, subset, self.n_exact):
-            return score_all(index, queries, k, subset, trace)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= self.n_exact:
+            return score_all(index, queries, k, scope, trace)
         codec = coded(index, self.kind)
         found, scored, terms = [], 0, 0
         for query in queries:
             of_query = codec.turned(query.vectors.values)
             scores = self._probe(codec, of_query, trace)
-            positions = self._narrowed(index, scores, subset, trace)
+            positions = self._narrowed(index, scores, scope, trace)
             if self.term_threshold is None:
                 totals = score(index, query.vectors, positions, trace, stage="exact")[0]
             else:
@@ -83,15 +83,11 @@ class Emvb(SearchStrategy):
             count.centroids += scores.shape[1]
         return scores
 
-    def _narrowed(
-        self, index: Index, scores: NDArray[np.float32], subset: NDArray[np.int64] | None, trace: Trace
-    ) -> NDArray[np.int64]:
+    def _narrowed(self, index: Index, scores: NDArray[np.float32], scope: Scope, trace: Trace) -> NDArray[np.int64]:
         """Rising positions of the documents that reach the last stage."""
         with trace.stage("candidates") as count:
             cells = np.unique(kernels.greatest(scores, self.ncells))
-            positions = candidates_of(index, cells)
-            if subset is not None:
-                positions = np.intersect1d(positions, subset, assume_unique=True)
+            positions = scope.intersect(candidates_of(index, cells))
             count.centroids += len(cells)
             count.documents += len(positions)
         if len(positions) > self.n_filtered:

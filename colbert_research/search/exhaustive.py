@@ -3,9 +3,8 @@
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.stages import best, merge_best, score
@@ -22,16 +21,16 @@ class Exhaustive(SearchStrategy):
     def widest(self, index: Index) -> Self:
         return self
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         found: list[Found] = []
         block = max(1, SCORES_HELD // max(1, index.n_documents))
         for start in range(0, len(queries), block):
             part = queries.vectors.slice(start, start + block)
-            if subset is not None:
-                scores = score(index, part, subset, trace, stage="score")
-                found += [best(subset, row, k) for row in scores]
-            else:
+            if scope.is_all:
                 found += _all(index, part, k, trace)
+            else:
+                scores = score(index, part, scope.positions, trace, stage="score")
+                found += [best(scope.positions, row, k) for row in scores]
         return found
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import sha256_file
 from colbert_research.config import Config, ConfigError
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.kernels import topk
 from colbert_research.ranking import Ranking
 from colbert_research.search.base import Queries
@@ -32,16 +32,14 @@ class FirstStage(Config, ABC):
         """Whether it looks at the queries' texts."""
         return False
 
-    def candidates(
-        self, index: Index, queries: Queries, depth: int, subset: NDArray[np.int64] | None, trace: Trace
-    ) -> list[NDArray[np.int64]]:
-        """Rising positions of the best `depth` documents of each query, among `subset` where there is one; ties by position."""
+    def candidates(self, index: Index, queries: Queries, depth: int, scope: Scope, trace: Trace) -> list[NDArray[np.int64]]:
+        """Rising positions of the best `depth` documents of each query, of those in the scope; ties by position."""
         scores, found = self.scores(index, queries), []
         for _ in range(len(queries)):
             with trace.stage("first stage") as count:
                 positions, scored = next(scores)
-                if subset is not None:
-                    allowed = np.isin(positions, subset)
+                if not scope.is_all:
+                    allowed = scope.contains(positions)
                     positions, scored = positions[allowed], scored[allowed]
                 found.append(np.sort(positions[topk(scored, depth)]))
                 count.documents += len(found[-1])

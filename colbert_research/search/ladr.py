@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.config import component
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all
+from colbert_research.search.candidates import score_all
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
 from colbert_research.search.stages import best, score
@@ -50,13 +50,13 @@ class Ladr(SearchStrategy):
                 f"{index.n_documents - 1} others"
             )
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if is_few(index, subset, self.n_seeds):
-            return score_all(index, queries, k, subset, trace)
-        seeds = self.first_stage.candidates(index, queries, self.n_seeds, subset, trace)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if scope.size <= self.n_seeds:
+            return score_all(index, queries, k, scope, trace)
+        seeds = self.first_stage.candidates(index, queries, self.n_seeds, scope, trace)
         graph = index.auxiliary(self.graph)
         return [
-            self._one(index, query, k, positions, graph, subset, trace) for query, positions in zip(queries, seeds, strict=True)
+            self._one(index, query, k, positions, graph, scope, trace) for query, positions in zip(queries, seeds, strict=True)
         ]
 
     def _one(
@@ -66,7 +66,7 @@ class Ladr(SearchStrategy):
         k: int,
         seeds: NDArray[np.int64],
         graph: NDArray[np.int32],
-        subset: NDArray[np.int64] | None,
+        scope: Scope,
         trace: Trace,
     ) -> Found:
         positions, scores = seeds, score(index, query.vectors, seeds, trace, stage="exact")[0]
@@ -76,7 +76,7 @@ class Ladr(SearchStrategy):
                 top = np.setdiff1d(best(positions, scores, self.depth)[0], followed)
                 followed = np.union1d(followed, top)
                 reached = np.setdiff1d(graph[top].astype(np.int64), positions)
-                reached = reached[reached >= 0] if subset is None else np.intersect1d(reached, subset)
+                reached = scope.intersect(reached[reached >= 0])
                 count.documents += len(reached)
             if not len(reached):
                 return best(positions, scores, k)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.search import ann
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_documents
 from colbert_research.search.fde import FixedDimensional, fde_of_documents, fde_of_queries
 from colbert_research.search.trace import Trace
@@ -93,16 +93,14 @@ class Muvera(FdeSettings, SearchStrategy):
         self.check_storage(n=index.n_documents, dim=index.dim)
         check_reach("n_candidates", self.n_candidates, index, k)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if is_few(index, subset, self.n_candidates):
-            return score_all(index, queries, k, subset, trace)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if scope.size <= self.n_candidates:
+            return score_all(index, queries, k, scope, trace)
         encodings, candidates = index.auxiliary(self.auxiliaries()[0]), []
         for query in queries:
             with trace.stage("fde") as count:
-                wanted = self.n_candidates if subset is None else index.n_documents
+                wanted = self.n_candidates if scope.is_all else index.n_documents
                 found = ann.nearest(encodings, fde_of_queries(query.vectors, self), wanted)[0]
-                if subset is not None:
-                    found = found[np.isin(found, subset)][: self.n_candidates]
-                candidates.append(np.sort(found))
+                candidates.append(np.sort(scope.intersect(found)[: self.n_candidates]))
                 count.documents += index.n_documents
         return score_candidates(index, queries, k, candidates, trace)

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from colbert_research import kernels
 from colbert_research.config import Threshold
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of, check_cells, check_reach
@@ -67,13 +67,13 @@ class Plaid(PlaidSettings):
 
     kind: Literal["plaid"] = "plaid"
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and len(subset) <= self.n_exact:
-            scores = score(index, queries.vectors, subset, trace, stage="exact")
-            return [best(subset, row, k) for row in scores]
-        return [self._one(index, query.vectors, k, subset, trace) for query in queries]
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= self.n_exact:
+            scores = score(index, queries.vectors, scope.positions, trace, stage="exact")
+            return [best(scope.positions, row, k) for row in scores]
+        return [self._one(index, query.vectors, k, scope, trace) for query in queries]
 
-    def _one(self, index: Index, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
+    def _one(self, index: Index, query: Ragged, k: int, scope: Scope, trace: Trace) -> Found:
         centroids = centroids_of(index, self.kind)
         with trace.stage("probe") as count:
             scores = kernels.dot_products(query.values, centroids)
@@ -84,9 +84,7 @@ class Plaid(PlaidSettings):
                 cells = cells[opened[cells]]
             count.centroids += len(cells)
         with trace.stage("candidates") as count:
-            candidates = candidates_of(index, cells)
-            if subset is not None:
-                candidates = np.intersect1d(candidates, subset, assume_unique=True)
+            candidates = scope.intersect(candidates_of(index, cells))
             count.documents += len(candidates)
         kept = reaching(highest, self.centroid_score_threshold)
         if kept is not None and len(candidates) > self.ndocs:

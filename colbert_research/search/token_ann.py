@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from colbert_research.config import Seed, component
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.search.ann import ANNS, Structure, build_faiss, nearest, open_faiss, selector_of, training_rows
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_rows, token_offsets
 from colbert_research.search.trace import Trace
 
@@ -69,16 +69,12 @@ class TokenAnn(SearchStrategy):
             check_reach("n_exact", self.n_exact, index, k)
         self.ann.check(n=index.n_tokens, dim=index.dim, k=min(self.k_tokens, index.n_tokens))
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and is_few(index, subset, self.n_exact or self.k_tokens):
-            return score_all(index, queries, k, subset, trace)
-        self._check_lengths(queries, min(k, index.n_documents if subset is None else len(subset)))
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= (self.n_exact or self.k_tokens):
+            return score_all(index, queries, k, scope, trace)
+        self._check_lengths(queries, min(k, scope.size))
         neighbours, offsets = index.auxiliary(self.auxiliaries()[0]), token_offsets(index)
-        selector = None
-        if subset is not None:
-            allowed = np.zeros(index.n_documents, np.bool_)
-            allowed[subset] = True
-            selector = selector_of(np.repeat(allowed, np.diff(offsets)))
+        selector = None if scope.is_all else selector_of(np.repeat(scope.bitmap, np.diff(offsets)))
         parameters, candidates = self.ann.parameters(selector), []
         for query in queries:
             with trace.stage("neighbours") as count:

@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 
 from colbert_research import kernels
 from colbert_research.config import component
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_cells, is_few, score_all
+from colbert_research.search.candidates import check_cells, score_all
 from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_order
 from colbert_research.search.finders import FINDERS, ExactFinder, found_cells, neighbours_of
 from colbert_research.search.imputation import IMPUTATIONS, Retrieved
@@ -64,11 +64,11 @@ class Warp(SearchStrategy):
         if self.finder.kind != "exact":
             self.finder.check(n=n_centroids, dim=index.dim, k=self.nprobe)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and is_few(index, subset, self.exact_subset):
-            return score_all(index, queries, k, subset, trace)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= self.exact_subset:
+            return score_all(index, queries, k, scope, trace)
         cells, codec = index.auxiliary(self.auxiliaries()[0]), coded(index, self.kind)
-        return [self._one(index, cells, codec.turned(query.vectors.values), k, subset, trace) for query in queries]
+        return [self._one(index, cells, codec.turned(query.vectors.values), k, scope, trace) for query in queries]
 
     def _one(
         self,
@@ -76,7 +76,7 @@ class Warp(SearchStrategy):
         cells: Cells,
         query: NDArray[np.float32],
         k: int,
-        subset: NDArray[np.int64] | None,
+        scope: Scope,
         trace: Trace,
     ) -> Found:
         with trace.stage("probe") as count:
@@ -84,7 +84,7 @@ class Warp(SearchStrategy):
             probed = np.flatnonzero(wanted.any(axis=1))
             count.centroids += len(probed)
         with trace.stage("scan") as count:
-            rows, places, documents = cells.chosen(probed, index.n_documents, subset)
+            rows, places, documents = cells.chosen(probed, scope)
             maxima = kernels.token_maxima(query, cells.tokens, rows, places, len(documents), wanted)
             count.tokens += len(rows)
             count.documents += len(documents)

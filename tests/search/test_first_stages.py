@@ -11,7 +11,7 @@ import pytest
 from colbert_research.codecs import ExactConfig
 from colbert_research.config import ConfigError, config_id
 from colbert_research.data import Collection
-from colbert_research.index import build_index
+from colbert_research.index import Scope, build_index
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import FIRST_STAGES, Queries, Rerank, Trace
@@ -20,6 +20,7 @@ from colbert_research.search.first_stages import Bm25Stage, MeanVectorStage, Tre
 from tests.search.conftest import DIM, EPS, WORDS, N, positions_of
 
 IDS = ("q0", "q1", "q2")
+ALL = Scope.all(N)
 TEXTS = ("apple, Banana and apple", "the unheard of zebra", "note 7 of the grape")
 
 
@@ -50,36 +51,35 @@ def stages(run_file):
 class TestEveryFirstStage:
     def test_depth_and_subset(self, index, asked, stages, kind):
         stage = stages[kind]
-        everything = stage.candidates(index, asked, N, None, Trace())
+        everything = stage.candidates(index, asked, N, ALL, Trace())
         scored = list(stage.scores(index, asked))
         assert all(np.all(np.diff(positions) > 0) for positions, _ in scored)
         scores = [dict(zip(p.tolist(), s.tolist(), strict=True)) for p, s in scored]
-        subset = np.arange(1, N, 3)
-        for allowed in (None, subset):
+        for scope in (ALL, Scope.of(np.arange(1, N, 3), N)):
             trace = Trace()
-            cut = stage.candidates(index, asked, 4, allowed, trace)
+            cut = stage.candidates(index, asked, 4, scope, trace)
             assert trace.work()["first stage"]["documents"] == sum(map(len, cut))
             for q in range(len(asked)):
-                may = [p for p in everything[q].tolist() if allowed is None or p in allowed]
+                may = [p for p in everything[q].tolist() if p in scope.positions]
                 expected = sorted(may, key=lambda p, q=q: (-scores[q][p], p))[:4]
                 assert cut[q].tolist() == sorted(expected)
                 assert cut[q].dtype == np.int64
 
     def test_queries_are_independent_and_nothing_is_remembered(self, index, asked, stages, kind):
-        together = stages[kind].candidates(index, asked, 5, None, Trace())
+        together = stages[kind].candidates(index, asked, 5, ALL, Trace())
         for q, one in enumerate(asked):
-            assert np.array_equal(stages[kind].candidates(index, one, 5, None, Trace())[0], together[q])
+            assert np.array_equal(stages[kind].candidates(index, one, 5, ALL, Trace())[0], together[q])
 
     def test_through_rerank(self, index, queries, truth, stages, kind):
         strategy = Rerank(first_stage=stages[kind], depth=6)
         asked = {"query_ids": IDS, "query_texts": TEXTS}
-        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, None, Trace())
+        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, ALL, Trace())
         ranking = strategy.search(index, queries, 4, **asked)
         for q in range(len(queries)):
             best = sorted(candidates[q].tolist(), key=lambda d, q=q: -truth[q, d])[:4]
             assert [int(d[1:]) for d, _ in ranking.top(q)] == best
         half = strategy.search(index, queries, 4, subset=[f"d{i}" for i in range(0, N, 2)], **asked)
-        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, np.arange(0, N, 2), Trace())
+        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, Scope.of(np.arange(0, N, 2), N), Trace())
         for q in range(len(queries)):
             best = sorted(candidates[q].tolist(), key=lambda d, q=q: -truth[q, d])[:4]
             assert [int(d[1:]) for d, _ in half.top(q)] == best
@@ -175,19 +175,19 @@ class TestTrec:
     def test_queries_are_looked_up_by_id(self, index, queries, run_file):
         stage = TrecStage(path=str(run_file))
         run = Ranking.from_trec(run_file, document_ids=index.document_ids)
-        found = stage.candidates(index, Queries(queries.slice(0, 1), ("q2",)), 7, None, Trace())
+        found = stage.candidates(index, Queries(queries.slice(0, 1), ("q2",)), 7, ALL, Trace())
         assert set(found[0].tolist()) == {int(d[1:]) for d, _ in run.truncate(7).top(1)}
 
     def test_a_query_that_the_file_lacks(self, index, asked, run_file):
         with pytest.raises(ValueError, match=r"no results for 1 of the 3 queries, such as \['q1'\]"):
-            TrecStage(path=str(run_file)).candidates(index, asked, 5, None, Trace())
-        found = TrecStage(path=str(run_file), missing="nothing").candidates(index, asked, 5, None, Trace())
+            TrecStage(path=str(run_file)).candidates(index, asked, 5, ALL, Trace())
+        found = TrecStage(path=str(run_file), missing="nothing").candidates(index, asked, 5, ALL, Trace())
         assert [len(positions) for positions in found] == [5, 0, 5]
 
     def test_a_run_of_another_collection(self, index, asked, tmp_path):
         (tmp_path / "other.trec").write_text("q0 Q0 elsewhere 1 2.0 tag\n")
         with pytest.raises(ValueError, match="line 1: unknown query 'q0' or document 'elsewhere'"):
-            TrecStage(path=str(tmp_path / "other.trec")).candidates(index, asked, 5, None, Trace())
+            TrecStage(path=str(tmp_path / "other.trec")).candidates(index, asked, 5, ALL, Trace())
 
     def test_its_identity_is_what_the_file_says(self, run_file, tmp_path):
         before = config_id(Rerank(first_stage=TrecStage(path=str(run_file))))

@@ -5,7 +5,7 @@ import pytest
 
 from colbert_research.codecs import ExactConfig
 from colbert_research.data import Collection
-from colbert_research.index import build_index
+from colbert_research.index import Scope, build_index
 from colbert_research.search import GRAPHS, Ladr, Queries, Trace
 from colbert_research.search.first_stages import MeanVectorStage
 from colbert_research.search.graphs import Bm25Graph, MeanVectorGraph
@@ -32,12 +32,12 @@ def by_hand(seeds, truth, graph, depth, allowed) -> set[int]:
 def test_the_algorithm(index, queries, truth, subset, depth):
     strategy = Ladr(**SETTINGS | {"depth": depth})
     graph = index.auxiliary(strategy.graph)
-    allowed = np.arange(N) if subset is None else np.array(subset)
+    scope = Scope.all(N) if subset is None else Scope.of(np.array(subset), N)
     ids = None if subset is None else [f"d{i}" for i in subset]
-    seeds = MeanVectorStage().candidates(index, Queries(queries, ("a", "b", "c")), 6, allowed, Trace())
+    seeds = MeanVectorStage().candidates(index, Queries(queries, ("a", "b", "c")), 6, scope, Trace())
     trace = Trace()
     ranking = strategy.search(index, queries, N, subset=ids, trace=trace)
-    expected = [by_hand(seeds[q].tolist(), truth[q], graph, depth, allowed.tolist()) for q in range(len(queries))]
+    expected = [by_hand(seeds[q].tolist(), truth[q], graph, depth, scope.positions.tolist()) for q in range(len(queries))]
     assert [positions_of(ranking, q) for q in range(len(queries))] == expected
     assert trace.work()["exact"]["documents"] == sum(map(len, expected)), "no document is scored twice"
     assert trace.work()["neighbours"]["documents"] == sum(len(e) - len(s) for e, s in zip(expected, seeds, strict=True))
