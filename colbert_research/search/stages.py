@@ -1,6 +1,7 @@
 """Pure functions that strategies share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,11 @@ def by_segment(index: Index, positions: NDArray[np.int64]) -> Iterator[tuple[sli
         low, high = np.searchsorted(positions, [start, start + len(segment)])
         if high > low:
             yield slice(low, high), segment, positions[low:high] - start
+
+
+def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of the segments, one after another; not copied where there is one."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def best(positions: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Found:
