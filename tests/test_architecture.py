@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def imports_of(path: Path) -> list[tuple[str, bool]]:
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
-        if isinstance(node, ast.ImportFrom) and node.module == "colbert_research":
-            names = [f"colbert_research.{a.name}" for a in node.names]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("colbert_research"):
+            within = [f"{node.module}.{a.name}" for a in node.names]  # of a module, or a module of a package
+            names = within if node.module == "colbert_research" else names + within
         found += [(name, id(node) in top) for name in names]
     return found
 
@@ -52,6 +54,14 @@ def test_imports_go_one_way(path):
             if target != room(path):
                 assert FLOORS[target] <= FLOORS[room(path)], f"{path.name} of {room(path)} imports {name}"
                 assert FLOORS[target] < FLOORS[room(path)] or FLOORS[target] == 0, f"{room(path)} imports its neighbour {name}"
+
+
+@pytest.mark.parametrize("name", ["index", "search"])
+def test_no_circles_of_imports(name):
+    """Within a room, those for type checkers and those inside functions included."""
+    modules = {f"colbert_research.{name}.{path.stem}": path for path in (PACKAGE / name).glob("[!_]*.py")}
+    graph = {module: {target for target, _ in imports_of(path)} & modules.keys() for module, path in modules.items()}
+    assert len(tuple(TopologicalSorter(graph).static_order())) == len(modules) > 5
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
