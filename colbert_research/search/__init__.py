@@ -4,8 +4,7 @@ from colbert_research.config import Config
 from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import Queries, SearchStrategy
-from colbert_research.search.cuda_exhaustive import CudaExhaustive
-from colbert_research.search.cuda_plaid import CudaPlaid
+from colbert_research.search.cuda import CudaExhaustive, CudaPlaid
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive

@@ -4,20 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from colbert_research.config import Config
 from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
+from colbert_research.search.found import NOTHING, Found
 from colbert_research.search.queries import Queries, whole
 from colbert_research.search.trace import Trace
 
 __all__ = ["Found", "Queries", "SearchStrategy"]
-
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Positions and scores of one query's documents, in any order."""
 
 
 class SearchStrategy(Config, ABC):
@@ -51,10 +46,7 @@ class SearchStrategy(Config, ABC):
         scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
         trace = trace if trace is not None else Trace()
         trace.queries += len(queries)
-        if not scope.size:
-            found: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
-        else:
-            found = self._search(index, asked, k, scope, trace)
+        found = self._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
 
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
@@ -74,4 +66,4 @@ class SearchStrategy(Config, ABC):
 
     @abstractmethod
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
-        """One `Found` a query. `scope`: the documents that may be found, at least one."""
+        """One `Found` a query, of which there is at least one. `scope`: the documents that may be found, at least one."""

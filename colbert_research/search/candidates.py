@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries
 from colbert_research.search.exhaustive import Exhaustive
-from colbert_research.search.stages import best, score
+from colbert_research.search.on_host import HostEngine
 from colbert_research.search.trace import Trace
 
 
@@ -45,7 +45,8 @@ def score_candidates(
     index: Index, queries: Queries, k: int, candidates: Iterable[NDArray[np.int64]], trace: Trace
 ) -> list[Found]:
     """The best `k` of each query's own candidates, given as rising positions; stage `exact`."""
-    return [
-        best(positions, score(index, query.vectors, positions, trace, stage="exact")[0], k)
-        for query, positions in zip(queries, candidates, strict=True)
-    ]
+    engine, found = HostEngine(index), []
+    for query, positions in zip(queries, candidates, strict=True):
+        scores = engine.score(query.vectors, positions, trace, stage="exact")
+        found += engine.best(positions, scores, k)
+    return found

@@ -15,8 +15,9 @@ from colbert_research.index import Auxiliary, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import score_all
 from colbert_research.search.first_stages import FIRST_STAGES
+from colbert_research.search.found import best
 from colbert_research.search.graphs import GRAPHS
-from colbert_research.search.stages import best, score
+from colbert_research.search.on_host import HostEngine
 from colbert_research.search.trace import Trace
 
 
@@ -69,7 +70,8 @@ class Ladr(SearchStrategy):
         scope: Scope,
         trace: Trace,
     ) -> Found:
-        positions, scores = seeds, score(index, query.vectors, seeds, trace, stage="exact")[0]
+        engine = HostEngine(index)
+        positions, scores = seeds, engine.score(query.vectors, seeds, trace, stage="exact")[0]
         followed = np.empty(0, np.int64)
         while True:
             with trace.stage("neighbours") as count:
@@ -80,7 +82,7 @@ class Ladr(SearchStrategy):
                 count.documents += len(reached)
             if not len(reached):
                 return best(positions, scores, k)
-            more = score(index, query.vectors, reached, trace, stage="exact")[0]
+            more = engine.score(query.vectors, reached, trace, stage="exact")[0]
             positions, scores = np.concatenate([positions, reached]), np.concatenate([scores, more])
             order = np.argsort(positions)
             positions, scores = positions[order], scores[order]

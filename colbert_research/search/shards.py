@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -36,6 +37,12 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def centroid_ids(self) -> Ragged:
+        """The centroid of each document's tokens, on the device, where the codec has centroids."""
+        tokens: Any = self.tokens
+        return Ragged(tokens.centroid_ids, tokens.offsets) if isinstance(tokens, CodedTokens) else tokens
 
 
 Visit = tuple[Shard, NDArray[np.int64] | None]

@@ -19,8 +19,8 @@ from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import check_cells, score_all
 from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_order
 from colbert_research.search.finders import FINDERS, ExactFinder, found_cells, neighbours_of
+from colbert_research.search.found import best
 from colbert_research.search.imputation import IMPUTATIONS, Retrieved
-from colbert_research.search.stages import best
 from colbert_research.search.trace import Trace
 
 
@@ -86,9 +86,8 @@ class Warp(SearchStrategy):
         with trace.stage("scan") as count:
             rows, places, documents = cells.chosen(probed, scope)
             maxima = kernels.token_maxima(query, cells.tokens, rows, places, len(documents), wanted)
-            count.tokens += len(rows)
+            count.tokens_read(len(rows), index.bytes_per_token + cells.documents.itemsize)
             count.documents += len(documents)
-            count.bytes += len(rows) * (index.bytes_per_token + cells.documents.itemsize)
         with trace.stage("impute"):
             each = np.arange(len(rows))
             retrieved = Retrieved(

@@ -81,14 +81,13 @@ CASES += [
         Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold=None),
     )
 ]
+ON_DEVICE = {"exhaustive": CudaExhaustive, "plaid": CudaPlaid}
 CASES += [
-    (CudaExhaustive(), "exact"),
-    (CudaExhaustive(), "residual-4"),
-    (CudaExhaustive(memory_gb=9e-6), "residual-4"),  # about fifteen documents at a time
-    (CudaExhaustive(), "opq"),
-    (CudaPlaid(ncells=3, ndocs=40, n_exact=20, centroid_score_threshold={"quantile": 0.5}), "residual-4"),
-    (CudaPlaid(ncells=3, ndocs=40, n_exact=20, cell_score_threshold={"quantile": 0.5}), "opq"),
+    (ON_DEVICE[strategy.kind](**strategy.model_dump(exclude={"kind"})), codec)
+    for strategy, codec in CASES
+    if strategy.kind in ON_DEVICE
 ]
+CASES.append((CudaExhaustive(memory_gb=9e-6), "residual-4"))  # about fifteen documents at a time
 OWN_SCORES = {"warp", "emvb"}
 """Strategies whose scores are MaxSim only when they are opened widest; their own tests say what they are otherwise."""
 IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
