@@ -143,7 +143,7 @@ def test_a_strategy_that_cannot_serve_the_index_is_named(cache, folder):
     experiment = make(cache, folder, "codec={kind: exact} search={kind: warp}")
     with pytest.raises(ValueError, match="warp needs an index whose codec has centroids"):
         experiment.run("search")
-    assert not list(cache.root.glob("index/*/index/auxiliary")), "nothing was built for it"
+    assert not list(cache.root.glob("index/*/index/structures")), "nothing was built for it"
 
 
 def test_exclude_self(cache, folder):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import threads
-from colbert_research.artifacts import StageCache, StageResult, folder_bytes, read_json, write_json
+from colbert_research.artifacts import StageCache, StageResult, read_json, write_json
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
@@ -26,7 +26,6 @@ from colbert_research.encoders.reduce import project
 from colbert_research.evaluation.timing import measure
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.index import Index, build_index
-from colbert_research.index.auxiliary import auxiliary_folder
 from colbert_research.index.build import sample_rows, sampled
 from colbert_research.progress import progress
 from colbert_research.ragged import NpyWriter, Ragged, float_rows, load_npy, offsets_of
@@ -233,8 +232,8 @@ def search(
         vectors = reduce_queries(reduced, open_vectors(queries.folder).vectors)
         config.search.check(opened, wanted)  # before anything is built for it
         start = time.perf_counter()
-        for auxiliary in config.search.auxiliaries():
-            opened.auxiliary(auxiliary)
+        for structure in config.search.structures():
+            opened.structure(structure)
         auxiliary_seconds = time.perf_counter() - start
         asked = Queries(vectors, tuple(collection.query_ids), tuple(collection.query_texts))
         latency = measure(config.search, opened, asked, wanted, threads=threads.count(), repeats=config.repeats)
@@ -248,7 +247,7 @@ def search(
             "threads": latency.threads,
             "search_notes": list(latency.notes),
             "auxiliary_seconds": auxiliary_seconds,
-            "auxiliary_bytes": sum(folder_bytes(auxiliary_folder(opened, a)) for a in config.search.auxiliaries()),
+            "auxiliary_bytes": sum(map(opened.structure_bytes, config.search.structures())),
         }
 
     inputs = {

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.artifacts import locked, sync_tree, write_json
+from colbert_research.artifacts import sync_tree, write_json
 from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import GREATEST_SEED, Config
 from colbert_research.data import Collection
+from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
-from colbert_research.index.index import FORMAT, MANIFEST, VERSION, Index
+from colbert_research.index.index import Index
+from colbert_research.index.manifest import FORMAT, MANIFEST, VERSION, writing
 from colbert_research.index.segment import checksums, finite_rows, write_segment
 from colbert_research.progress import progress
 from colbert_research.ragged import Ragged, check_vectors, float_rows
@@ -53,7 +55,7 @@ def build_index(
     """
     build, path = build or BuildConfig(), Path(path)
     _check_inputs(collection, vectors, codec, seed, centroids, token_ids)
-    with locked(path.parent / f".{path.name}.lock"):
+    with writing(path):
         if (path / MANIFEST).exists():
             raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
         _remove_unfinished(path)
@@ -83,10 +85,23 @@ def build_index(
             "n_tokens": vectors.n_rows,
             "codec": {"name": "codec", "files": checksums(path / "codec")},
             "segments": segments,
+            "structures": {},
         }
         sync_tree(path)
         write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
     return Index.open(path)
+
+
+def build_structure(index: Index, structure: DerivedStructure, folder: str | Path) -> None:
+    """Build a derived structure in a folder outside the index, which is not written to.
+
+    `Index.open(path, structures={structure: folder})` then uses it. The folder may exist and hold other files; a structure that
+    a build which died left there is built anew, a finished one is kept. One process at a time may fill a folder.
+    Raises ValueError where the index lacks a structure that this one needs: build those first, in the order in which
+    `strategy.structures()` names them, and open the index with their folders. Raises IndexCorruptedError for a folder that
+    holds another structure, or one of another index.
+    """
+    index.derived.fill(structure, Path(folder))
 
 
 def _check_inputs(

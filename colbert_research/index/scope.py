@@ -58,6 +58,13 @@ class Scope:
         allowed.flags.writeable = False
         return allowed
 
+    def within(self, start: int, stop: int) -> "Scope":
+        """The part of it in the documents from `start` to `stop` (exclusive), numbered from 0, such as those of a segment."""
+        if self.chosen is None:
+            return Scope(stop - start, None)
+        low, high = np.searchsorted(self.chosen, [start, stop])
+        return Scope(stop - start, _constant(self.chosen[low:high] - start))
+
     def contains(self, positions: NDArray[np.signedinteger[Any]]) -> NDArray[np.bool_]:
         """Whether each of some documents may be found: bool, of the shape of `positions`."""
         return self.bitmap[positions]

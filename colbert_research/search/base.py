@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Self
 
 from colbert_research.config import Config
-from colbert_research.index import Auxiliary, Index, Scope
+from colbert_research.index import DerivedStructure, Index, Scope
+from colbert_research.index.derived import in_order
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
 from colbert_research.search.found import NOTHING, Found
@@ -49,9 +50,9 @@ class SearchStrategy(Config, ABC):
         found = self._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        """The structures beside the codes that `_search` asks the index for."""
-        return ()
+    def structures(self) -> tuple[DerivedStructure, ...]:
+        """The structures beside the codes that a search opens, and all that these are built from, in an order to build them."""
+        return in_order(self._structures())
 
     def needs_texts(self) -> bool:
         """Whether `_search` looks at the queries' texts."""
@@ -59,6 +60,10 @@ class SearchStrategy(Config, ABC):
 
     def check(self, index: Index, k: int) -> None:
         """Raise ValueError when the strategy cannot serve this index or give `k` results."""
+
+    def _structures(self) -> tuple[DerivedStructure, ...]:
+        """The structures that `_search` asks the index for."""
+        return ()
 
     @abstractmethod
     def widest(self, index: Index) -> Self:

@@ -36,6 +36,11 @@ def check_reach(setting: str, documents: int, index: Index, k: int) -> None:
         raise ValueError(f"k={k} results cannot come from {setting}={documents} documents; raise search.{setting} or lower k")
 
 
+def largest_segment(index: Index) -> tuple[int, int]:
+    """Documents of the segment with most of them, and tokens of that with most of these."""
+    return max(map(len, index.segments)), max(int(segment.offsets[-1]) for segment in index.segments)
+
+
 def score_all(index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
     """The best `k` of all documents that may be found, without candidates."""
     return Exhaustive()._search(index, queries, k, scope, trace)

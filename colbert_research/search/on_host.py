@@ -1,9 +1,10 @@
 """The steps of a search on the processor: documents are rising positions, products and scores are NumPy arrays."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class HostEngine:
             for start, segment in zip(self.index.starts, self.index.segments, strict=False)
             if segment.inverted is not None
         ]
-        return scope.intersect(np.concatenate(found))
+        return scope.intersect(joined(found))
 
     def interaction(
         self,
@@ -94,6 +95,11 @@ class HostEngine:
             if high > low:
                 every = high - low == len(segment)
                 yield slice(low, high), segment, None if every else documents[low:high] - self.index.starts[number]
+
+
+def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of the segments, one after another; not copied where there is one."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def tokens_of(segment: Segment, only: Places) -> int:

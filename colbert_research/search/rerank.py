@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from colbert_research.config import component
-from colbert_research.index import Auxiliary, Index, Scope
+from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import check_reach, score_all, score_candidates
 from colbert_research.search.first_stages import FIRST_STAGES
@@ -26,8 +26,8 @@ class Rerank(SearchStrategy):
     first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     depth: int = Field(1000, ge=1)
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        structures: tuple[Auxiliary, ...] = self.first_stage.auxiliaries()
+    def _structures(self) -> tuple[DerivedStructure, ...]:
+        structures: tuple[DerivedStructure, ...] = self.first_stage.structures()
         return structures
 
     def needs_texts(self) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_build import build_in_parts, codec_of, load_libraries, open_auxiliaries
+from bench_build import build_in_parts, codec_of, load_libraries, open_structures
 from bench_folder import BenchFolder
 
 from colbert_research import threads as thread_count
@@ -118,7 +118,7 @@ def ours(
                     strategy.check(index, k)
             except ValueError as error:
                 raise click.ClickException(str(error)) from None
-            beside = {name: open_auxiliaries(index, strategy) for name, strategy in strategies.items()}
+            beside = {name: open_structures(index, strategy) for name, strategy in strategies.items()}
         compared = compare(strategies, index, queries, k, threads=threads, repeats=repeats)
         common = {
             "engine": "colbert_research",

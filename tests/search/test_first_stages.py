@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 
+import bm25s
 import numpy as np
 import pytest
 
@@ -12,12 +13,14 @@ from colbert_research.codecs import ExactConfig
 from colbert_research.config import ConfigError, config_id
 from colbert_research.data import Collection
 from colbert_research.index import Scope, build_index
+from colbert_research.index.build import BuildConfig
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import FIRST_STAGES, Queries, Rerank, Trace
-from colbert_research.search.bm25 import Bm25Index
+from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.first_stages import Bm25Stage, MeanVectorStage, TrecStage
-from tests.search.conftest import DIM, EPS, WORDS, N, positions_of
+from colbert_research.search.word_counts import WordCounts, split
+from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
 
 IDS = ("q0", "q1", "q2")
 ALL = Scope.all(N)
@@ -129,13 +132,28 @@ class TestBm25:
         assert positions_of(ranking, 0) <= apples | titled
 
     def test_the_same_bytes(self, index):
-        one, other = Bm25Index().build(index), Bm25Index().build(index)
-        assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+        for one, other in zip(built(WordCounts(), index), built(WordCounts(), index), strict=True):
+            assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+    @pytest.mark.parametrize("settings", [{}, {"k1": 1.5, "b": 0.75, "stopwords": "none"}, {"b": 0}])
+    def test_the_scores_are_those_of_bm25s_whatever_the_segments(self, index, whole, collection, settings):
+        settings = Bm25Settings(**settings)
+        words = split(collection.document_texts(), settings.stopwords)
+        vocabulary = {word: i for i, word in enumerate(dict.fromkeys(word for each in words for word in each))}
+        expected = bm25s.BM25(k1=settings.k1, b=settings.b, method="lucene")
+        ids = [[vocabulary[word] for word in each] for each in words]
+        expected.index((ids, vocabulary), create_empty_token=False, show_progress=False)
+        for each in (index, whole):
+            scored = settings.scores_of(each.structure(settings.counts()))
+            assert scored.vocabulary == vocabulary
+            assert np.array_equal(scored.scores, expected.scores["data"])
+            assert np.array_equal(scored.documents, expected.scores["indices"])
+            assert np.array_equal(scored.offsets, expected.scores["indptr"])
 
     def test_stop_words_can_be_kept(self, index, asked):
-        kept = index.auxiliary(Bm25Index(stopwords="none"))
-        assert kept.settings.words(["the zebra"]) == [["the", "zebra"]]
-        assert index.auxiliary(Bm25Index()).settings.words(["the zebra"]) == [["zebra"]]
+        assert split(["the zebra"], "none") == [["the", "zebra"]]
+        assert split(["the zebra"], "english") == [["zebra"]]
+        assert "of" not in index.structure(WordCounts()).vocabulary
 
     def test_it_needs_the_texts(self, index, queries):
         with pytest.raises(ValueError, match="looks at the words of the queries; pass query_texts"):
@@ -158,7 +176,7 @@ class TestBm25:
     def test_documents_without_words(self, tmp_path):
         collection = Collection.from_texts(["?", "!", "a"], ids=["x", "y", "z"])
         vectors = Ragged(np.eye(3, DIM, dtype=np.float32), offsets_of([1, 1, 1]))
-        wordless = build_index(tmp_path / "i", collection, vectors, ExactConfig())
+        wordless = build_index(tmp_path / "i", collection, vectors, ExactConfig(), build=BuildConfig(segment_tokens=2))
         with pytest.raises(ValueError, match="no document of the index has a word"):
             Rerank(depth=2).search(wordless, vectors, 2, query_texts=["a", "b", "c"])
 
