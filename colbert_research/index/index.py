@@ -125,12 +125,16 @@ class Index:
 
     def documents(self, document_ids: Sequence[str]) -> list[Document]:
         """Documents by identifier, in the order asked for."""
-        positions = self.positions(document_ids)
+        return self.documents_at(self.positions(document_ids))
+
+    def documents_at(self, positions: NDArray[np.int64]) -> list[Document]:
+        """Documents by position, such as those of a ranking, in the order asked for."""
+        segment_of = np.searchsorted(self.starts, positions, side="right") - 1
         found: dict[int, Document] = {}
-        for start, segment in zip(self.starts, self.segments, strict=False):
-            inside = [int(p) for p in positions if start <= p < start + len(segment)]
-            found.update(zip(inside, segment.documents.read([int(p - start) for p in inside]), strict=True))
-        return [found[int(p)] for p in positions]
+        for number in np.unique(segment_of).tolist():
+            inside = positions[segment_of == number]
+            found.update(zip(inside.tolist(), self.segments[number].documents.read(inside - self.starts[number]), strict=True))
+        return [found[position] for position in positions.tolist()]
 
     def codes_of(
         self, positions: NDArray[np.int64], *, names: Sequence[str] | None = None

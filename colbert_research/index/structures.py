@@ -36,7 +36,8 @@ class _Home:
         return files_of(self.folder / part, self.entry["parts"][part])
 
     def all_files(self) -> list[File]:
-        return [file for part in self.entry["parts"] for file in self.files(part)]
+        """Of all parts, less those that were deleted since, to be built again."""
+        return [file for part in self.entry["parts"] if (self.folder / part).is_dir() for file in self.files(part)]
 
 
 class Structures:

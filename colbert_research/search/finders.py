@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from colbert_research.codecs import Codec
 from colbert_research.config import Config
 from colbert_research.index import Arrays, CodecStructure, Index
-from colbert_research.index.damage import open_row
+from colbert_research.index.damage import open_rows
 from colbert_research.search.ann import Ann, FaissStructure, HnswAnn, build_faiss, one_thread, training_rows
 from colbert_research.search.neighbours import Neighbours
 
@@ -41,7 +41,7 @@ class CentroidNeighbours(CodecStructure):
         return {"faiss": build_faiss(self.structure, codec.dim, sample=sample, blocks=[centroids])}
 
     def read(self, folder: Path, codec: Codec) -> Arrays:
-        return {"faiss": open_row(folder / "faiss.npy", np.dtype(np.uint8))}
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
 
     def open(self, codec: Codec, arrays: Arrays) -> Neighbours:
         return Neighbours.of([arrays["faiss"]], [len(_centroids(codec))], codec.dim)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from colbert_research.codecs import Codec
 from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
-from colbert_research.index.damage import open_row
+from colbert_research.index.damage import open_rows
 from colbert_research.search import ann
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import check_reach, largest_segment, score_all, score_candidates
@@ -77,7 +77,7 @@ class DocumentFdes(FdeSettings, SegmentStructure):
                 yield fde_of_documents(block.slice(start, start + step), self)
 
     def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
-        return {"faiss": open_row(folder / "faiss.npy", np.dtype(np.uint8))}
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
 
     def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> Neighbours:
         sizes = [len(segment) for segment in segments]

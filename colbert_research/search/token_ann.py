@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from colbert_research.codecs import Codec
 from colbert_research.config import Seed, component
 from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
-from colbert_research.index.damage import open_row
+from colbert_research.index.damage import open_rows
 from colbert_research.search.ann import ANNS, FaissStructure, build_faiss, training_rows
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import check_reach, largest_segment, score_all, score_candidates
@@ -40,7 +40,7 @@ class TokenNeighbours(SegmentStructure):
         return {"faiss": build_faiss(self.structure, codec.dim, sample=sample, blocks=blocks)}
 
     def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
-        return {"faiss": open_row(folder / "faiss.npy", np.dtype(np.uint8))}
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
 
     def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> Neighbours:
         sizes = [int(segment.offsets[-1]) for segment in segments]

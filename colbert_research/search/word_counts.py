@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from colbert_research.codecs import Codec
 from colbert_research.config import Config
 from colbert_research.index import Arrays, DerivedStructure, IndexCorruptedError, Segment, SegmentStructure
-from colbert_research.index.damage import REMEDY, check_range, open_array, open_offsets, open_row
+from colbert_research.index.damage import REMEDY, check_range, open_array, open_offsets, open_rows
 from colbert_research.ragged import offsets_of
 
 DOCUMENTS_READ = 4096
@@ -89,7 +89,7 @@ class WordCounts(SegmentStructure):
 
     def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
         integers = np.dtype(np.int32)
-        vocabulary = open_row(folder / "vocabulary.npy", np.dtype(np.uint8))
+        vocabulary = open_rows(folder / "vocabulary.npy", np.dtype(np.uint8))
         try:
             words = words_of(vocabulary)
         except UnicodeDecodeError as error:
