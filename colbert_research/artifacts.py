@@ -1,17 +1,15 @@
-"""Files that are either whole or absent: atomic JSON and folders, checksums, locks, and the content-addressed stage cache."""
+"""Files that are either whole or absent: atomic JSON and folders, and checksums."""
 
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from colbert_research.config import canonical_json, content_hash
 
 CACHE_VARIABLE = "COLBERT_RESEARCH_CACHE"
 
@@ -56,6 +54,14 @@ def write_text(path: str | Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def remove_unfinished_texts(folder: Path, *, seconds: float) -> None:
+    """Remove what died writers of `write_text` left in a folder more than some seconds ago."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= seconds:
+                path.unlink()
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """`write_text` of indented JSON with sorted keys."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
@@ -76,14 +82,11 @@ def folder_bytes(folder: str | Path) -> int:
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` while the block runs; other processes wait. The system frees it when its holder dies."""
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
-        yield
+def checksums(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file below a folder, by its path within: `{"bytes": int, "sha256": hex}`."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files}
 
 
 @contextmanager
@@ -99,54 +102,3 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """A finished stage: its folder, whether it was found (`hit`) or computed, and what it noted of itself (times, counts)."""
-
-    path: Path
-    key: str
-    hit: bool
-    notes: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class StageCache:
-    """Folders of finished stages, `<root>/<stage>/<key>`, named by a hash of everything that they depend on."""
-
-    root: Path
-
-    @classmethod
-    def default(cls) -> "StageCache":
-        """The cache in `cache_root()`."""
-        return cls(cache_root())
-
-    def path(self, stage: str, key: str) -> Path:
-        return self.root / stage / key
-
-    def key(self, stage: str, depends_on: Any) -> str:
-        """The name of a stage's folder: a hash of the stage's name and of what it depends on."""
-        return content_hash(stage, depends_on)
-
-    def has(self, stage: str, key: str) -> bool:
-        return (self.path(stage, key) / "done.json").is_file()
-
-    def run(self, stage: str, depends_on: Any, compute: Callable[[Path], Mapping[str, Any]]) -> StageResult:
-        """The folder of a stage, computed unless it is there.
-
-        `compute(folder)` fills the folder and returns notes. The folder of an interrupted run is handed to it again, so that a
-        stage which can resume does; `done.json`, written last, means finished. Two processes never compute one stage at once.
-        """
-        key = self.key(stage, depends_on)
-        folder = self.path(stage, key)
-        if not self.has(stage, key):
-            with locked(self.root / stage / f".{key}.lock"):
-                if not self.has(stage, key):
-                    folder.mkdir(parents=True, exist_ok=True)
-                    write_json(folder / "depends_on.json", json.loads(canonical_json(depends_on)))
-                    notes = dict(compute(folder))
-                    sync_tree(folder)
-                    write_json(folder / "done.json", notes)
-                    return StageResult(folder, key, False, notes)
-        return StageResult(folder, key, True, read_json(folder / "done.json"))

@@ -21,17 +21,55 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def summary(folder: Path) -> None:
-    """Write FOLDER/summary.csv: one row for each finished record below FOLDER, and print it as Markdown."""
-    from colbert_research.experiment import summarize
+@click.option("--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A page whose table is replaced.")
+def summary(folder: Path, into: Path | None) -> None:
+    """Write FOLDER/summary.csv: one row for each finished record below FOLDER, and print it as Markdown.
 
+    Where rankings lie beside the records, their overlap with exhaustive search over exact vectors is computed and kept.
+    """
+    from colbert_research.config import ConfigError
+    from colbert_research.experiment.summary import compare_rankings, markdown, put_into, summarize
+
+    compare_rankings(folder)
     table = summarize(folder)
     if not len(table):
         raise click.ClickException(f"no {folder}/**/record.json: nothing has finished there")
     table.to_csv(folder / "summary.csv", index=False)
-    header, rows = list(table.columns), [[str(value) for value in row] for row in table.itertuples(index=False)]
-    for row in [header, ["---"] * len(header), *rows]:
-        click.echo("| " + " | ".join(row) + " |")
+    if into is not None:
+        try:
+            put_into(into, folder, table)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(markdown(table), nl=False)
+
+
+@main.group()
+def cache() -> None:
+    """The cache of finished stages."""
+
+
+@cache.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False))
+@click.argument("overrides", default="")
+def adopt(config: str, overrides: str) -> None:
+    """Take over what an earlier version computed for CONFIG with OVERRIDES, where a sample has the same bytes today.
+
+    After an update the sources are others, and so are the names of artifacts. For each stage that is not there yet, one with
+    the same settings and inputs is looked for, a sample of it is computed again, and equal bytes are adopted.
+    """
+    from colbert_research.config import ConfigError, load_config
+    from colbert_research.data import DataError
+    from colbert_research.experiment import Experiment, ExperimentConfig
+    from colbert_research.experiment.adopt import adopt as adopt_stages
+
+    try:
+        experiment = Experiment(load_config(ExperimentConfig, config, overrides))
+        found = adopt_stages(experiment)
+    except (ConfigError, DataError) as error:
+        raise click.ClickException(str(error)) from error
+    width = max(len(each.stage) for each in found)
+    for each in found:
+        click.echo(f"{each.stage:{width}}  {each.state:8}  {each.reason}")
 
 
 @main.command()

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from colbert_research.artifacts import cache_root, read_json, sha256_file, write_json
-from colbert_research.config import canonical_json
+from colbert_research.artifacts import cache_root, read_json, remove_unfinished_texts, sha256_file, write_json
+from colbert_research.config import canonical_json, content_hash
 
 SETTLED = 2.0  # seconds since the last change
 _known: dict[str, Any] = {}
@@ -31,14 +31,18 @@ def remembered(question: str, settings: Any, files: Iterable[Path], compute: Cal
         return _known[key]
     file = cache_root() / "fingerprints" / f"{question.partition('/')[0]}-{key[:32]}.json"
     try:
-        answer = read_json(file)["answer"]
+        answer, check = (read_json(file)[name] for name in ("answer", "check"))
     except (OSError, ValueError, KeyError, TypeError):
+        answer, check = None, ""
+    if check != content_hash(question, answer):  # unknown, or damaged
         answer = json.loads(json.dumps(compute()))
         if any(time.time_ns() - changed < SETTLED * 1e9 for _, _, changed in stats):
             return answer
+        names = [path for path, _, _ in stats]
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"answer": answer, "files": [path for path, _, _ in stats], "question": question})
+            remove_unfinished_texts(file.parent, seconds=60)
+            write_json(file, {"question": question, "files": names, "answer": answer, "check": content_hash(question, answer)})
     _known[key] = answer
     return answer
 

@@ -167,6 +167,18 @@ def _in_threads(values: Any, rows: Callable[[int, int], Any], n: int) -> NDArray
     return found
 
 
+def sample_rows(vectors: Ragged, size: int, *, seed: int) -> NDArray[np.float32]:
+    """A seeded sample of token vectors without replacement, `(size, dim)` float32, in the order of the collection."""
+    return float_rows(vectors.values, sampled(vectors.n_rows, size, seed=seed))
+
+
+def sampled(n: int, size: int, *, seed: int) -> NDArray[np.int64] | slice:
+    """Which of `n` rows are the sample: rising places, or all of them."""
+    if size >= n:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(n, size=size, replace=False))
+
+
 def item_at(offsets: NDArray[np.int64], row: int) -> int:
     """The item that a row belongs to."""
     return int(np.searchsorted(offsets, row, side="right")) - 1

@@ -1,6 +1,7 @@
 """The layout's promises: imports go one way, importing is cheap, hardware is touched in two rooms, files stay small."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from colbert_research.experiment import sources
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "colbert_research"
 # every room may import from rooms with a smaller number only, and from itself
 FLOORS = {
-    **dict.fromkeys(("config", "ragged", "ranking", "artifacts", "progress", "threads", "fingerprints", "texts"), 0),
+    **dict.fromkeys(
+        ("config", "ragged", "ranking", "artifacts", "progress", "threads", "fingerprints", "texts", "locks", "cache"), 0
+    ),
     "kernels": 1,
     **dict.fromkeys(("data", "encoders", "codecs"), 2),
     "index": 3,
@@ -31,8 +36,9 @@ def imports_of(path: Path) -> list[tuple[str, bool]]:
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
-        if isinstance(node, ast.ImportFrom) and node.module == "colbert_research":
-            names = [f"colbert_research.{a.name}" for a in node.names]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("colbert_research"):
+            within = [f"{node.module}.{a.name}" for a in node.names]  # of a module, or a module of a package
+            names = within if node.module == "colbert_research" else names + within
         found += [(name, id(node) in top) for name in names]
     return found
 
@@ -52,6 +58,25 @@ def test_imports_go_one_way(path):
             if target != room(path):
                 assert FLOORS[target] <= FLOORS[room(path)], f"{path.name} of {room(path)} imports {name}"
                 assert FLOORS[target] < FLOORS[room(path)] or FLOORS[target] == 0, f"{room(path)} imports its neighbour {name}"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(("colbert_research", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_no_circle_of_imports():
+    """Also none of imports for types alone, and none by way of a package whose `__init__` passes a name on."""
+    known = {module_of(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, path in known.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {sources._definer(node.module, alias.name) for alias in node.names}
+        graph[module] = {name for name in found if name in known and name != module}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -46,7 +46,7 @@ class Scripted(SearchStrategy):
     def widest(self, index):
         return self
 
-    def _search(self, index, queries, k, subset, trace):
+    def _search(self, index, queries, k, scope, trace):
         query = round(float(queries.vectors.values[0, 0]))
         call = sum(entry[:2] == (self.name, query) for entry in self.log)
         self.log.append((self.name, query, threads.count(), torch.get_num_threads()))
@@ -139,8 +139,8 @@ class Restless(Scripted):
 
     kind: Literal["restless"] = "restless"
 
-    def _search(self, index, queries, k, subset, trace):
-        super()._search(index, queries, k, subset, trace)
+    def _search(self, index, queries, k, scope, trace):
+        super()._search(index, queries, k, scope, trace)
         return [(np.array([len(self.log) % N_DOCUMENTS]), np.array([1.0], np.float32))]
 
 

@@ -1,8 +1,9 @@
 """Codecs: token vectors to compact codes and back. `CODECS` is the table of contents of the axis."""
 
-from colbert_research.codecs.base import Codec, CodecConfig, bytes_per_token, open_codec, save_codec
+from colbert_research.codecs.base import Codec, CodecConfig, bytes_per_token
 from colbert_research.codecs.centroid import CentroidCodec, CentroidConfig
 from colbert_research.codecs.exact import ExactCodec, ExactConfig
+from colbert_research.codecs.files import open_codec, save_codec
 from colbert_research.codecs.product import ProductCodec, ProductConfig, ResidualProductConfig
 from colbert_research.codecs.registry import CODECS
 from colbert_research.codecs.residual import ResidualCodec, ResidualConfig

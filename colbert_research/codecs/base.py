@@ -5,13 +5,11 @@ is immutable.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.artifacts import read_json, write_json
 from colbert_research.config import Config
 from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
@@ -80,29 +78,3 @@ class CodecConfig(Protocol):
 def bytes_per_token(codec: Codec) -> int:
     """Bytes that one token takes on disk, by the layout."""
     return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in codec.layout.values())
-
-
-def save_codec(codec: Codec, folder: Path) -> None:
-    """Write `codec.json` (its config) and `state.safetensors` (its arrays) into `folder`."""
-    from safetensors.numpy import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(array) for name, array in codec.state().items()}, folder / "state.safetensors")
-    write_json(folder / "codec.json", codec.config.model_dump(mode="json"))
-
-
-def open_codec(folder: Path) -> Codec:
-    """Read what `save_codec` wrote."""
-    from safetensors.numpy import load_file
-
-    from colbert_research.codecs.registry import CODECS
-    from colbert_research.config import ConfigError, component_of
-
-    config = component_of("codec", CODECS, read_json(folder / "codec.json"))
-    arrays = load_file(folder / "state.safetensors")
-    for array in arrays.values():
-        array.flags.writeable = False  # a codec is immutable, and kernels keep answers for what cannot change
-    if not hasattr(config, "restore"):
-        raise ConfigError(f"codec config {type(config).__name__} has no restore(arrays) and cannot be opened")
-    codec: Codec = config.restore(arrays)
-    return codec

@@ -103,9 +103,11 @@ class Clustering(Config):
         _, measured = hold_out(sample, seed=seed)
         return centroids, measured - centroids[kernels.assign(measured, centroids)]
 
-    def clustering(self) -> dict[str, Any]:
+    def clustering(self) -> "Clustering":
         """The settings that decide the centroids, without those of the codec that uses them."""
-        return {name: getattr(self, name) for name in Clustering.model_fields}
+        if type(self).cluster is not Clustering.cluster:
+            return self
+        return Clustering(**{name: getattr(self, name) for name in Clustering.model_fields})
 
 
 def hold_out(sample: NDArray[np.float32], *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -28,18 +28,21 @@ class BeirConfig(DatasetConfig):
     split: str = "test"
     only_documents: str | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """All fields, with paths cut down to their last name: it does not matter where the folder lies."""
-        names = {"path": _last_name(self.path)}
-        if self.only_documents is not None:
-            names["only_documents"] = _last_name(self.only_documents)
-        return super().identity() | names
+    def files(self) -> list[Path]:
+        """The files that decide the collection; raises `DataError` where one is missing."""
+        folder = self._folder()
+        listed = [] if self.only_documents is None else [_ids_file(folder, self.only_documents)]
+        return [_existing(folder, "corpus.jsonl"), _existing(folder, "queries.jsonl"), _qrels_file(folder, self.split), *listed]
 
-    def load(self) -> Collection:
-        """Read the folder; raises `DataError`, naming file and line, for whatever is missing or not in the layout."""
+    def _folder(self) -> Path:
         folder = BUNDLED if self.path == "bundled" else Path(self.path).expanduser()
         if not folder.is_dir():
             raise DataError(f"no folder {str(folder)!r}; expected one with corpus.jsonl, queries.jsonl and qrels/<split>.tsv")
+        return folder
+
+    def load(self) -> Collection:
+        """Read the folder; raises `DataError`, naming file and line, for whatever is missing or not in the layout."""
+        folder = self._folder()
         documents, queries = _existing(folder, "corpus.jsonl"), _existing(folder, "queries.jsonl")
         qrels = _qrels_file(folder, self.split)
         collection = assemble(
@@ -120,11 +123,16 @@ def _judgements(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             yield number, dict(zip(COLUMNS, values, strict=True))
 
 
-def _restrict(collection: Collection, folder: Path, only_documents: str, split: str) -> Collection:
+def _ids_file(folder: Path, only_documents: str) -> Path:
     choices = [folder / only_documents, Path(only_documents).expanduser()]
     path = next((p for p in choices if p.is_file()), None)
     if path is None:
         raise DataError(f"no file of document ids {only_documents!r}; looked for {' and '.join(map(str, choices))}")
+    return path
+
+
+def _restrict(collection: Collection, folder: Path, only_documents: str, split: str) -> Collection:
+    path = _ids_file(folder, only_documents)
     known = set(collection.document_ids)
     wanted = set()
     for number, document in _lines(path):

@@ -39,10 +39,13 @@ class HubConfig(DatasetConfig):
             raise ValueError(f"a folder has no revisions; leave revision and qrels_revision out for {self.name!r}")
         return self
 
-    def identity(self) -> dict[str, Any]:
-        """All fields, with a folder cut down to its last name: it does not matter where it lies."""
+    def files(self) -> list[Path] | None:
+        """The files that decide the collection, where it is a folder; None for a dataset on the Hub, which may move."""
         folder = self._folder()
-        return super().identity() | ({} if folder is None else {"name": folder.name})
+        if folder is None:
+            return None
+        folders = (folder, folder.with_name(folder.name + "-qrels"))
+        return [path for each in folders for path in sorted(each.rglob("*.parquet"))]
 
     def load(self) -> Collection:
         """Read the folder, or download on first use; raises `DataError` where that fails, naming the table and row of a bad

@@ -21,6 +21,7 @@ from colbert_research.ragged import NpyWriter, Ragged, item_at, load_npy, unfit_
 
 Encode = Callable[[Sequence[str]], TokenVectors]
 JOURNAL = "journal.json"
+SHARD_DOCUMENTS = 1024
 _FILES = ("vectors", "token_ids", "offsets")
 
 
@@ -29,7 +30,7 @@ def encode_to_folder(
     texts: Sequence[str],
     folder: str | Path,
     *,
-    shard_documents: int = 1024,
+    shard_documents: int = SHARD_DOCUMENTS,
     dtype: Literal["float32", "float16"] = "float32",
     description: str = "encode",
     fingerprint: str | None = None,

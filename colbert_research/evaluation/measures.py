@@ -15,6 +15,9 @@ from colbert_research.ranking import Ranking
 if TYPE_CHECKING:
     import pandas as pd
 
+_BY_SUBTOPIC = {"pyndeval"}
+"""Providers of diversity measures."""
+
 
 def parse_measures(names: Sequence[str]) -> list[Any]:
     """Measures by the names that ir-measures prints, such as `nDCG@10`. Raises ConfigError for an unknown one or none."""
@@ -31,8 +34,44 @@ def parse_measures(names: Sequence[str]) -> list[Any]:
                 f"unknown measure {name!r}: {error}; ir-measures knows nDCG@10, R@100, RR@10, Success@5, AP, P@10 and others"
             ) from None
         if parsed[-1].params.get("cutoff", 1) < 1:
-            raise ConfigError(f"measure {name!r} looks at no document; its cut-off must be at least 1, as in nDCG@10")
+            raise ConfigError(f"measure {name!r} looks at no document; its cutoff must be at least 1, as in nDCG@10")
+        _check_provider(name, parsed[-1])
     return parsed
+
+
+def _check_provider(name: str, measure: Any) -> None:
+    """Raise ConfigError for a measure that nothing installed computes from judgements of documents."""
+    import ir_measures
+
+    pipeline = ir_measures.DefaultPipeline
+    try:
+        providers = {provider.NAME for provider in pipeline.providers if provider.is_available() and provider.supports(measure)}
+    except AssertionError as error:
+        raise ConfigError(f"measure {name!r}: {error}") from None
+    if not providers - _BY_SUBTOPIC:
+        reason = (
+            "it needs judgements by subtopic, which collections here do not have" if providers else "no provider is installed"
+        )
+        raise ConfigError(f"measure {name!r} cannot be computed: {reason}; choose another one, such as nDCG@10")
+
+
+def check_depth(measures: Sequence[Any], k: int) -> None:
+    """Raise ConfigError for a measure that looks at more documents than the `k` that are retrieved."""
+    deeper = [str(measure) for measure in measures if measure.params.get("cutoff", 0) > k]
+    if deeper:
+        raise ConfigError(
+            f"{', '.join(deeper)} cannot be told from k={k} documents per query; raise k, or leave them out of `measures`"
+        )
+
+
+def check_grades(measures: Sequence[Any], greatest: int) -> None:
+    """Raise ConfigError for a measure whose level of relevance no judgement reaches; `greatest`: the highest grade there is."""
+    beyond = [str(measure) for measure in measures if measure.params.get("rel", 1) > greatest]
+    if beyond:
+        raise ConfigError(
+            f"{', '.join(beyond)} count documents from a grade that no judgement of this collection reaches (the highest is "
+            f"{greatest}); lower `rel`, or leave them out of `measures`"
+        )
 
 
 def evaluate(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]], measures: Sequence[str]) -> "pd.DataFrame":

@@ -5,10 +5,12 @@ enough that whatever else the machine does slows all of them alike. Every query 
 median of them, and the figures of a strategy are taken over these times of its queries.
 """
 
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from colbert_research.config import component_of_line
 from colbert_research.evaluation.measures import overlap
 from colbert_research.index import Index
+from colbert_research.locks import locked
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
 from colbert_research.search import STRATEGIES, Queries, SearchStrategy, Trace
@@ -154,8 +157,9 @@ def compare(
 
     `queries`: token vectors `(n_tokens, dim)`, so encoding them is not part of the times; as `Queries` where a strategy needs
     identifiers or texts. `warmup`: queries searched before
-    anything is timed, which also loads libraries, builds what a strategy keeps beside the index and compiles kernels. Raises
-    ValueError for nothing to measure or numbers below 1, RuntimeError when a repeat finds another ranking than the first.
+    anything is timed, which also loads libraries, builds what a strategy keeps beside the index and compiles kernels. No other
+    process times on this machine meanwhile (see `machine_lock`). Raises ValueError for nothing to measure or numbers below 1,
+    RuntimeError when a repeat finds another ranking than the first.
     """
     if not strategies or not len(queries):
         raise ValueError(f"nothing to measure: {len(strategies)} strategies and {len(queries)} queries")
@@ -166,7 +170,7 @@ def compare(
     runs = {name: _Run(name, strategy, index, queries, k) for name, strategy in strategies.items()}
     for run in runs.values():
         run.warm_up(1)  # before pinning, which reaches only what is loaded
-    with pinned_threads(threads):
+    with locked(machine_lock(), "time searches"), pinned_threads(threads):
         for run in runs.values():
             run.warm_up(warmup)
         order = list(runs.values())
@@ -176,6 +180,11 @@ def compare(
                     run.turn(range(start, min(start + TURN, len(queries))))
                 order = [*order[1:], order[0]]  # so that none is always the one before another
     return Comparison(tuple(run.result(threads) for run in runs.values()), k)
+
+
+def machine_lock() -> Path:
+    """The file whose lock keeps two processes of this machine, whoever's they are, from timing side by side."""
+    return Path(tempfile.gettempdir()) / "colbert_research-timing.lock"
 
 
 def strategy_of(text: str) -> SearchStrategy:

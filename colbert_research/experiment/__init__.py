@@ -3,7 +3,8 @@
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.experiment import Experiment
 from colbert_research.experiment.notebook import start
-from colbert_research.experiment.record import Record, load_records
+from colbert_research.experiment.record import Record, RecordError, load_records
 from colbert_research.experiment.summary import summarize
+from colbert_research.experiment.workspace import Workspace
 
-__all__ = ["Experiment", "ExperimentConfig", "Record", "load_records", "start", "summarize"]
+__all__ = ["Experiment", "ExperimentConfig", "Record", "RecordError", "Workspace", "load_records", "start", "summarize"]

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from colbert_research.codecs import CODECS
-from colbert_research.config import Config, Seed, component, flat
+from colbert_research.config import Config, Seed, component, content_hash, flat
 from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
@@ -13,12 +13,26 @@ from colbert_research.encoders.reduce import REDUCERS
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import STRATEGIES
 
+COMPUTED_WITH = ("device", "dtype", "batch_tokens")
+"""Settings of an encoder that are not in its fingerprint and still move the last bits of its vectors."""
+
+
+class LatencyConfig(Config):
+    """How search is timed: each query `repeats` times on `threads` threads (all that the process may use), the median counts.
+
+    `queries`: only so many, the first ones.
+    """
+
+    repeats: int = Field(3, ge=1)
+    threads: int | None = Field(None, ge=1)
+    queries: int | None = Field(None, ge=1)
+
 
 class ExperimentConfig(Config):
     """Dataset, encoder, reducer, pooling, codec, index and search of one experiment, and what is measured.
 
-    `k`: documents retrieved for each query. `vectors`: precision in which token vectors are kept between stages. `repeats`: how
-    often the search is run after a warm-up; times are medians, and repeats must give identical rankings.
+    `k`: documents retrieved for each query; no measure may look deeper. `vectors`: precision in which token vectors are kept
+    between stages. `latency`: time the search too; left out, only its ranking is computed.
     """
 
     dataset: component("dataset", DATASETS, default="beir") = "beir"  # type: ignore[valid-type]
@@ -31,25 +45,30 @@ class ExperimentConfig(Config):
     search: component("search", STRATEGIES, default="exhaustive") = "exhaustive"  # type: ignore[valid-type]
     k: int = Field(1000, ge=1)
     measures: tuple[str, ...] = ("nDCG@10", "R@10", "R@50", "R@100", "R@1000", "RR@10", "Success@5", "AP")
-    repeats: int = Field(1, ge=1)
+    latency: LatencyConfig | None = None
     seed: Seed = 42
 
     @model_validator(mode="after")
-    def _measures_exist(self) -> Self:
-        from colbert_research.evaluation.measures import parse_measures
+    def _measures_can_be_computed(self) -> Self:
+        from colbert_research.evaluation.measures import check_depth, parse_measures
 
-        parse_measures(self.measures)
+        check_depth(parse_measures(self.measures), self.k)
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """All settings, without `pooling` where there is none: experiments from before that axis keep their ids."""
-        settings = super().identity()
-        if self.pooling.kind == "none":
-            del settings["pooling"]
-        return settings
 
     def table(self) -> Any:
         """Every setting by its dotted name, as a table."""
         import pandas as pd
 
         return pd.DataFrame(list(flat(self.model_dump(mode="json"))), columns=["setting", "value"]).set_index("setting")
+
+
+def experiment_id(config: ExperimentConfig, *, collection: str, encoder: str) -> str:
+    """12 hexadecimal digits for an experiment: a hash of its settings and of what its collection and its encoder contain.
+
+    `collection`, `encoder`: their fingerprints, which stand for all settings of the two, names of folders among them; of the
+    encoder's only those in `COMPUTED_WITH` count beside it.
+    """
+    settings = config.identity()
+    computed_with = {name: value for name, value in config.encoder.identity().items() if name in COMPUTED_WITH}
+    settings |= {"dataset": collection, "encoder": {"fingerprint": encoder, **computed_with}}
+    return content_hash("experiment", settings)

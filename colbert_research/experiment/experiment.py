@@ -1,18 +1,24 @@
-"""`Experiment`: one resolved config, run stage by stage. Each stage is computed when it is first asked for, or found cached."""
+"""`Experiment`: one resolved config, planned as stages. Each is computed when it is first asked for, or found in the cache."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colbert_research.artifacts import StageCache, StageResult
-from colbert_research.config import config_id, load_config, merge, parse_overrides
+from colbert_research.cache import Artifact
+from colbert_research.config import load_config, merge, parse_overrides
 from colbert_research.data import Collection
-from colbert_research.encoders import Encoder, TokenVectors, open_vectors
+from colbert_research.encoders import Encoder, TokenVectors
+from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation import align, evaluate, mean_measures, plot_alignment
-from colbert_research.experiment import stages
-from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.evaluation.measures import check_grades, parse_measures
+from colbert_research.experiment.config import ExperimentConfig, experiment_id
+from colbert_research.experiment.output import OutputFolder
+from colbert_research.experiment.plan import ENCODED, QUERIES, RANK, planned, structures_of
 from colbert_research.experiment.record import Record, make_record
+from colbert_research.experiment.stage import Stage
+from colbert_research.experiment.stages import rank, structure
+from colbert_research.experiment.workspace import Workspace
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
@@ -22,104 +28,97 @@ if TYPE_CHECKING:
 
 
 class Experiment:
-    """The boxes of the pipeline, each a property: collection, documents, queries, index, ranking, per_query, record."""
+    """The boxes of the pipeline, each a property: collection, documents, queries, index, ranking, per_query, record.
 
-    def __init__(self, config: ExperimentConfig, *, output: str | Path | None = None, cache: StageCache | None = None) -> None:
+    `output`: the folder of its record, by default `experiments/scratch/<id>`. Experiments that share a `workspace` read a
+    collection and load an encoder once. Raises ConfigError for measures that the collection's judgements cannot serve.
+    """
+
+    def __init__(
+        self, config: ExperimentConfig, *, output: str | Path | None = None, workspace: Workspace | None = None
+    ) -> None:
         self.config = config
-        self.cache = cache or StageCache.default()
-        self.output = Path(output) if output else Path("experiments") / "scratch" / self.id
+        self.workspace = workspace or Workspace()
+        self.facts = self.workspace.facts(config.dataset)
+        check_grades(parse_measures(config.measures), self.facts.greatest_grade)
+        self.results: dict[str, tuple[Artifact, bool]] = {}
+        """Stage -> its artifact and whether it was found, for the stages that were asked for."""
+        self.output = OutputFolder(Path(output) if output else Path("experiments") / "scratch" / self.id, self.id)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """`sha256(canonical JSON of the resolved config)[:12]`."""
-        return config_id(self.config)
+        """See `experiment_id`."""
+        encoder, _ = self.workspace.fingerprint(self.config.encoder)
+        return experiment_id(self.config, collection=self.facts.fingerprint, encoder=encoder)
 
     def __repr__(self) -> str:
-        return f"Experiment({self.id}, output {str(self.output)!r})"
-
-    @cached_property
-    def collection(self) -> Collection:
-        loaded: Collection = self.config.dataset.load()
-        return loaded
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        loaded: Encoder = self.config.encoder.load()
-        return loaded
-
-    @cached_property
-    def results(self) -> dict[str, StageResult]:
-        """Stage -> its result, for the stages that have run."""
-        return {}
-
-    @cached_property
-    def pipeline(self) -> dict[str, stages.Stage]:
-        """All stages, run or not, in order; without those that this config does not need (`reduce`, `pool`, `cluster`)."""
-        documents, queries = (
-            stages.encode(self.cache, self.config, self.encoder, self.collection, side) for side in ("documents", "queries")
-        )
-        reduced = stages.reduce(self.cache, self.config, documents)
-        pooled = stages.pool(self.cache, self.config, reduced)
-        clustered = stages.cluster(self.cache, self.config, pooled)
-        index = stages.index(self.cache, self.config, self.collection, stored=pooled, clustered=clustered)
-        search = stages.search(self.cache, self.config, self.collection, built=index, queries=queries, reduced=reduced)
-        found = {
-            "encode documents": documents,
-            "encode queries": queries,
-            "reduce": None if reduced is documents else reduced,
-            "pool": None if pooled is reduced else pooled,
-            "cluster": clustered,
-            "index": index,
-            "search": search,
-        }
-        return {name: stage for name, stage in found.items() if stage is not None}
+        return f"Experiment({self.id}, output {str(self.output.path)!r})"
 
     @property
-    def _reduced(self) -> stages.Stage:
-        return self.pipeline.get("reduce", self.pipeline["encode documents"])
+    def collection(self) -> Collection:
+        return self.workspace.collection(self.config.dataset)
 
-    def run(self, name: str) -> StageResult:
-        """The result of a stage, after those before it: computed, or found in the cache."""
-        if name not in self.pipeline:
-            raise KeyError(f"this experiment has no stage {name!r}; it has {', '.join(self.pipeline)}")
-        for earlier, stage in self.pipeline.items():
+    @property
+    def encoder(self) -> Encoder:
+        return self.workspace.encoder(self.config.encoder)
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """All stages by name, in order, without those that this config does not need; planning loads and computes nothing."""
+        return planned(self.workspace, self.config)
+
+    def run(self, name: str) -> Artifact:
+        """The artifact of a stage, computed with what it needs, or found in the cache."""
+        if name not in self.stages:
+            raise KeyError(f"this experiment has no stage {name!r}; it has {', '.join(self.stages)}")
+        for earlier, stage in self.stages.items():
             if earlier not in self.results:
-                self.results[earlier] = stage.run()
+                self.results[earlier] = self.workspace.run(stage)
             if earlier == name:
                 break
-        return self.results[name]
+        return self.results[name][0]
 
-    @cached_property
+    @property
     def documents(self) -> TokenVectors:
         """Token vectors of the documents as encoded, memory-mapped."""
-        return open_vectors(self.run("encode documents").path)
+        return self._vectors(ENCODED)
 
-    @cached_property
+    @property
     def stored_documents(self) -> TokenVectors:
         """Token vectors of the documents as they are indexed, before the codec: encoded, reduced, pooled; memory-mapped."""
-        last = next(name for name in ("pool", "reduce", "encode documents") if name in self.pipeline)
-        self.run(last)
-        return stages.document_tokens(self.pipeline[last])
+        return self._vectors(next(name for name in ("pool", "reduce", ENCODED) if name in self.stages))
 
-    @cached_property
+    @property
     def queries(self) -> TokenVectors:
         """Token vectors of the queries as encoded."""
-        return open_vectors(self.run("encode queries").path)
+        return self._vectors(QUERIES)
 
-    @cached_property
+    def _vectors(self, name: str) -> TokenVectors:
+        try:
+            return open_stored(self.run(name).path).tokens
+        except (OSError, ValueError, SyntaxError):  # damaged: then it is computed again, or the error is another one
+            return open_stored(self.workspace.sound(self.stages[name]).path).tokens
+
+    @property
     def query_vectors(self) -> Ragged:
-        """Query vectors as they are searched with: encoded, then reduced like the documents."""
-        self.run("index")
-        return stages.reduce_queries(self._reduced, self.queries.vectors)
+        """Query vectors as they are searched with: encoded, then projected like the documents."""
+        index = self.index
+        return rank.queries_of(self.workspace, self.stages[RANK], index).vectors
 
     @cached_property
     def index(self) -> Index:
-        return Index.open(self.run("index").path / "index")
+        """The index, with what the search needs beside its codes."""
+        for name, stage in self.stages.items():
+            if stage.kind in ("index", "structure"):
+                self.run(name)
+                self.workspace.sound(stage)
+        return structure.open_index(self.workspace, self.stages[RANK])
 
     @cached_property
     def ranking(self) -> Ranking:
-        self.run("search")
-        return stages.open_ranking(self.pipeline["search"], self.collection)
+        self.run(RANK)
+        artifact = self.workspace.sound(self.stages[RANK])
+        return rank.open_ranking(artifact.path, self.collection)
 
     @cached_property
     def per_query(self) -> "pd.DataFrame":
@@ -132,15 +131,19 @@ class Experiment:
         return mean_measures(self.per_query)
 
     def variant(self, overrides: str | Mapping[str, Any]) -> "Experiment":
-        """This experiment with some settings changed; shares the cache, so only what the change affects is computed."""
+        """This experiment with some settings changed; shares the workspace, so only what the change affects is computed."""
         data = merge(self.config.model_dump(mode="json"), parse_overrides(overrides))
-        return Experiment(load_config(ExperimentConfig, None, data), cache=self.cache)
+        return Experiment(load_config(ExperimentConfig, None, data), workspace=self.workspace)
 
     def encode_query(self, text: str) -> TokenVectors:
-        """One new query's token vectors, reduced like the documents, and its token ids."""
-        self.run("index")
-        encoded = self.encoder.encode_queries([text])
-        return TokenVectors(stages.reduce_queries(self._reduced, encoded.vectors), encoded.token_ids)
+        """One new query's token vectors, projected like the documents, and its token ids."""
+        return self._pipeline.query_tokens([text])
+
+    @property
+    def _pipeline(self) -> Any:
+        pipeline = self.index.pipeline
+        assert pipeline is not None
+        return pipeline.with_encoder(self.encoder)
 
     def search(self, text: str, k: int = 3) -> "pd.DataFrame":
         """Search for one new text: a table with rank, score, document_id, title, text."""
@@ -184,41 +187,61 @@ class Experiment:
         """Which stages are cached and which are to do, without computing any."""
         import pandas as pd
 
-        rows = [(name, "cached" if s.cached else "to do", f"{s.kind}/{s.key}") for name, s in self.pipeline.items()]
+        find = self.workspace.find
+        rows = [(name, "to do" if find(stage) is None else "cached", stage.name) for name, stage in self.stages.items()]
         return pd.DataFrame(rows, columns=["stage", "state", "artifact"]).set_index("stage")
 
     def status(self) -> "pd.DataFrame":
-        """The stages that have run: whether each was cached, how long it took when it was computed, and its folder."""
+        """The stages that were asked for: whether each was cached, how long it took when it was computed, and its folder."""
         import pandas as pd
 
         rows = [
-            (name, "cached" if r.hit else "computed", round(float(r.notes["seconds"]), 2), f"{r.path.parent.name}/{r.key}")
-            for name, r in self.results.items()
+            (name, "cached" if hit else "computed", round(float(artifact.notes["seconds"]), 2), self.stages[name].name)
+            for name, (artifact, hit) in self.results.items()
         ]
         return pd.DataFrame(rows, columns=["stage", "state", "seconds", "artifact"]).set_index("stage")
 
     @cached_property
     def record(self) -> Record:
-        """Everything measured, after running whatever has not run yet."""
-        return make_record(self)
+        """Everything measured, after running whatever has not run yet and reading every artifact once more.
+
+        A damaged artifact is computed again, and with it what had been read from it.
+        """
+        self.run(next(reversed(self.stages)))
+        for name, stage in self.stages.items():
+            artifact = self.workspace.sound(stage)
+            if artifact is not self.results[name][0]:
+                self.results[name] = (artifact, False)
+                for read in ("index", "ranking", "per_query", "metrics"):
+                    self.__dict__.pop(read, None)
+        return make_record(
+            self.id,
+            self.config,
+            self.facts,
+            stages=self.stages,
+            results=self.results,
+            metrics=self.metrics,
+            index=self.index,
+            structures=structures_of(self.stages),
+            encoder=self.workspace.fingerprint(self.config.encoder)[0],
+        )
 
     def save(self) -> Record:
         """Write the record into `output`: config, rankings and per-query values first, `record.json` last."""
-        self.record.save(self.output, ranking=self.ranking, per_query=self.per_query)
+        self.output.save(self.record, ranking=self.ranking, per_query=self.per_query)
         return self.record
 
     def work_table(self) -> "pd.DataFrame":
-        """What the stages of the search took and touched, for one query on average."""
+        """What the stages of the search touched, per query on average; with milliseconds where the search was timed."""
         import pandas as pd
 
-        queries = max(1, len(self.ranking))
-        seconds = self.run("search").notes["stage_seconds"]
-        work = stages.work_of(self.run("search"))
-        rows = {
-            name: {"ms": 1e3 * seconds[name] / queries} | {unit: total / queries for unit, total in counts.items()}
-            for name, counts in work.items()
-        }
-        return pd.DataFrame.from_dict(rows, orient="index").round(2).rename_axis("stage, for one query")
+        work = rank.open_work(self.run(RANK).path)
+        queries = max(1, self.results[RANK][0].notes["queries"])
+        rows = {name: {unit: total / queries for unit, total in counts.items()} for name, counts in work.items()}
+        table = pd.DataFrame.from_dict(rows, orient="index").round(2).rename_axis("stage, per query")
+        if "latency" in self.stages:
+            table.insert(0, "ms", pd.Series(self.run("latency").notes["stage_ms"]).round(3))
+        return table
 
     def table(self) -> "pd.DataFrame":
         """Metrics and costs in one small table, the last output of a notebook."""

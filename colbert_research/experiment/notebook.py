@@ -8,35 +8,51 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colbert_research.config import ConfigError, load_config, nearest
+from colbert_research.cache import StageCache
+from colbert_research.config import ConfigError, load_config, merge, nearest, parse_overrides, read_yaml
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.experiment import Experiment
-from colbert_research.experiment.record import FILE, Record, write_config
+from colbert_research.experiment.output import write_config
+from colbert_research.experiment.workspace import Workspace
 
 PARAMETERS = ("config", "overrides", "output")
 
 
-def start(config: str, overrides: str | Mapping[str, Any] = "", output: str = "") -> Experiment:
+def start(
+    config: str,
+    overrides: str | Mapping[str, Any] = "",
+    output: str = "",
+    *,
+    defaults: str | Mapping[str, Any] = "",
+    workspace: Workspace | None = None,
+) -> Experiment:
     """The experiment of a notebook's three parameters; writes `config.yaml` into its output folder.
 
-    A notebook opened from the folder `notebooks` runs in the project's root, so that the paths in configs hold. Progress is
-    logged to the notebook and to `stdout.log` in the output folder. Raises ConfigError for whatever is not valid, before
-    anything is written, and for an output folder that holds another experiment's record.
+    `defaults`: what this notebook sets where the config's file and the overrides do not, such as `latency.repeats=3`. The
+    folder is this process's until the record is saved. A notebook opened from the folder `notebooks` runs in the project's
+    root, so that the paths in configs hold. Progress is logged to the notebook and to `stdout.log` in the output folder.
+    Raises ConfigError for whatever is not valid, before anything is written, and for an output folder that holds another
+    experiment's record or is in use by another process.
     """
     _check_parameters()
     _move_to_root()
-    experiment = Experiment(load_config(ExperimentConfig, config, overrides), output=output or None)
-    if (experiment.output / FILE).is_file():
-        there = Record.open(experiment.output).id
-        if there != experiment.id:
-            raise ConfigError(
-                f"{experiment.output} holds the record of experiment {there} and this one is {experiment.id}; "
-                "choose another output"
-            )
-    write_config(experiment.output, experiment.config.model_dump(mode="json"))
+    settings = merge(parse_overrides(defaults), merge(read_yaml(config), parse_overrides(overrides)))
+    resolved = load_config(ExperimentConfig, None, settings)
+    experiment = Experiment(resolved, output=output or None, workspace=workspace or _workspace())
+    experiment.output.claim()
+    write_config(experiment.output.path, experiment.config.model_dump(mode="json"))
     _log_to(experiment.output / "stdout.log")
     _show_tables_and_figures()
     return experiment
+
+
+_workspaces: dict[Path, Workspace] = {}
+
+
+def _workspace() -> Workspace:
+    """This process's workspace of the cache that the environment names."""
+    cache = StageCache.default()
+    return _workspaces.setdefault(cache.root, Workspace(cache))
 
 
 def _check_parameters() -> None:

@@ -1,38 +1,46 @@
-"""`Record`: one resolved config and everything that was measured with it, in a folder of its own.
+"""`Record`: one resolved config and everything that was measured with it.
 
-`record.json` is written last, by one rename: it alone says that the experiment is done.
+`record.json` is written last, by one rename: it alone says that the experiment is done, and it vouches for the files beside it.
 """
 
-import os
-import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colbert_research.artifacts import read_json, write_json, write_text
+from colbert_research.artifacts import read_json, sha256_file
+from colbert_research.cache import Artifact
 from colbert_research.codecs.base import bytes_per_token
 from colbert_research.config import flat
-from colbert_research.experiment import stages
-from colbert_research.experiment.provenance import code_version, package_versions
-from colbert_research.ranking import Ranking
+from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.facts import CollectionFacts
+from colbert_research.experiment.origin import MAY_DIFFER, origin
+from colbert_research.experiment.stage import Stage
+from colbert_research.experiment.stages import rank
+from colbert_research.index import Index
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from colbert_research.experiment.experiment import Experiment
+logger = logging.getLogger("colbert_research")
+FILE, CONFIG, RANKING, PER_QUERY = "record.json", "config.yaml", "ranking.parquet", "per_query.parquet"
 
-FILE = "record.json"
+
+class RecordError(ValueError):
+    """A record that cannot be read, or files beside it that are not those it was written with."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is the same whenever the experiment is run again stands outside `measured`; times and memory stand within.
+    """What is the same whenever the experiment is run again, then, from `latency` on, what is not.
 
-    `config`: the resolved config. `dataset`: name, fingerprint, counts. `stages`: stage -> key of its artifact. `metrics`:
-    measure -> mean. `work`: stage of the search -> what it touched, all queries together. `index`: bytes by part, and a token.
-    `code`, `environment`: commit, hash of uncommitted changes, versions, machine. `measured`: seconds, peak memory, what was
-    cached.
+    `config`: the resolved config. `dataset`: name, fingerprint, counts. `encoder`: its fingerprint. `stages`: stage -> key
+    of its artifact. `metrics`: measure -> mean. `results`: how many queries found fewer than k documents, and the shortest
+    ranking. `work`: stage of the search -> what it touched, all queries together. `index`: bytes by part, structures beside
+    the codes among them, and per token. `latency`: milliseconds per query; None where search was not timed. `origins`: stage
+    -> where its artifact came from (commit, changes, packages, host, threads, time). `recorded`: the same of this record.
+    `measured`: seconds and peak memory of each stage, and which were cached. `files`: those that the record vouches for.
     """
 
     id: str
@@ -42,87 +50,146 @@ class Record:
     metrics: Mapping[str, float]
     work: Mapping[str, Any]
     index: Mapping[str, Any]
-    code: Mapping[str, Any]
-    environment: Mapping[str, Any]
     measured: Mapping[str, Any]
-
-    def save(self, output: Path, *, ranking: Ranking, per_query: "pd.DataFrame") -> None:
-        """Write `config.yaml`, `ranking.parquet`, `per_query.parquet`, then `record.json`, into `output`."""
-        output.mkdir(parents=True, exist_ok=True)
-        write_config(output, self.config)
-        ranking.to_parquet(output / "ranking.parquet")
-        per_query.to_parquet(output / "per_query.parquet", index=False)
-        write_json(output / FILE, asdict(self))
+    encoder: str = ""
+    results: Mapping[str, int] = field(default_factory=dict)
+    latency: Mapping[str, Any] | None = None
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, output: str | Path) -> "Record":
-        """Read the record of a finished experiment."""
+        """Read the record of a finished experiment, one of an earlier version too.
+
+        Raises FileNotFoundError without one, RecordError for one that cannot be read.
+        """
         path = Path(output) / FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: the experiment has not finished, or it is another folder")
-        return cls(**read_json(path))
+        try:
+            data = read_json(path)
+            if "recorded" not in data:  # the first version named the code and machine of whoever wrote it last
+                data["recorded"] = {**data.pop("code"), **data.pop("environment")}
+            known = {f.name for f in fields(cls)}
+            return cls(**{name: value for name, value in data.items() if name in known})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"{path} is no record: {type(error).__name__}: {error}; run its experiment again") from error
+
+    def verify(self, output: str | Path, *names: str) -> None:
+        """Compare files beside the record (all of them, or those named) with what it says. Raises RecordError."""
+        for name in names or self.files:
+            file, expected = Path(output) / name, self.files.get(name)
+            if expected is None and not self.files:
+                continue  # of the first version, which kept no hashes
+            if expected is None or not file.is_file() or sha256_file(file) != expected["sha256"]:
+                raise RecordError(f"{file} is not the file that {FILE} was written with; run the experiment again")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def query_ms(self) -> Mapping[str, float] | None:
+        """Milliseconds per query: median, p95, mean; None where search was not timed."""
+        found: Mapping[str, float] | None = self.latency["query_ms"] if self.latency else self.measured.get("query_ms")
+        return found
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of the index for each token, with what the search keeps beside the codes, without the documents' texts."""
+        kept = sum(entry["bytes"] for entry in self.index.get("structures", {}).values())
+        sizes = self.index["bytes"]
+        return float((sizes["total"] - sizes["documents"] + kept) / max(1, self.index["tokens"]))
+
+    def differences(self) -> dict[str, list[str]]:
+        """What the origins of the stages do not agree in: entry -> its values, each with the stages that have it."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for stage, entries in self.origins.items():
+            for name, value in flat({key: value for key, value in entries.items() if key not in MAY_DIFFER}):
+                found.setdefault(name, {}).setdefault(str(value), []).append(stage)
+        return {
+            name: [f"{value} ({', '.join(stages)})" for value, stages in values.items()]
+            for name, values in found.items()
+            if len(values) > 1
+        }
 
     def table(self) -> "pd.DataFrame":
-        """Metrics, milliseconds a query, bytes a token: one row a figure."""
+        """Metrics, milliseconds per query where it was timed, bytes per token: one row a figure."""
         import pandas as pd
 
         rows = [(name, f"{value:.4f}") for name, value in self.metrics.items()]
-        rows += [(f"ms/query, {name}", f"{self.measured['query_ms'][name]:.2f}") for name in ("median", "p95")]
+        if self.query_ms is not None:
+            rows += [(f"ms/query, {name}", f"{self.query_ms[name]:.2f}") for name in ("median", "p95")]
         rows.append(("code bytes/token", f"{self.index['code_bytes_per_token']}"))
-        rows.append(("index bytes/token", f"{self.index['bytes']['total'] / self.index['tokens']:.1f}"))
+        rows.append(("bytes/token in all", f"{self.bytes_per_token:.1f}"))
+        if self.results.get("fewer_than_k"):
+            rows.append((f"queries with fewer than k={self.config['k']} results", f"{self.results['fewer_than_k']}"))
+            rows.append(("shortest ranking", f"{self.results['shortest']}"))
+        rows += [(f"stages differ in {name}", " / ".join(values)) for name, values in self.differences().items()]
         return pd.DataFrame(rows, columns=["figure", self.id]).set_index("figure")
 
 
-def write_config(output: Path, config: Mapping[str, Any]) -> None:
-    """Write `config.yaml`, from which the same experiment can be run again."""
-    import yaml
-
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-
-
-def make_record(experiment: "Experiment") -> Record:
-    """The record of an experiment, after running whatever has not run yet."""
-    collection, index = experiment.collection, experiment.index
-    metrics, results = experiment.metrics, experiment.results
+def make_record(
+    id: str,
+    config: ExperimentConfig,
+    facts: CollectionFacts,
+    *,
+    stages: Mapping[str, Stage],
+    results: Mapping[str, tuple[Artifact, bool]],
+    metrics: Mapping[str, float],
+    index: Index,
+    structures: Mapping[str, str],
+    encoder: str,
+) -> Record:
+    """The record of an experiment whose stages all have artifacts. `structures`: kind -> name of its stage."""
+    artifacts = {name: artifact for name, (artifact, _) in results.items()}
+    notes = {name: artifact.notes for name, artifact in artifacts.items()}
+    ranked, timed = notes["rank"], notes.get("latency")
     return Record(
-        id=experiment.id,
-        config=experiment.config.model_dump(mode="json"),
+        id=id,
+        config=config.model_dump(mode="json"),
         dataset={
-            "name": collection.name,
-            "fingerprint": collection.fingerprint(),
-            "documents": len(collection),
-            "queries": len(collection.query_ids),
-            "judgements": sum(len(grades) for grades in collection.qrels.values()),
+            "name": facts.name,
+            "fingerprint": facts.fingerprint,
+            "documents": facts.n_documents,
+            "queries": facts.n_queries,
+            "judgements": facts.n_judgements,
         },
-        stages={name: result.key for name, result in results.items()},
+        encoder=encoder,
+        stages={name: stage.key for name, stage in stages.items() if name in artifacts},
         metrics=metrics,
-        work=stages.work_of(results["search"]),
+        results={name: ranked[name] for name in ("queries", "fewer_than_k", "shortest")},
+        work=rank.open_work(artifacts["rank"].path),
         index={
             "tokens": index.n_tokens,
             "dim": index.dim,
             "segments": len(index.segments),
             "bytes": index.nbytes(),
+            "structures": {kind: {key: notes[name][key] for key in ("bytes", "seconds")} for kind, name in structures.items()},
             "code_bytes_per_token": bytes_per_token(index.codec),
         },
-        code=code_version(),
-        environment={
-            "packages": package_versions(),
-            "python": platform.python_version(),
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-        },
+        latency=None
+        if timed is None
+        else {name: timed[name] for name in ("query_ms", "stage_ms", "queries", "threads", "repeats")},
+        origins={name: note["origin"] for name, note in notes.items()},
+        recorded=origin(),
         measured={
-            "seconds": {name: result.notes["seconds"] for name, result in results.items()},
-            "search_stage_seconds": results["search"].notes["stage_seconds"],
-            "query_ms": results["search"].notes["query_ms"],
-            "threads": results["search"].notes["threads"],
-            "search_notes": results["search"].notes["search_notes"],
-            "peak_memory_bytes": max(int(result.notes["peak_memory_bytes"]) for result in results.values()),
-            "cached": [name for name, result in results.items() if result.hit],
+            "seconds": {name: note["seconds"] for name, note in notes.items()},
+            "peak_memory_bytes": {name: note["peak_memory_bytes"] for name, note in notes.items()},
+            "search_stage_seconds": ranked["stage_seconds"],
+            "search_notes": ranked["search_notes"],
+            "cached": [name for name, (_, hit) in results.items() if hit],
         },
     )
+
+
+def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
+    """Every finished record below a folder, with its folder; one that cannot be read is named in the log and passed over."""
+    for path in sorted(Path(folder).rglob(FILE)):
+        try:
+            yield path.parent, Record.open(path.parent)
+        except RecordError as error:
+            logger.warning("passed over: %s", error)
 
 
 def load_records(folder: str | Path) -> "pd.DataFrame":
@@ -130,9 +197,8 @@ def load_records(folder: str | Path) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for path in sorted(Path(folder).rglob(FILE)):
-        record = Record.open(path.parent)
-        row = {"id": record.id, "folder": str(path.parent)}
+    for path, record in found_records(folder):
+        row = {"id": record.id, "folder": str(path)}
         row |= dict(flat(record.config)) | dict(record.metrics) | {"index_bytes": record.index["bytes"]["total"]}
         row |= {f"seconds.{name}": seconds for name, seconds in record.measured["seconds"].items()}
         rows.append(row)

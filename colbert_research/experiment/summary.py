@@ -1,28 +1,44 @@
 """A summary of records: what was chosen, what it cost and what it gave, one row a record, to commit and to show."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from colbert_research.artifacts import read_json, write_json, write_text
+from colbert_research.config import ConfigError, flat, load_config
 from colbert_research.evaluation import overlap
-from colbert_research.experiment.record import FILE, Record
+from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.record import RANKING, Record, RecordError, found_records
 from colbert_research.ranking import Ranking
 
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("colbert_research")
+OVERLAP, DEPTH = "overlap.json", 10
+BEGIN, END = "<!-- records of {} -->\n", "<!-- end of records -->\n"
+PLACES = ("dataset.", "encoder.model", "encoder.revision")
+"""Settings that a summary leaves out: they say where data lie."""
 
-def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@100", "RR@10")) -> "pd.DataFrame":
+
+def summarize(
+    folder: str | Path, *, configs: str | Path = "configs", measures: tuple[str, ...] = ("nDCG@10", "R@100", "RR@10")
+) -> "pd.DataFrame":
     """Every finished record below `folder`, ordered by collection, width, pooling, codec and search.
 
-    `ms/query` and `p95`: median and 95th percentile over the queries. `overlap@10` is with the record that scores all exact
-    vectors of the same width exhaustively, where there is one.
+    `settings`: the base in `configs` from which a record's config differs least, and how. `overlap@10`: with the record that
+    scores all exact vectors of the same width exhaustively, where there is one (see `compare_rankings`). `ms/query`, `p95`:
+    median and 95th percentile over the queries. `bytes/token`: of codes, codec, inverted lists and what the search keeps
+    beside them.
     """
     import pandas as pd
 
-    found = {path.parent: Record.open(path.parent) for path in sorted(Path(folder).rglob(FILE))}
-    exact = {_space(record): path for path, record in found.items() if _is_reference(record)}
+    bases = _bases(Path(configs))
     rows = []
-    for path, record in found.items():
+    for path, record in found_records(folder):
+        times = record.query_ms
+        agreement = path / OVERLAP
         rows.append(
             {
                 "collection": record.dataset["name"],
@@ -31,20 +47,87 @@ def summarize(folder: str | Path, *, measures: tuple[str, ...] = ("nDCG@10", "R@
                 "pooling": _pooling(record),
                 "codec": _codec(record),
                 "search": _search(record),
+                "settings": settings_of(record.config, bases),
                 **{name: f"{record.metrics[name]:.4f}" for name in measures if name in record.metrics},
-                "overlap@10": f"{_overlap(path, exact[_space(record)]):.3f}" if _space(record) in exact else "",
-                "ms/query": f"{record.measured['query_ms']['median']:.1f}",
-                "p95": f"{record.measured['query_ms']['p95']:.1f}",
+                "overlap@10": f"{read_json(agreement)['overlap@10']:.3f}" if agreement.is_file() else "",
+                "ms/query": f"{times['median']:.1f}" if times else "",
+                "p95": f"{times['p95']:.1f}" if times else "",
                 "tokens/document": f"{record.index['tokens'] / max(1, record.dataset['documents']):.1f}",
-                "bytes/token": record.index["code_bytes_per_token"],
+                "bytes/token": f"{record.bytes_per_token:.0f}",
                 "record": record.id,
             }
         )
     if not rows:
         return pd.DataFrame()
     return pd.DataFrame(rows).sort_values(
-        ["collection", "documents", "dim", "pooling", "codec", "search"], ascending=[True, True, False, True, True, True]
+        ["collection", "documents", "dim", "pooling", "codec", "search", "settings"],
+        ascending=[True, True, False, True, True, True, True],
     )
+
+
+def compare_rankings(folder: str | Path) -> None:
+    """Write `overlap.json` beside each record whose ranking and exact reference lie below `folder`: overlap@10, reference."""
+    found = dict(found_records(folder))
+    exact = {_space(record): path for path, record in found.items() if _is_reference(record)}
+    for path, record in found.items():
+        reference = exact.get(_space(record))
+        if reference is None or not all((p / RANKING).is_file() for p in (path, reference)):
+            continue
+        try:
+            record.verify(path, RANKING)
+            found[reference].verify(reference, RANKING)
+        except RecordError as error:
+            logger.warning("passed over: %s", error)
+            continue
+        value = {"overlap@10": _overlap(path, reference), "reference": found[reference].id}
+        write_json(path / OVERLAP, value)
+
+
+def markdown(table: "pd.DataFrame") -> str:
+    """A table as Markdown, without columns in which nothing stands."""
+    shown = table[[name for name in table.columns if (table[name].astype(str) != "").any()]]
+    rows = [
+        list(shown.columns),
+        ["---"] * len(shown.columns),
+        *([str(v) for v in row] for row in shown.itertuples(index=False)),
+    ]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def put_into(page: Path, folder: str | Path, table: "pd.DataFrame") -> None:
+    """Replace the table between the marks `<!-- records of FOLDER -->` and `<!-- end of records -->` of a page."""
+    text, begin = page.read_text(encoding="utf-8"), BEGIN.format(Path(folder).as_posix())
+    if begin not in text or END not in text.partition(begin)[2]:
+        raise ConfigError(f"{page} lacks the lines {begin.strip()!r} and {END.strip()!r}, between which the table goes")
+    before, _, rest = text.partition(begin)
+    write_text(page, f"{before}{begin}\n{markdown(table)}\n{END}{rest.partition(END)[2]}")
+
+
+def settings_of(config: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file among `bases` (name -> its settings) that a config is nearest to, and the overrides that lead to it."""
+    own = dict(flat(config))
+    changes = {name: _overrides(own, dict(flat(base))) for name, base in bases.items()}
+    if not changes:
+        return ""
+    best = min(changes, key=lambda name: (len(changes[name]), len(" ".join(changes[name])), name))
+    return " ".join([best, *changes[best]])
+
+
+def _overrides(own: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Assignments that change the settings of `base` to those of `own`; a new kind starts from the defaults of its axis."""
+    told = [name for name in own if not name.startswith(PLACES)]
+    different = [name for name in told if name not in base or base[name] != own[name]]
+    return [f"{name}={_written(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return "null" if value is None else "{}" if value == {} else str(value)
+
+
+def _bases(folder: Path) -> dict[str, dict[str, Any]]:
+    return {p.name: load_config(ExperimentConfig, p).model_dump(mode="json") for p in sorted(folder.glob("*.yaml"))}
 
 
 def _space(record: Record) -> tuple[str, str]:
@@ -83,10 +166,8 @@ def _search(record: Record) -> str:
 def _overlap(path: Path, reference: Path) -> float:
     import pandas as pd
 
-    frames = [pd.read_parquet(p / "ranking.parquet") for p in (path, reference)]
+    frames = [pd.read_parquet(p / RANKING) for p in (path, reference)]
     queries = list(dict.fromkeys(frames[1]["query_id"]))
     documents = sorted(set(frames[0]["document_id"]) | set(frames[1]["document_id"]))
-    rankings = [
-        Ranking.from_parquet(p / "ranking.parquet", document_ids=documents, query_ids=queries) for p in (path, reference)
-    ]
-    return overlap(rankings[0], rankings[1], 10)
+    rankings = [Ranking.from_parquet(p / RANKING, document_ids=documents, query_ids=queries) for p in (path, reference)]
+    return overlap(rankings[0], rankings[1], DEPTH)

@@ -1,9 +1,22 @@
 """The index: an artifact on disk that holds documents, their codes, the codec and inverted lists, in immutable segments."""
 
-from colbert_research.index.auxiliary import Auxiliary
-from colbert_research.index.build import build_index
+from colbert_research.index.build import build_index, build_structure
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
+from colbert_research.index.derived import Arrays, CodecStructure, DerivedStructure, SegmentStructure
 from colbert_research.index.index import Index
+from colbert_research.index.scope import Scope
 from colbert_research.index.segment import Segment
 
-__all__ = ["Auxiliary", "Index", "IndexCorruptedError", "IndexMissingError", "Segment", "build_index"]
+__all__ = [
+    "Arrays",
+    "CodecStructure",
+    "DerivedStructure",
+    "Index",
+    "IndexCorruptedError",
+    "IndexMissingError",
+    "Scope",
+    "Segment",
+    "SegmentStructure",
+    "build_index",
+    "build_structure",
+]

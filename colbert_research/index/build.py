@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.artifacts import locked, sync_tree, write_json
+from colbert_research.artifacts import sync_tree, write_json
 from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import GREATEST_SEED, Config
 from colbert_research.data import Collection
 from colbert_research.encoders import TextPipeline
+from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
-from colbert_research.index.index import FORMAT, MANIFEST, VERSION, Index
+from colbert_research.index.index import Index
+from colbert_research.index.manifest import FORMAT, MANIFEST, VERSION, writing
 from colbert_research.index.segment import checksums, finite_rows, write_segment
 from colbert_research.progress import progress
-from colbert_research.ragged import Ragged, check_vectors, float_rows
+from colbert_research.ragged import Ragged, check_vectors, sampled
 
 PIPELINE = "pipeline"
 
@@ -59,7 +61,7 @@ def build_index(
     build, path = build or BuildConfig(), Path(path)
     _check_inputs(collection, vectors, codec, seed, centroids, token_ids)
     _check_pipeline(pipeline, collection, vectors)
-    with locked(path.parent / f".{path.name}.lock"):
+    with writing(path):
         if (path / MANIFEST).exists():
             raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
         _remove_unfinished(path)
@@ -89,6 +91,7 @@ def build_index(
             "n_tokens": vectors.n_rows,
             "codec": {"name": "codec", "files": checksums(path / "codec")},
             "segments": segments,
+            "structures": {},
         }
         if pipeline is not None:
             pipeline.save(path / PIPELINE)
@@ -96,6 +99,18 @@ def build_index(
         sync_tree(path)
         write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
     return Index.open(path)
+
+
+def build_structure(index: Index, structure: DerivedStructure, folder: str | Path) -> None:
+    """Build a derived structure in a folder outside the index, which is not written to.
+
+    `Index.open(path, structures={structure: folder})` then uses it. The folder may exist and hold other files; a structure that
+    a build which died left there is built anew, a finished one is kept. One process at a time may fill a folder.
+    Raises ValueError where the index lacks a structure that this one needs: build those first, in the order in which
+    `strategy.structures()` names them, and open the index with their folders. Raises IndexCorruptedError for a folder that
+    holds another structure, or one of another index.
+    """
+    index.derived.fill(structure, Path(folder))
 
 
 def _check_inputs(
@@ -151,15 +166,3 @@ def _remove_unfinished(path: Path) -> None:
 def document_at(collection: Collection, i: int) -> Document:
     """The document at position `i` of a collection, as the document store holds it."""
     return Document(collection.document_ids[i], collection.titles[i], collection.texts[i], collection.metadata[i])
-
-
-def sample_rows(vectors: Ragged, size: int, *, seed: int) -> NDArray[np.float32]:
-    """A seeded sample of token vectors without replacement, `(size, dim)` float32, in the order of the collection."""
-    return float_rows(vectors.values, sampled(vectors.n_rows, size, seed=seed))
-
-
-def sampled(n: int, size: int, *, seed: int) -> NDArray[np.int64] | slice:
-    """Which of `n` rows are the sample: rising places, or all of them."""
-    if size >= n:
-        return slice(None)
-    return np.sort(np.random.default_rng(seed).choice(n, size=size, replace=False))

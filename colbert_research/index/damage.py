@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from colbert_research.ragged import load_npy
 
 PIECE = 2**20  # numbers that are looked at together
+REMEDY = "restore it or build again"  # how messages about damage end
 
 
 class IndexMissingError(FileNotFoundError):
@@ -21,15 +22,28 @@ class IndexCorruptedError(ValueError):
 
 def open_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, mmap: bool = True) -> NDArray[Any]:
     """The array in a file; raises IndexCorruptedError for one of another dtype or shape."""
-    try:
-        array = load_npy(file, mmap=mmap)
-    except (EOFError, OSError, ValueError) as error:
-        raise IndexCorruptedError(f"{file} is no array: {error}; restore it or build again") from error
-    if (array.dtype, array.shape) != (dtype, shape):
+    array = _mapped(file)
+    if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
+        order = "" if array.flags.c_contiguous else ", column after column"
         raise IndexCorruptedError(
-            f"{file} holds {array.dtype} of shape {array.shape}, and the index and its codec say {dtype} of {shape}; "
-            "restore it or build again"
+            f"{file} holds {array.dtype} of shape {array.shape}{order}, and the index and its codec say {dtype} of "
+            f"{shape}; {REMEDY}"
         )
+    return array if mmap else np.array(array)
+
+
+def open_rows(file: Path, dtype: np.dtype[Any], trailing: tuple[int, ...] = ()) -> NDArray[Any]:
+    """The array `(n, *trailing)` in a file, whatever n is, in memory; raises IndexCorruptedError for any other."""
+    return open_array(file, dtype, (*_mapped(file).shape[:1], *trailing), mmap=False)
+
+
+def _mapped(file: Path) -> NDArray[Any]:
+    try:
+        array = load_npy(file, mmap=True)
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"it holds {type(array).__name__}")
+    except Exception as error:  # of a damaged header, NumPy's parser raises whatever its tokenizer does
+        raise IndexCorruptedError(f"{file} is no array: {error}; {REMEDY}") from error
     return array
 
 
@@ -38,18 +52,18 @@ def open_offsets(file: Path, n_items: int, n_rows: int | None = None) -> NDArray
     offsets = open_array(file, np.dtype(np.int64), (n_items + 1,), mmap=False)
     if offsets[0] != 0 or np.any(np.diff(offsets) < 0) or n_rows not in (None, offsets[-1]):
         to = "" if n_rows is None else f" to {n_rows}"
-        raise IndexCorruptedError(f"the offsets in {file} do not rise from 0{to}; restore it or build again")
+        raise IndexCorruptedError(f"the offsets in {file} do not rise from 0{to}; {REMEDY}")
     return offsets
 
 
-def check_range(file: Path, limit: int) -> None:
-    """Raise IndexCorruptedError for an `.npy` file with a number below 0 or not below `limit`; it is read piece by piece."""
+def check_range(file: Path, limit: int, *, lowest: int = 0) -> None:
+    """Raise IndexCorruptedError for an `.npy` file with a number below `lowest` or not below `limit`; it is read piecewise."""
     with open(file, "rb") as handle:
         np.lib.format.read_magic(handle)
         _, _, dtype = np.lib.format.read_array_header_1_0(handle)
-        if np.iinfo(dtype).min >= 0 and np.iinfo(dtype).max < limit:
+        if np.iinfo(dtype).min >= lowest and np.iinfo(dtype).max < limit:
             return
         while len(piece := np.fromfile(handle, dtype, PIECE)):
-            if piece.min() < 0 or piece.max() >= limit:
+            if piece.min() < lowest or piece.max() >= limit:
                 given = f"numbers from {piece.min()} to {piece.max()}"
-                raise IndexCorruptedError(f"{file} holds {given}, expected from 0 to {limit - 1}; restore it or build again")
+                raise IndexCorruptedError(f"{file} holds {given}, expected from {lowest} to {limit - 1}; {REMEDY}")

@@ -1,7 +1,7 @@
 """An open index: one generation of it, as its manifest names it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,25 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.artifacts import read_json, sha256_file
 from colbert_research.codecs import Codec, bytes_per_token, open_codec
 from colbert_research.config import ConfigError
 from colbert_research.encoders import TextPipeline
-from colbert_research.index.auxiliary import Auxiliary, open_auxiliary
-from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
+from colbert_research.index.damage import IndexCorruptedError
+from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
+from colbert_research.index.manifest import File, check_sizes, check_sums, files_of, read_manifest
 from colbert_research.index.segment import Segment
+from colbert_research.index.structures import Structures
 from colbert_research.ragged import Ragged, offsets_of, rows_of
-
-FORMAT, VERSION, MANIFEST = "colbert_research index", 1, "manifest.json"
-KEYS = {"version", "generation", "dim", "n_documents", "n_tokens", "codec", "segments"}
-FILE_KEYS = {"bytes", "sha256"}
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
     """Documents, codes, codec and inverted lists. Opened with `Index.open`, built with `build_index`.
 
+    `outside`: the folders of structures that lie outside the index.
     Documents are numbered by position, 0 to `n_documents - 1`, segment after segment; their identifiers are stable strings.
     """
 
@@ -35,26 +33,22 @@ class Index:
     manifest: Mapping[str, Any]
     codec: Codec
     segments: tuple[Segment, ...]
+    outside: Mapping[DerivedStructure, Path] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: str | Path) -> "Index":
+    def open(cls, path: str | Path, *, structures: Mapping[DerivedStructure, str | Path] | None = None) -> "Index":
         """Open the newest generation, memory-mapped.
 
         Sizes, shapes, ranges, and the checksums of codec and pipeline are checked, so that no damage crashes a search; other
-        checksums only by `verify`. Raises IndexMissingError or IndexCorruptedError, and ConfigError for a codec that this
-        package lacks.
+        checksums only by `verify`. `structures`: the folders of structures that `build_structure` built outside the index.
+        Raises IndexMissingError or IndexCorruptedError, and ConfigError for a codec that this package lacks.
         """
         path = Path(path)
-        manifest = _manifest(path)
-        for file, expected in _files(path, manifest):
-            size = file.stat().st_size if file.is_file() else None
-            if size != expected["bytes"]:
-                given = "is missing" if size is None else f"has {size} bytes"
-                raise IndexCorruptedError(
-                    f"{file} {given}, the manifest says {expected['bytes']} bytes; restore it or build again"
-                )
+        manifest = read_manifest(path)
+        check_sizes(_files(path, manifest))
         folder = path / manifest["codec"]["name"]
-        _verify(_files(path, manifest, manifest["codec"], *_pipeline(manifest)))
+        for entry in (manifest["codec"], *_pipeline(manifest)):
+            check_sums(files_of(path / entry["name"], entry))
         try:
             codec = open_codec(folder)
         except (KeyError, ValueError) as error:
@@ -65,11 +59,15 @@ class Index:
             Segment.open(path / part["name"], codec, n_documents=part["n_documents"], n_tokens=part["n_tokens"])
             for part in manifest["segments"]
         )
-        return cls(path, manifest, codec, segments)
+        outside = {structure: Path(folder) for structure, folder in (structures or {}).items()}
+        index = cls(path, manifest, codec, segments, outside)
+        index.derived.check_sizes()
+        return index
 
     def verify(self) -> None:
-        """Read every file and compare its checksum with the manifest. Raises IndexCorruptedError."""
-        _verify(_files(self.path, self.manifest))
+        """Read every file, those of structures too, and compare its checksum with the manifest. Raises IndexCorruptedError."""
+        check_sums(_files(self.path, self.manifest))
+        self.derived.verify()
 
     def __len__(self) -> int:
         return self.n_documents
@@ -143,12 +141,16 @@ class Index:
 
     def documents(self, document_ids: Sequence[str]) -> list[Document]:
         """Documents by identifier, in the order asked for."""
-        positions = self.positions(document_ids)
+        return self.documents_at(self.positions(document_ids))
+
+    def documents_at(self, positions: NDArray[np.int64]) -> list[Document]:
+        """Documents by position, such as those of a ranking, in the order asked for."""
+        segment_of = np.searchsorted(self.starts, positions, side="right") - 1
         found: dict[int, Document] = {}
-        for start, segment in zip(self.starts, self.segments, strict=False):
-            inside = [int(p) for p in positions if start <= p < start + len(segment)]
-            found.update(zip(inside, segment.documents.read([int(p - start) for p in inside]), strict=True))
-        return [found[int(p)] for p in positions]
+        for number in np.unique(segment_of).tolist():
+            inside = positions[segment_of == number]
+            found.update(zip(inside.tolist(), self.segments[number].documents.read(inside - self.starts[number]), strict=True))
+        return [found[position] for position in positions.tolist()]
 
     def codes_of(
         self, positions: NDArray[np.int64], *, names: Sequence[str] | None = None
@@ -176,17 +178,23 @@ class Index:
         return Ragged(self.codec.decode(codes), offsets).take(np.argsort(order, kind="stable"))
 
     @cached_property
-    def _opened(self) -> dict[Auxiliary, Any]:
-        return {}
+    def derived(self) -> Structures:
+        """Where the derived structures lie, and those that were opened."""
+        return Structures(self.path, self.manifest, self.codec, self.segments, self.outside)
 
-    def auxiliary(self, config: Auxiliary) -> Any:
-        """A structure beside the codes that a strategy needs; built when it is first asked for, then kept with the index."""
-        if config not in self._opened:
-            self._opened[config] = open_auxiliary(self, config)
-        return self._opened[config]
+    def structure(self, structure: DerivedStructure) -> Any:
+        """What strategies use of a derived structure; it is built when it is first asked for, then kept with the index.
+
+        Raises IndexCorruptedError for a damaged one, and PermissionError where it cannot be built in the index's folder.
+        """
+        return self.derived.open(structure)
+
+    def structure_bytes(self, structure: DerivedStructure) -> int:
+        """Bytes on disk of a derived structure, without what it needs. Raises KeyError for one that is not built."""
+        return self.derived.nbytes(structure)
 
     def nbytes(self) -> dict[str, int]:
-        """Bytes on disk: `codes`, `inverted` lists, `documents`, `codec`, `other`, and their `total`."""
+        """Bytes on disk without structures: `codes`, `inverted` lists, `documents`, `codec`, `other`, and their `total`."""
         sizes = dict.fromkeys(("codes", "inverted", "documents", "codec", "other"), 0)
         for file, expected in _files(self.path, self.manifest):
             if file.parent.name == self.manifest["codec"]["name"]:
@@ -199,44 +207,12 @@ class Index:
         return {**sizes, "total": sum(sizes.values())}
 
 
-def _manifest(path: Path) -> Mapping[str, Any]:
-    """The manifest in an index's folder, of a version that this package reads."""
-    file = path / MANIFEST
-    if not file.is_file():
-        raise IndexMissingError(f"no finished index in {path}: it has no {MANIFEST}; build one with build_index")
-    try:
-        manifest = read_json(file)
-    except ValueError as error:
-        raise IndexCorruptedError(f"{file} is not JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
-        raise IndexCorruptedError(f"{file} does not describe a {FORMAT}")
-    if manifest["version"] > VERSION:
-        raise IndexCorruptedError(
-            f"{path} has format version {manifest['version']}, this package reads up to {VERSION}; update colbert_research"
-        )
-    try:
-        sizes = [(part["n_documents"], part["n_tokens"]) for part in manifest["segments"]]
-        counted = (sum(n for n, _ in sizes), sum(n for _, n in sizes))
-        complete = manifest.keys() >= KEYS and all(known.keys() >= FILE_KEYS for _, known in _files(path, manifest))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        complete, counted = False, (0, 0)
-    if not complete or counted != (manifest["n_documents"], manifest["n_tokens"]):
-        raise IndexCorruptedError(f"{file} does not describe a {FORMAT}: it lacks entries, or they contradict each other")
-    return manifest
-
-
-def _files(path: Path, manifest: Mapping[str, Any], *parts: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
-    """The files of some parts, or of all, and what the manifest says of each."""
-    chosen = parts or (manifest["codec"], *manifest["segments"], *_pipeline(manifest))
-    return [(path / part["name"] / name, expected) for part in chosen for name, expected in part["files"].items()]
+def _files(path: Path, manifest: Mapping[str, Any]) -> list[File]:
+    """The files of codec, segments and pipeline, and what the manifest says of each."""
+    entries = (manifest["codec"], *manifest["segments"], *_pipeline(manifest))
+    return [file for entry in entries for file in files_of(path / entry["name"], entry)]
 
 
 def _pipeline(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The part that holds the text pipeline, where there is one."""
-    return [{key: manifest["pipeline"][key] for key in ("name", "files")}] if "pipeline" in manifest else []
-
-
-def _verify(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
-    for file, expected in files:
-        if not file.is_file() or sha256_file(file) != expected["sha256"]:
-            raise IndexCorruptedError(f"{file} is not what the manifest says (SHA-256 differs); restore it or build again")
+    """The entry of the text pipeline, where there is one."""
+    return [manifest["pipeline"]] if "pipeline" in manifest else []

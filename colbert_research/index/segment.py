@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from colbert_research.artifacts import sha256_file
 from colbert_research.codecs import Codec
 from colbert_research.index.damage import check_range, open_array, open_offsets
-from colbert_research.index.documents import FILE, Document, DocumentStore, write_documents
+from colbert_research.index.documents import Document, DocumentStore, open_documents, write_documents
 from colbert_research.index.inverted import InvertedLists
 from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_at, load_npy, unfit_row
 
@@ -54,7 +54,7 @@ class Segment:
             n_centroids = len(codec.centroids)
             check_range(path / "centroid_ids.npy", n_centroids)
             inverted = InvertedLists.open(path, n_centroids=n_centroids, n_documents=n_documents)
-        return cls(path, offsets, codes, inverted, DocumentStore(path / FILE))
+        return cls(path, offsets, codes, inverted, open_documents(path, n_documents))
 
 
 def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, codec: Codec, *, chunk_tokens: int) -> FileSums:
@@ -79,7 +79,7 @@ def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, 
 
 def _encode_chunks(folder: Path, vectors: Ragged, codec: Codec, writers: dict[str, NpyWriter], *, chunk_tokens: int) -> None:
     for low in range(0, vectors.n_rows, chunk_tokens):
-        chunk = finite_rows(vectors, slice(low, low + chunk_tokens), lambda i: DocumentStore(folder / FILE).ids[i])
+        chunk = finite_rows(vectors, slice(low, low + chunk_tokens), lambda i: open_documents(folder, len(vectors)).ids[i])
         for name, array in codec.encode(chunk).items():
             writers[name].append(array)
 

@@ -1,11 +1,9 @@
 """Search strategies: an index and query vectors to a ranking. `STRATEGIES` is the table of contents of the axis."""
 
-from colbert_research.config import Config
 from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import Queries, SearchStrategy
-from colbert_research.search.cuda_exhaustive import CudaExhaustive
-from colbert_research.search.cuda_plaid import CudaPlaid
+from colbert_research.search.cuda import CudaExhaustive, CudaPlaid
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive
@@ -15,28 +13,12 @@ from colbert_research.search.imputation import IMPUTATIONS
 from colbert_research.search.ladr import Ladr
 from colbert_research.search.muvera import Muvera
 from colbert_research.search.plaid import Plaid
+from colbert_research.search.registry import STRATEGIES
 from colbert_research.search.rerank import Rerank
 from colbert_research.search.retriever import Hit, Retriever
 from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.trace import Trace
 from colbert_research.search.warp import Warp
-
-STRATEGIES: dict[str, type[Config]] = {
-    "exhaustive": Exhaustive,
-    "plaid": Plaid,
-    "stanford_plaid": StanfordPlaid,
-    "fast_plaid": FastPlaid,
-    "next_plaid": NextPlaid,
-    "auto": Auto,
-    "token_ann": TokenAnn,
-    "muvera": Muvera,
-    "rerank": Rerank,
-    "ladr": Ladr,
-    "warp": Warp,
-    "emvb": Emvb,
-    "cuda_exhaustive": CudaExhaustive,
-    "cuda_plaid": CudaPlaid,
-}
 
 __all__ = [
     "ANNS",

@@ -1,7 +1,7 @@
 """Nearest neighbours by inner product, by faiss: `ANNS` is the table of its structures.
 
-What is built (`Structure`) is kept apart from what only a search needs (`nprobe`, `ef_search`), so that another value of those
-builds nothing again. Building is seeded and, for the graph, on one thread: the same vectors give the same bytes.
+What is built (`FaissStructure`) is kept apart from what only a search needs (`nprobe`, `ef_search`), so that another value of
+those builds nothing again. Building is seeded and, for the graph, on one thread: the same vectors give the same bytes.
 """
 
 from abc import ABC, abstractmethod
@@ -20,13 +20,21 @@ POINTS_PER_CENTROID = 64
 PQ_BITS, PQ_CENTROIDS = 8, 256
 
 
-class Structure(Config):
-    """A faiss index: its factory string, how many vectors it is trained on, HNSW's width while building, and the seed."""
+class FaissStructure(Config):
+    """A faiss index: its factory string, how many vectors it is trained on, HNSW's width while building, and the seed.
+
+    `least`: the fewest vectors that it can be trained on; fewer are kept flat.
+    """
 
     factory: str
     training: int = 0
+    least: int = 0
     ef_construction: int | None = None
     seed: Seed = 0
+
+    def fits(self, n: int) -> bool:
+        """Whether `n` vectors are enough to train it on."""
+        return n >= self.least
 
 
 class Ann(Config, ABC):
@@ -35,7 +43,7 @@ class Ann(Config, ABC):
     kind: str
 
     @abstractmethod
-    def structure(self, seed: int) -> Structure:
+    def structure(self, seed: int) -> FaissStructure:
         """What is built."""
 
     @abstractmethod
@@ -55,8 +63,8 @@ class FlatAnn(Ann):
 
     kind: Literal["flat"] = "flat"
 
-    def structure(self, seed: int) -> Structure:
-        return Structure(factory="Flat")
+    def structure(self, seed: int) -> FaissStructure:
+        return FaissStructure(factory="Flat")
 
     def widest(self) -> Self:
         return self
@@ -75,8 +83,10 @@ class IvfAnn(Ann):
             raise ValueError(f"nprobe={self.nprobe} cells of nlist={self.nlist} cannot be probed")
         return self
 
-    def structure(self, seed: int) -> Structure:
-        return Structure(factory=f"IVF{self.nlist},Flat", training=POINTS_PER_CENTROID * self.nlist, seed=seed)
+    def structure(self, seed: int) -> FaissStructure:
+        return FaissStructure(
+            factory=f"IVF{self.nlist},Flat", training=POINTS_PER_CENTROID * self.nlist, least=self.nlist, seed=seed
+        )
 
     def widest(self) -> Self:
         return self.model_copy(update={"nprobe": self.nlist})
@@ -95,9 +105,10 @@ class IvfPqAnn(IvfAnn):
     kind: Literal["ivfpq"] = "ivfpq"  # type: ignore[assignment]
     m: int = Field(16, ge=1, description="s")
 
-    def structure(self, seed: int) -> Structure:
+    def structure(self, seed: int) -> FaissStructure:
         factory = f"IVF{self.nlist},PQ{self.m}x{PQ_BITS}np"  # np: no polysemous training, which nothing here would use
-        return Structure(factory=factory, training=POINTS_PER_CENTROID * max(self.nlist, PQ_CENTROIDS), seed=seed)
+        least = max(self.nlist, PQ_CENTROIDS)
+        return FaissStructure(factory=factory, training=POINTS_PER_CENTROID * least, least=least, seed=seed)
 
     def check(self, *, n: int, dim: int, k: int) -> None:
         super().check(n=n, dim=dim, k=k)
@@ -116,8 +127,8 @@ class HnswAnn(Ann):
     ef_construction: int = Field(200, ge=1)
     ef_search: int = Field(512, ge=1)
 
-    def structure(self, seed: int) -> Structure:
-        return Structure(factory=f"HNSW{self.m},Flat", ef_construction=self.ef_construction, seed=seed)
+    def structure(self, seed: int) -> FaissStructure:
+        return FaissStructure(factory=f"HNSW{self.m},Flat", ef_construction=self.ef_construction, seed=seed)
 
     def widest(self) -> FlatAnn:
         return FlatAnn()
@@ -147,17 +158,22 @@ def check_product(*, n: int, dim: int, m: int) -> None:
         )
 
 
-def training_rows(n: int, structure: Structure) -> NDArray[np.int64]:
-    """Rising rows of the vectors that a structure over `n` of them is trained on; none for one that is not trained."""
-    size = min(n, structure.training)
+def training_rows(n: int, structure: FaissStructure) -> NDArray[np.int64]:
+    """Rising rows of the vectors that a structure over `n` of them is trained on; none for one that is not, or cannot be."""
+    size = min(n, structure.training) if structure.fits(n) else 0
     return np.sort(np.random.default_rng(structure.seed).choice(n, size=size, replace=False))
 
 
 def build_faiss(
-    structure: Structure, dim: int, *, sample: NDArray[np.float32], blocks: Iterable[NDArray[np.float32]]
+    structure: FaissStructure, dim: int, *, sample: NDArray[np.float32], blocks: Iterable[NDArray[np.float32]]
 ) -> NDArray[np.uint8]:
-    """A faiss index over the vectors in `blocks`, trained on `sample`, as bytes. It is held in memory twice at the end."""
+    """A faiss index over the vectors in `blocks`, trained on `sample`, as bytes. It is held in memory twice at the end.
+
+    Without a sample nothing is trained, so that a structure that has to be is replaced by a flat one.
+    """
     faiss = _faiss()
+    if structure.training and not len(sample):
+        structure = FaissStructure(factory="Flat")
     built = faiss.index_factory(dim, structure.factory, faiss.METRIC_INNER_PRODUCT)
     _seed(built, structure.seed)
     if len(sample):
@@ -181,11 +197,12 @@ def selector_of(allowed: NDArray[np.bool_]) -> Any:
     return _faiss().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
-def nearest(index: Any, vectors: NDArray[np.float32], k: int, parameters: Any = None) -> NDArray[np.int64]:
-    """Rows of the `k` vectors with the largest inner products, best first: `(n_vectors, k)`, -1 where fewer were found."""
-    _, rows = index.search(np.ascontiguousarray(vectors, np.float32), min(k, index.ntotal), params=parameters)
-    found: NDArray[np.int64] = rows
-    return found
+def searched(
+    index: Any, vectors: NDArray[np.float32], k: int, parameters: Any
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The `k` largest inner products, best first, and their rows: both `(n_vectors, k)`, -1 for rows that were not found."""
+    products, rows = index.search(np.ascontiguousarray(vectors, np.float32), min(k, index.ntotal), params=parameters)
+    return products, rows
 
 
 @contextmanager

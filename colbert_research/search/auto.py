@@ -4,10 +4,9 @@ import logging
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of
 from colbert_research.search.decoded import token_offsets
@@ -45,25 +44,25 @@ class Auto(SearchStrategy):
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"exhaustive_tokens": index.n_tokens})
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         chosen, reason = self.choose(index, k)
         logger.info("auto chose %s", reason)
         trace.notes.append(reason)
-        found = chosen._search(index, queries, k, subset, trace)
-        while isinstance(chosen, Plaid) and (short := _short(index, found, k, subset)):
+        found = chosen._search(index, queries, k, scope, trace)
+        while isinstance(chosen, Plaid) and (short := _short(index, found, k, scope)):
             chosen = chosen.model_copy(update={"ncells": min(4 * chosen.ncells, len(centroids_of(index, self.kind)))})
             note = f"{len(short)} queries had too few candidates: searched again with ncells={chosen.ncells}"
             logger.info("auto: %s", note)
             trace.notes.append(note)
             for i in short:
-                (found[i],) = chosen._search(index, queries.slice(i, i + 1), k, subset, trace)
+                (found[i],) = chosen._search(index, queries.slice(i, i + 1), k, scope, trace)
         return found
 
 
-def _short(index: Index, found: list[Found], k: int, subset: NDArray[np.int64] | None) -> list[int]:
+def _short(index: Index, found: list[Found], k: int, scope: Scope) -> list[int]:
     """The queries for which fewer documents were found than `k`, or than there are with tokens where these are fewer."""
     if all(len(positions) >= k for positions, _ in found):
         return []
     filled = np.diff(token_offsets(index)) > 0
-    wanted = min(k, int(np.count_nonzero(filled if subset is None else filled[subset])))
+    wanted = min(k, int(np.count_nonzero(filled[scope.positions])))
     return [i for i, (positions, _) in enumerate(found) if len(positions) < wanted]

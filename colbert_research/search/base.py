@@ -4,20 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from colbert_research.config import Config
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import DerivedStructure, Index, Scope
+from colbert_research.index.derived import in_order
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
+from colbert_research.search.found import NOTHING, Found
 from colbert_research.search.queries import Queries, whole
 from colbert_research.search.trace import Trace
 
 __all__ = ["Found", "Queries", "SearchStrategy"]
-
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Positions and scores of one query's documents, in any order."""
 
 
 class SearchStrategy(Config, ABC):
@@ -48,18 +44,15 @@ class SearchStrategy(Config, ABC):
         if asked.texts is None and self.needs_texts():
             raise ValueError(f"{self!r} looks at the words of the queries; pass query_texts, one text a query")
         self.check(index, k)
-        positions = None if subset is None else np.unique(index.positions(subset))
+        scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
         trace = trace if trace is not None else Trace()
         trace.queries += len(queries)
-        if positions is not None and not len(positions):
-            found: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
-        else:
-            found = self._search(index, asked, k, positions, trace)
+        found = self._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        """The structures beside the codes that `_search` asks the index for."""
-        return ()
+    def structures(self) -> tuple[DerivedStructure, ...]:
+        """The structures beside the codes that a search opens, and all that these are built from, in an order to build them."""
+        return in_order(self._structures())
 
     def needs_texts(self) -> bool:
         """Whether `_search` looks at the queries' texts."""
@@ -68,10 +61,14 @@ class SearchStrategy(Config, ABC):
     def check(self, index: Index, k: int) -> None:
         """Raise ValueError when the strategy cannot serve this index or give `k` results."""
 
+    def _structures(self) -> tuple[DerivedStructure, ...]:
+        """The structures that `_search` asks the index for."""
+        return ()
+
     @abstractmethod
     def widest(self, index: Index) -> Self:
         """This strategy with its knobs opened so far that it gives the exhaustive result on `index`."""
 
     @abstractmethod
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        """One `Found` a query. `subset`: rising positions, at least one, or None for all documents."""
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        """One `Found` a query, of which there is at least one. `scope`: the documents that may be found, at least one."""

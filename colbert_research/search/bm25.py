@@ -1,20 +1,20 @@
-"""BM25 over the words of an index's documents, by bm25s: each document's score for each word is computed when it is built.
+"""BM25 over the words of an index's documents: what each word adds to a document's score is computed when it is asked for.
 
-Source: Robertson and Zaragoza 2009; the variant is Lucene's (Kamphuis et al. 2020), in bm25s's form (Lu 2024).
+Source: Robertson and Zaragoza 2009; the variant is Lucene's (Kamphuis et al. 2020), with the arithmetic of bm25s (Lu 2024).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.config import Config
-from colbert_research.index import Auxiliary, Index
+from colbert_research.search.word_counts import Stopwords, WordCounts, WordLists, split
 
-DOCUMENTS_READ = 4096
+POSTINGS_SCORED = 2**20  # together
 
 
 class Bm25Settings(Config):
@@ -22,50 +22,44 @@ class Bm25Settings(Config):
 
     k1: float = Field(0.9, ge=0)
     b: float = Field(0.4, ge=0, le=1)
-    stopwords: Literal["english", "none"] = "english"
+    stopwords: Stopwords = "english"
 
-    def words(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words of each text, in order."""
-        stopwords = "english" if self.stopwords == "english" else []
-        words: list[list[str]] = _bm25s().tokenize(list(texts), stopwords=stopwords, return_ids=False, show_progress=False)
-        return words
+    def counts(self) -> WordCounts:
+        """The structure that the scores are computed from; it does not depend on `k1` and `b`."""
+        return WordCounts(stopwords=self.stopwords)
 
-
-class Bm25Index(Bm25Settings, Auxiliary):
-    """The scores of documents for words. Memory while building: the word ids of all documents."""
-
-    kind: Literal["bm25"] = "bm25"
-
-    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        vocabulary: dict[str, int] = {}
-        documents = [
-            [vocabulary.setdefault(word, len(vocabulary)) for word in words]
-            for texts in document_texts(index)
-            for words in self.words(texts)
-        ]
-        if not vocabulary:
+    def scores_of(self, lists: WordLists) -> "Bm25":
+        """The scores of documents for words. Raises ValueError where no document has a word."""
+        if not lists.vocabulary:
             raise ValueError("no document of the index has a word, so BM25 can find nothing; choose another first stage")
-        scorer = _bm25s().BM25(k1=self.k1, b=self.b, method="lucene")
-        scorer.index((documents, vocabulary), create_empty_token=False, show_progress=False)
-        return {
-            "scores": np.asarray(scorer.scores["data"], np.float32),
-            "documents": np.asarray(scorer.scores["indices"], np.int32),
-            "offsets": np.asarray(scorer.scores["indptr"], np.int64),
-            "vocabulary": np.frombuffer("\n".join(vocabulary).encode(), np.uint8),
-        }
+        scores = lists.scores.get(self)
+        if scores is None:
+            scores = self._scores(lists)
+            lists.scores.clear()
+            lists.scores[self] = scores
+        return Bm25(self.stopwords, lists.vocabulary, lists.offsets, lists.documents, scores, len(lists.lengths))
 
-    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> "Bm25":
-        words = arrays["vocabulary"].tobytes().decode().split("\n")
-        vocabulary = {word: i for i, word in enumerate(words)}
-        settings = Bm25Settings(**{name: getattr(self, name) for name in Bm25Settings.model_fields})
-        return Bm25(settings, vocabulary, arrays["offsets"], arrays["documents"], arrays["scores"], index.n_documents)
+    def _scores(self, lists: WordLists) -> NDArray[np.float32]:
+        """`(n_postings,)`: idf = ln(1 + (n - df + 0.5) / (df + 0.5)), times tf / (tf + k1 (1 - b + b length / mean length))."""
+        n, frequencies = len(lists.lengths), np.diff(lists.offsets)
+        distinct, place = np.unique(frequencies, return_inverse=True)
+        idf = np.array([math.log(1 + (n - df + 0.5) / (df + 0.5)) for df in distinct.tolist()], np.float32)[place]
+        mean = lists.lengths.sum(dtype=np.int64) / n
+        norms = self.k1 * ((1 - self.b) + self.b * lists.lengths / mean)
+        scores = np.empty(len(lists.documents), np.float32)
+        for low in range(0, len(scores), POSTINGS_SCORED):
+            part = slice(low, low + POSTINGS_SCORED)
+            counts = lists.counts[part].astype(np.float32)
+            words = np.searchsorted(lists.offsets, np.arange(low, low + len(counts)), side="right") - 1
+            scores[part] = idf[words] * (counts / (norms[lists.documents[part]] + counts))  # in float64
+        return scores
 
 
 @dataclass(frozen=True, eq=False)
 class Bm25:
     """For word `i`: `documents[offsets[i]:offsets[i + 1]]` rise, and `scores` there are what the word adds to each of them."""
 
-    settings: Bm25Settings
+    stopwords: Stopwords
     vocabulary: Mapping[str, int]
     offsets: NDArray[np.int64]
     documents: NDArray[np.int32]
@@ -77,26 +71,10 @@ class Bm25:
 
         A word that occurs twice in the text counts twice.
         """
-        ids = [self.vocabulary[word] for word in self.settings.words([text])[0] if word in self.vocabulary]
+        ids = [self.vocabulary[word] for word in split([text], self.stopwords)[0] if word in self.vocabulary]
         totals = np.zeros(self.n_documents, np.float32)
         for word, count in zip(*np.unique(np.array(ids, np.int64), return_counts=True), strict=True):
             listed = slice(self.offsets[word], self.offsets[word + 1])
             totals[self.documents[listed]] += np.float32(count) * self.scores[listed]
         totals[totals == 0] = -np.inf
         return totals
-
-
-def document_texts(index: Index) -> Iterator[list[str]]:
-    """The documents' texts, title and a space first where there is a title, in pieces of some thousands."""
-    for segment in index.segments:
-        for start in range(0, len(segment), DOCUMENTS_READ):
-            documents = segment.documents.read(range(start, min(start + DOCUMENTS_READ, len(segment))))
-            yield [f"{d.title} {d.text}".strip() for d in documents]
-
-
-def _bm25s() -> Any:
-    try:
-        import bm25s
-    except ImportError:
-        raise ImportError('BM25 needs the package bm25s; install it with pip install "colbert-research[bm25]"') from None
-    return bm25s

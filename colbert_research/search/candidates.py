@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries
 from colbert_research.search.exhaustive import Exhaustive
-from colbert_research.search.stages import best, score
+from colbert_research.search.on_host import HostEngine
 from colbert_research.search.trace import Trace
 
 
@@ -36,21 +36,22 @@ def check_reach(setting: str, documents: int, index: Index, k: int) -> None:
         raise ValueError(f"k={k} results cannot come from {setting}={documents} documents; raise search.{setting} or lower k")
 
 
-def is_few(index: Index, subset: NDArray[np.int64] | None, limit: int) -> bool:
-    """Whether the documents that may be found are so few that all of them can be scored exactly."""
-    return (index.n_documents if subset is None else len(subset)) <= limit
+def largest_segment(index: Index) -> tuple[int, int]:
+    """Documents of the segment with most of them, and tokens of that with most of these."""
+    return max(map(len, index.segments)), max(int(segment.offsets[-1]) for segment in index.segments)
 
 
-def score_all(index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
+def score_all(index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
     """The best `k` of all documents that may be found, without candidates."""
-    return Exhaustive()._search(index, queries, k, subset, trace)
+    return Exhaustive()._search(index, queries, k, scope, trace)
 
 
 def score_candidates(
     index: Index, queries: Queries, k: int, candidates: Iterable[NDArray[np.int64]], trace: Trace
 ) -> list[Found]:
     """The best `k` of each query's own candidates, given as rising positions; stage `exact`."""
-    return [
-        best(positions, score(index, query.vectors, positions, trace, stage="exact")[0], k)
-        for query, positions in zip(queries, candidates, strict=True)
-    ]
+    engine, found = HostEngine(index), []
+    for query, positions in zip(queries, candidates, strict=True):
+        scores = engine.score(query.vectors, positions, trace, stage="exact")
+        found += engine.best(positions, scores, k)
+    return found

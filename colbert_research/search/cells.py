@@ -1,23 +1,24 @@
-"""An index's tokens grouped by centroid, so that a probed cell is read as consecutive rows (WARP, section on the index)."""
+"""The tokens of a segment grouped by centroid: a probed cell is read as consecutive rows (WARP, section on the index)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.codecs import TableCodec
-from colbert_research.index import Auxiliary, Index
+from colbert_research.codecs import Codec, TableCodec
+from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
+from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import item_of_row, offsets_of, rows_of
-from colbert_research.search.decoded import token_offsets
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
     """`tokens`: all tokens' codes, grouped by centroid: `offsets` are those of the `K` cells. `documents` `(n_tokens,)` int32:
-    the position of each token's document, rising within a cell."""
+    the place of each token's document in the segment, rising within a cell."""
 
     tokens: CodedTokens
     documents: NDArray[np.int32]
@@ -42,54 +43,63 @@ class Cells:
             self.documents[rows],
         )
 
-    def chosen(
-        self, cells: NDArray[np.int64], n_documents: int, subset: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The tokens in some cells: rows, the place of each one's document, and rising positions of those documents.
+    def chosen(self, cells: NDArray[np.int64], scope: Scope) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens in some cells, of documents in the scope (of the segment).
 
-        `subset`: rising positions of the only documents whose tokens are taken; None for all.
+        Their rows, the place of each one's document among those that have such a token, and these documents, rising.
         """
         rows = rows_of(self.tokens.offsets, cells)
         documents = self.documents[rows]
-        present = np.zeros(n_documents, np.bool_)
+        present = np.zeros(scope.n_documents, np.bool_)
         present[documents] = True
-        if subset is not None:
-            allowed = np.zeros(n_documents, np.bool_)
-            allowed[subset] = True
-            taken = allowed[documents]
-            rows, documents, present = rows[taken], documents[taken], present & allowed
+        if not scope.is_all:
+            taken = scope.contains(documents)
+            rows, documents, present = rows[taken], documents[taken], present & scope.bitmap
         places = np.cumsum(present, dtype=np.int64) - 1
         return rows, places[documents], np.flatnonzero(present)
 
 
-class TokensByCell(Auxiliary):
-    """Codes of all tokens, once more, grouped by centroid: as many bytes a token as the codec's, and 4 for its document.
-
-    Memory while building: these arrays, and about 24 bytes a token.
-    """
+class TokensByCell(SegmentStructure):
+    """For each segment the codes of its tokens, once more, grouped by centroid: as many bytes a token as the codec's, and 4 for
+    its document. Memory while building: these arrays, and about 24 bytes a token."""
 
     kind: Literal["tokens_by_cell"] = "tokens_by_cell"
 
-    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        codec = coded(index, self.kind)
-        ids = np.concatenate([segment.codes["centroid_ids"] for segment in index.segments])
+    def build(self, codec: Codec, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Arrays:
+        ids = segment.codes["centroid_ids"]
         order = np.argsort(ids, kind="stable")
-        codes = {name: np.concatenate([segment.codes[name] for segment in index.segments])[order] for name in codec.layout}
-        documents = item_of_row(token_offsets(index))[order].astype(np.int32)
-        return {**codes, "documents": documents, "offsets": offsets_of(np.bincount(ids, minlength=codec.n_centroids))}
+        codes = {name: segment.codes[name][order] for name in codec.layout}
+        documents = item_of_row(segment.offsets)[order].astype(np.int32)
+        offsets = offsets_of(np.bincount(ids, minlength=_coded(codec, self.kind).n_centroids))
+        return {**codes, "documents": documents, "offsets": offsets}
 
-    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Cells:
-        return Cells(coded(index, self.kind).tokens(arrays, np.asarray(arrays["offsets"])), arrays["documents"])
+    def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
+        n_tokens, n_centroids = int(segment.offsets[-1]), _coded(codec, self.kind).n_centroids
+        layout = {**codec.layout, "documents": (np.dtype(np.int32), ())}
+        arrays = {
+            name: open_array(folder / f"{name}.npy", dtype, (n_tokens, *shape)) for name, (dtype, shape) in layout.items()
+        }
+        check_range(folder / "centroid_ids.npy", n_centroids)
+        check_range(folder / "documents.npy", len(segment))
+        return {**arrays, "offsets": open_offsets(folder / "offsets.npy", n_centroids, n_tokens)}
+
+    def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> tuple[Cells, ...]:
+        tokens = _coded(codec, self.kind).tokens
+        return tuple(Cells(tokens(each, np.asarray(each["offsets"])), each["documents"]) for each in arrays)
 
 
 def coded(index: Index, strategy: str) -> TableCodec:
     """The codec of an index whose tokens are a centroid and a code that is scored as it is; ValueError for any other index."""
-    if not isinstance(index.codec, TableCodec) or index.codec.centroids is None:
+    return _coded(index.codec, strategy)
+
+
+def _coded(codec: Codec, what: str) -> TableCodec:
+    if not isinstance(codec, TableCodec) or codec.centroids is None:
         raise ValueError(
-            f"{strategy} needs an index whose codec has centroids and codes beside them, such as residual; this one has "
-            f"{index.codec.config!r}. Build one with such a codec, or choose another search.kind"
+            f"{what} needs an index whose codec has centroids and codes beside them, such as residual; this one has "
+            f"{codec.config!r}. Build one with such a codec, or choose another search.kind"
         )
-    return index.codec
+    return codec
 
 
 def sums_in_order(maxima: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.index import Index
-from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.codecs import Codec
+from colbert_research.index import Index, Segment
+from colbert_research.ragged import Ragged, offsets_of, rows_of
 
 ROWS_A_BLOCK = 32_768
 
@@ -16,29 +17,21 @@ def token_offsets(index: Index) -> NDArray[np.int64]:
     return offsets_of(np.concatenate([np.diff(segment.offsets) for segment in index.segments]))
 
 
-def decoded_blocks(index: Index, *, rows: int = ROWS_A_BLOCK) -> Iterator[Ragged]:
-    """The token vectors of all documents, float32, in pieces of whole documents with about `rows` tokens each."""
-    for segment in index.segments:
-        tokens = Ragged(np.broadcast_to(np.int8(0), (int(segment.offsets[-1]),)), segment.offsets)
-        for start, piece in tokens.chunks(rows):
-            low, high = segment.offsets[start], segment.offsets[start + len(piece)]
-            codes = {name: array[low:high] for name, array in segment.codes.items()}
-            yield Ragged(index.codec.decode(codes), piece.offsets)
+def decoded_blocks(codec: Codec, segment: Segment, *, rows: int = ROWS_A_BLOCK) -> Iterator[Ragged]:
+    """The token vectors of a segment, float32, in pieces of whole documents with about `rows` tokens each."""
+    tokens = Ragged(np.broadcast_to(np.int8(0), (int(segment.offsets[-1]),)), segment.offsets)
+    for start, piece in tokens.chunks(rows):
+        low, high = segment.offsets[start], segment.offsets[start + len(piece)]
+        codes = {name: array[low:high] for name, array in segment.codes.items()}
+        yield Ragged(codec.decode(codes), piece.offsets)
 
 
-def decoded_rows(index: Index, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The token vectors `(n, dim)` at rising `rows`, counted through all segments."""
-    parts, start = [], 0
-    for segment in index.segments:
-        stop = start + int(segment.offsets[-1])
-        low, high = np.searchsorted(rows, [start, stop])
-        local = rows[low:high] - start
-        parts.append(index.codec.decode({name: array[local] for name, array in segment.codes.items()}))
-        start = stop
-    return np.concatenate(parts)
+def decoded_rows(codec: Codec, segment: Segment, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The token vectors `(n, dim)` at some rows of a segment."""
+    return codec.decode({name: array[rows] for name, array in segment.codes.items()})
 
 
-def decoded_documents(index: Index, positions: NDArray[np.int64]) -> Ragged:
-    """The token vectors of the documents at rising `positions`."""
-    codes, offsets = index.codes_of(positions)
-    return Ragged(index.codec.decode(codes), offsets)
+def decoded_documents(codec: Codec, segment: Segment, positions: NDArray[np.int64]) -> Ragged:
+    """The token vectors of the documents at some positions within a segment."""
+    lengths = np.diff(segment.offsets)[positions]
+    return Ragged(decoded_rows(codec, segment, rows_of(segment.offsets, positions)), offsets_of(lengths))

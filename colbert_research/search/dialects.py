@@ -7,11 +7,10 @@ from abc import abstractmethod
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.config import Threshold
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of, check_cells
 from colbert_research.search.plaid import Plaid
@@ -43,8 +42,8 @@ class Dialect(SearchStrategy):
                 f"exactly; raise search.{self.documents} to at least {4 * wanted} or lower k"
             )
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        return self.plaid(k)._search(index, queries, k, subset, trace)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        return self.plaid(k)._search(index, queries, k, scope, trace)
 
 
 class StanfordPlaid(Dialect):

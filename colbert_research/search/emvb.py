@@ -12,12 +12,12 @@ from pydantic import Field, model_validator
 from colbert_research import kernels
 from colbert_research.codecs import TableCodec
 from colbert_research.config import Threshold
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_cells, check_reach, is_few, score_all
+from colbert_research.search.candidates import check_cells, check_reach, score_all
 from colbert_research.search.cells import coded, sums_in_order
-from colbert_research.search.plaid import candidates_of, narrow
-from colbert_research.search.stages import best, by_segment, interaction, score
+from colbert_research.search.found import best
+from colbert_research.search.on_host import HostEngine, tokens_of
 from colbert_research.search.trace import Trace
 
 WORD = 8  # bytes of a word of a mask
@@ -56,20 +56,20 @@ class Emvb(SearchStrategy):
         check_cells("ncells", self.ncells, coded(index, self.kind).n_centroids)
         check_reach("n_exact", self.n_exact, index, k)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and is_few(index, subset, self.n_exact):
-            return score_all(index, queries, k, subset, trace)
-        codec = coded(index, self.kind)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= self.n_exact:
+            return score_all(index, queries, k, scope, trace)
+        codec, engine = coded(index, self.kind), HostEngine(index)
         found, scored, terms = [], 0, 0
         for query in queries:
             of_query = codec.turned(query.vectors.values)
             scores = self._probe(codec, of_query, trace)
-            positions = self._narrowed(index, scores, subset, trace)
+            positions = self._narrowed(engine, scores, scope, trace)
             if self.term_threshold is None:
-                totals = score(index, query.vectors, positions, trace, stage="exact")[0]
+                (totals,) = engine.score(query.vectors, positions, trace, stage="exact")
             else:
                 wanted = (scores > _limit(scores, self.term_threshold)).T
-                totals, counts = _filtered(index, codec, of_query, scores, wanted, positions, trace)
+                totals, counts = _filtered(engine, codec, of_query, scores, wanted, positions, trace)
                 scored, terms = scored + counts[0], terms + counts[1]
             found.append(best(positions, totals, k))
         if terms:
@@ -83,22 +83,19 @@ class Emvb(SearchStrategy):
             count.centroids += scores.shape[1]
         return scores
 
-    def _narrowed(
-        self, index: Index, scores: NDArray[np.float32], subset: NDArray[np.int64] | None, trace: Trace
-    ) -> NDArray[np.int64]:
+    def _narrowed(self, engine: HostEngine, scores: NDArray[np.float32], scope: Scope, trace: Trace) -> NDArray[np.int64]:
         """Rising positions of the documents that reach the last stage."""
         with trace.stage("candidates") as count:
-            cells = np.unique(kernels.greatest(scores, self.ncells))
-            positions = candidates_of(index, cells)
-            if subset is not None:
-                positions = np.intersect1d(positions, subset, assume_unique=True)
+            cells = engine.cells(scores, self.ncells)
+            positions = engine.candidates(cells, scope)
             count.centroids += len(cells)
             count.documents += len(positions)
         if len(positions) > self.n_filtered:
             masks = masks_of(scores >= _limit(scores, self.bit_threshold))
-            positions = narrow(positions, _coverage(index, masks, positions, trace), self.n_filtered)
+            positions = engine.narrow(positions, _coverage(engine, masks, positions, trace), self.n_filtered)
         if len(positions) > self.n_exact:
-            positions = narrow(positions, interaction(index, scores, positions, trace, stage="interaction"), self.n_exact)
+            unpruned = engine.interaction(scores, positions, trace, stage="interaction")
+            positions = engine.narrow(positions, unpruned, self.n_exact)
         return positions
 
 
@@ -115,21 +112,20 @@ def _limit(scores: NDArray[np.float32], threshold: Threshold) -> float:
     return float(np.quantile(scores, threshold.quantile)) if threshold.value is None else threshold.value  # type: ignore[arg-type]
 
 
-def _coverage(index: Index, masks: NDArray[np.uint64], positions: NDArray[np.int64], trace: Trace) -> NDArray[np.float32]:
-    covered = np.empty(len(positions), np.float32)
+def _coverage(engine: HostEngine, masks: NDArray[np.uint64], positions: NDArray[np.int64], trace: Trace) -> NDArray[np.float32]:
+    """How many query tokens each document covers: `(1, n_positions)`."""
+    covered = np.empty((1, len(positions)), np.float32)
     with trace.stage("bit vectors") as count:
-        for place, segment, local in by_segment(index, positions):
+        for place, segment, only in engine.by_segment(positions):
             ids = segment.centroid_ids
-            covered[place] = kernels.coverage(masks, ids, only=local)
-            tokens = int((segment.offsets[local + 1] - segment.offsets[local]).sum())
-            count.tokens += tokens
-            count.bytes += tokens * ids.values.itemsize
+            covered[0, place] = kernels.coverage(masks, ids, only=only)
+            count.tokens_read(tokens_of(segment, only), ids.values.itemsize)
         count.documents += len(positions)
     return covered
 
 
 def _filtered(
-    index: Index,
+    engine: HostEngine,
     codec: TableCodec,
     query: NDArray[np.float32],
     scores: NDArray[np.float32],
@@ -141,16 +137,15 @@ def _filtered(
     maxima = np.empty((len(positions), len(query)), np.float32)
     terms_of, scored, terms = wanted.sum(axis=1), 0, 0
     with trace.stage("exact") as count:
-        for place, segment, local in by_segment(index, positions):
+        for place, segment, only in engine.by_segment(positions):
             ids = segment.centroid_ids
-            rows, places = kernels.wanted_tokens(terms_of > 0, ids, only=local)
+            rows, places = kernels.wanted_tokens(terms_of > 0, ids, only=only)
             tokens = codec.tokens(segment.codes, segment.offsets)
-            found = kernels.token_maxima(query, tokens, rows, places, len(local), wanted)
-            stand_in = kernels.centroid_maxima(scores, ids, only=local)
+            found = kernels.token_maxima(query, tokens, rows, places, place.stop - place.start, wanted)
+            stand_in = kernels.centroid_maxima(scores, ids, only=only)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored += int(terms_of[ids.values[rows]].sum())
-            terms += int((segment.offsets[local + 1] - segment.offsets[local]).sum()) * len(query)
-            count.tokens += len(rows)
-            count.bytes += len(rows) * index.bytes_per_token
+            terms += tokens_of(segment, only) * len(query)
+            count.tokens_read(len(rows), engine.index.bytes_per_token)
         count.documents += len(positions)
     return sums_in_order(maxima), (scored, terms)

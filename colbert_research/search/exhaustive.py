@@ -1,51 +1,52 @@
 """Exhaustive search: every document scored, on whatever codes the index holds. The reference of every comparison."""
 
+from abc import abstractmethod
+from contextlib import closing
 from typing import Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.stages import best, merge_best, score
+from colbert_research.search.engine import Engine
+from colbert_research.search.found import NOTHING, merged
+from colbert_research.search.on_host import HostEngine
 from colbert_research.search.trace import Trace
 
-SCORES_HELD = 2**27  # float32 scores of one block of queries: 512 MiB
 
-
-class Exhaustive(SearchStrategy):
+class ExhaustiveSearch(SearchStrategy):
     """No candidates, no pruning: MaxSim with every document (ColBERT, section 3.3)."""
 
-    kind: Literal["exhaustive"] = "exhaustive"
+    kind: str
+
+    @abstractmethod
+    def engine(self, index: Index) -> Engine:
+        """What computes the steps of a search over this index."""
 
     def widest(self, index: Index) -> Self:
         return self
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        found: list[Found] = []
-        block = max(1, SCORES_HELD // max(1, index.n_documents))
-        for start in range(0, len(queries), block):
-            part = queries.vectors.slice(start, start + block)
-            if subset is not None:
-                scores = score(index, part, subset, trace, stage="score")
-                found += [best(subset, row, k) for row in scores]
-            else:
-                found += _all(index, part, k, trace)
-        return found
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        return best_of_all(self.engine(index), queries.vectors, k, scope, trace, stage="score")
 
 
-def _all(index: Index, queries: Ragged, k: int, trace: Trace) -> list[Found]:
-    parts: list[list[Found]] = [[] for _ in range(len(queries))]
-    for start, segment in zip(index.starts, index.segments, strict=False):
-        with trace.stage("score") as count:
-            scores = index.codec.maxsim(queries, segment.codes, segment.offsets)
-            count.documents += len(queries) * len(segment)
-            count.tokens += len(queries) * int(segment.offsets[-1])
-            count.bytes += len(queries) * int(segment.offsets[-1]) * index.bytes_per_token
-        with trace.stage("topk"):
-            positions = np.arange(start, start + len(segment), dtype=np.int64)
-            for query, row in enumerate(scores):
-                parts[query].append(best(positions, row, k))
-    with trace.stage("topk"):
-        return [merge_best(part, k) for part in parts]
+class Exhaustive(ExhaustiveSearch):
+    """See `ExhaustiveSearch`; on the processor."""
+
+    kind: Literal["exhaustive"] = "exhaustive"
+
+    def engine(self, index: Index) -> Engine:
+        return HostEngine(index)
+
+
+def best_of_all(engine: Engine, queries: Ragged, k: int, scope: Scope, trace: Trace, *, stage: str) -> list[Found]:
+    """For each query, the `k` best of all documents that may be found, all of them scored in `stage`."""
+    found = [NOTHING] * len(queries)
+    with closing(engine.parts(scope)) as parts:
+        for documents in parts:
+            block = engine.queries_at_once(documents)
+            for start in range(0, len(queries), block):
+                scores = engine.score(queries.slice(start, start + block), documents, trace, stage=stage)
+                with engine.stage(trace, "topk"):
+                    for query, later in enumerate(engine.best(documents, scores, k), start):
+                        found[query] = merged(found[query], later, k)
+    return found

@@ -3,24 +3,18 @@
 TACHIOM (Martinico et al. 2026, arXiv 2604.28142) has 2^18 to 2^22 centroids, so many that it finds them through a graph (HNSW).
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research.codecs import Codec
 from colbert_research.config import Config
-from colbert_research.index import Auxiliary, Index
-from colbert_research.search.ann import (
-    Ann,
-    HnswAnn,
-    Structure,
-    build_faiss,
-    nearest,
-    one_thread,
-    open_faiss,
-    training_rows,
-)
+from colbert_research.index import Arrays, CodecStructure, Index
+from colbert_research.index.damage import open_rows
+from colbert_research.search.ann import Ann, FaissStructure, HnswAnn, build_faiss, one_thread, training_rows
+from colbert_research.search.neighbours import Neighbours
 
 SEED = 42
 
@@ -34,19 +28,28 @@ class ExactFinder(Config):
 FINDERS: dict[str, type[Config]] = {"exact": ExactFinder, "hnsw": HnswAnn}
 
 
-class CentroidNeighbours(Auxiliary):
-    """A faiss structure over the centroids of an index whose codec has a `table`. Memory: the structure, twice at the end."""
+class CentroidNeighbours(CodecStructure):
+    """A faiss structure over the centroids of a codec that has a `table`. Memory: the structure, twice at the end."""
 
     kind: Literal["centroid_ann"] = "centroid_ann"
-    structure: Structure
+    opaque: ClassVar[frozenset[str]] = frozenset({"faiss"})
+    structure: FaissStructure
 
-    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        centroids: NDArray[np.float32] = index.codec.table.centroids  # type: ignore[attr-defined]
+    def build(self, codec: Codec) -> Arrays:
+        centroids = _centroids(codec)
         sample = centroids[training_rows(len(centroids), self.structure)]
-        return {"faiss": build_faiss(self.structure, index.dim, sample=sample, blocks=[centroids])}
+        return {"faiss": build_faiss(self.structure, codec.dim, sample=sample, blocks=[centroids])}
 
-    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Any:
-        return open_faiss(arrays["faiss"])
+    def read(self, folder: Path, codec: Codec) -> Arrays:
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
+
+    def open(self, codec: Codec, arrays: Arrays) -> Neighbours:
+        return Neighbours.of([arrays["faiss"]], [len(_centroids(codec))], codec.dim)
+
+
+def _centroids(codec: Codec) -> NDArray[np.float32]:
+    centroids: NDArray[np.float32] = codec.table.centroids  # type: ignore[attr-defined]
+    return centroids
 
 
 def neighbours_of(finder: Ann) -> CentroidNeighbours:
@@ -60,4 +63,5 @@ def found_cells(index: Index, finder: Ann, query: NDArray[np.float32], n: int) -
     One thread: on a busy machine faiss's threads wait longer for each other than a query takes.
     """
     with one_thread():
-        return nearest(index.auxiliary(neighbours_of(finder)), query, n, finder.parameters(None))
+        neighbours: Neighbours = index.structure(neighbours_of(finder))
+        return neighbours.search(query, n, finder)

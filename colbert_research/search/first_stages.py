@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import sha256_file
 from colbert_research.config import Config, ConfigError
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.kernels import topk
 from colbert_research.ranking import Ranking
 from colbert_research.search.base import Queries
-from colbert_research.search.bm25 import Bm25, Bm25Index, Bm25Settings
+from colbert_research.search.bm25 import Bm25Settings
+from colbert_research.search.found import joined
 from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
 from colbert_research.search.trace import Trace
 
@@ -24,7 +25,7 @@ class FirstStage(Config, ABC):
 
     kind: str
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+    def structures(self) -> tuple[DerivedStructure, ...]:
         """The structures beside the codes that it asks the index for."""
         return ()
 
@@ -32,16 +33,14 @@ class FirstStage(Config, ABC):
         """Whether it looks at the queries' texts."""
         return False
 
-    def candidates(
-        self, index: Index, queries: Queries, depth: int, subset: NDArray[np.int64] | None, trace: Trace
-    ) -> list[NDArray[np.int64]]:
-        """Rising positions of the best `depth` documents of each query, among `subset` where there is one; ties by position."""
+    def candidates(self, index: Index, queries: Queries, depth: int, scope: Scope, trace: Trace) -> list[NDArray[np.int64]]:
+        """Rising positions of the best `depth` documents of each query, of those in the scope; ties by position."""
         scores, found = self.scores(index, queries), []
         for _ in range(len(queries)):
             with trace.stage("first stage") as count:
                 positions, scored = next(scores)
-                if subset is not None:
-                    allowed = np.isin(positions, subset)
+                if not scope.is_all:
+                    allowed = scope.contains(positions)
                     positions, scored = positions[allowed], scored[allowed]
                 found.append(np.sort(positions[topk(scored, depth)]))
                 count.documents += len(found[-1])
@@ -57,15 +56,15 @@ class Bm25Stage(Bm25Settings, FirstStage):
 
     kind: Literal["bm25"] = "bm25"
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        return (Bm25Index(**{name: getattr(self, name) for name in Bm25Settings.model_fields}),)
+    def structures(self) -> tuple[DerivedStructure, ...]:
+        return (self.counts(),)
 
     def needs_texts(self) -> bool:
         return True
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         assert queries.texts is not None  # search() refused such queries
-        bm25: Bm25 = index.auxiliary(self.auxiliaries()[0])
+        bm25 = self.scores_of(index.structure(self.counts()))
         positions = np.arange(index.n_documents, dtype=np.int64)
         return ((positions, bm25.of(text)) for text in queries.texts)
 
@@ -75,13 +74,14 @@ class MeanVectorStage(FirstStage):
 
     kind: Literal["mean_vector"] = "mean_vector"
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+    def structures(self) -> tuple[DerivedStructure, ...]:
         return (MeanVectors(),)
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        means = index.auxiliary(MeanVectors())
+        parts: tuple[NDArray[np.float32], ...] = index.structure(MeanVectors())
         positions = np.arange(index.n_documents, dtype=np.int64)
-        return ((positions, means @ mean_vectors(query.vectors)[0]) for query in queries)
+        means = (mean_vectors(query.vectors)[0] for query in queries)
+        return ((positions, joined([part @ mean for part in parts])) for mean in means)
 
 
 class TrecStage(FirstStage):

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.config import component
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import is_few, score_all
+from colbert_research.search.candidates import largest_segment, score_all
 from colbert_research.search.first_stages import FIRST_STAGES
-from colbert_research.search.graphs import GRAPHS
-from colbert_research.search.stages import best, score
+from colbert_research.search.found import best
+from colbert_research.search.graphs import GRAPHS, DocumentGraph
+from colbert_research.search.on_host import HostEngine
 from colbert_research.search.trace import Trace
 
 
@@ -24,8 +25,9 @@ class Ladr(SearchStrategy):
     """The best `n_seeds` (n) of the `first_stage` are scored exactly; then, again and again, the neighbours in the `graph` of
     the best `depth` (c) documents so far, until those bring no new document.
 
-    The papers take both the seeds and the graph from BM25. A subset is neither left nor crossed: neighbours outside are not
-    followed. Documents, or a subset, of at most `n_seeds` are scored exactly, without seeds.
+    The papers take both the seeds and the graph from BM25. Neighbours are of the same segment of the index. A subset is neither
+    left nor crossed: neighbours outside are not followed. Documents, or a subset, of at most `n_seeds` are scored exactly,
+    without seeds.
     """
 
     kind: Literal["ladr"] = "ladr"
@@ -34,8 +36,8 @@ class Ladr(SearchStrategy):
     n_seeds: int = Field(500, ge=1, description="n")
     depth: int = Field(20, ge=1, description="c")
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        return (*self.first_stage.auxiliaries(), self.graph)
+    def _structures(self) -> tuple[DerivedStructure, ...]:
+        return (*self.first_stage.structures(), self.graph)
 
     def needs_texts(self) -> bool:
         return bool(self.first_stage.needs_texts())
@@ -44,19 +46,20 @@ class Ladr(SearchStrategy):
         return self.model_copy(update={"n_seeds": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:
-        if self.graph.neighbours >= index.n_documents:
+        most = largest_segment(index)[0] - 1
+        if self.graph.neighbours > most:
             raise ValueError(
-                f"graph.neighbours={self.graph.neighbours}, but a document of the {index.n_documents} in the index has at most "
-                f"{index.n_documents - 1} others"
+                f"graph.neighbours={self.graph.neighbours}, but a document has at most {most} others in its segment of the "
+                "index; lower search.graph.neighbours"
             )
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if is_few(index, subset, self.n_seeds):
-            return score_all(index, queries, k, subset, trace)
-        seeds = self.first_stage.candidates(index, queries, self.n_seeds, subset, trace)
-        graph = index.auxiliary(self.graph)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if scope.size <= self.n_seeds:
+            return score_all(index, queries, k, scope, trace)
+        seeds = self.first_stage.candidates(index, queries, self.n_seeds, scope, trace)
+        graph: DocumentGraph = index.structure(self.graph)
         return [
-            self._one(index, query, k, positions, graph, subset, trace) for query, positions in zip(queries, seeds, strict=True)
+            self._one(index, query, k, positions, graph, scope, trace) for query, positions in zip(queries, seeds, strict=True)
         ]
 
     def _one(
@@ -65,22 +68,23 @@ class Ladr(SearchStrategy):
         query: Queries,
         k: int,
         seeds: NDArray[np.int64],
-        graph: NDArray[np.int32],
-        subset: NDArray[np.int64] | None,
+        graph: DocumentGraph,
+        scope: Scope,
         trace: Trace,
     ) -> Found:
-        positions, scores = seeds, score(index, query.vectors, seeds, trace, stage="exact")[0]
+        engine = HostEngine(index)
+        positions, scores = seeds, engine.score(query.vectors, seeds, trace, stage="exact")[0]
         followed = np.empty(0, np.int64)
         while True:
             with trace.stage("neighbours") as count:
                 top = np.setdiff1d(best(positions, scores, self.depth)[0], followed)
                 followed = np.union1d(followed, top)
-                reached = np.setdiff1d(graph[top].astype(np.int64), positions)
-                reached = reached[reached >= 0] if subset is None else np.intersect1d(reached, subset)
+                reached = np.setdiff1d(graph.neighbours_of(top), positions)
+                reached = scope.intersect(reached[reached >= 0])
                 count.documents += len(reached)
             if not len(reached):
                 return best(positions, scores, k)
-            more = score(index, query.vectors, reached, trace, stage="exact")[0]
+            more = engine.score(query.vectors, reached, trace, stage="exact")[0]
             positions, scores = np.concatenate([positions, reached]), np.concatenate([scores, more])
             order = np.argsort(positions)
             positions, scores = positions[order], scores[order]

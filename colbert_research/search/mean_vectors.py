@@ -1,26 +1,32 @@
 """One vector a document: the mean of its decoded token vectors, made length one."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.index import Auxiliary, Index
+from colbert_research.codecs import Codec
+from colbert_research.index import Arrays, DerivedStructure, Segment, SegmentStructure
+from colbert_research.index.damage import open_array
 from colbert_research.ragged import Ragged
 from colbert_research.search.decoded import decoded_blocks
 
 
-class MeanVectors(Auxiliary):
-    """`(n_documents, dim)` float32, rows of length one; zeros for a document without tokens."""
+class MeanVectors(SegmentStructure):
+    """For each segment, `(n_documents, dim)` float32: rows of length one; zeros for a document without tokens."""
 
     kind: Literal["mean_vectors"] = "mean_vectors"
 
-    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        return {"means": np.concatenate([mean_vectors(block) for block in decoded_blocks(index)])}
+    def build(self, codec: Codec, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Arrays:
+        return {"means": np.concatenate([mean_vectors(block) for block in decoded_blocks(codec, segment)])}
 
-    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        return arrays["means"]
+    def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
+        return {"means": open_array(folder / "means.npy", np.dtype(np.float32), (len(segment), codec.dim))}
+
+    def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> tuple[NDArray[np.float32], ...]:
+        return tuple(each["means"] for each in arrays)
 
 
 def mean_vectors(texts: Ragged) -> NDArray[np.float32]:

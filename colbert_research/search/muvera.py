@@ -4,19 +4,23 @@ Source: MUVERA (Dhulipala et al. 2024), sections 2 and 3; the encodings themselv
 nearest with a graph (DiskANN); here every encoding is compared, so that what is lost is lost by the encodings alone.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.index import Auxiliary, Index
+from colbert_research.codecs import Codec
+from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
+from colbert_research.index.damage import open_rows
 from colbert_research.search import ann
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, largest_segment, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_documents
 from colbert_research.search.fde import FixedDimensional, fde_of_documents, fde_of_queries
+from colbert_research.search.neighbours import Neighbours
 from colbert_research.search.trace import Trace
 
 DIMENSIONS_A_CODE = 8  # the paper's PQ-256-8: 256 centroids for each 8 dimensions
@@ -40,37 +44,44 @@ class FdeSettings(FixedDimensional):
             ann.check_product(n=n, dim=width, m=width // DIMENSIONS_A_CODE)
 
 
-class DocumentFdes(FdeSettings, Auxiliary):
-    """The encodings of all documents, as a faiss structure.
+class DocumentFdes(FdeSettings, SegmentStructure):
+    """For each segment the encodings of its documents, as a faiss structure; float32, if they are too few for product codes.
 
-    Memory while building: the structure, twice at the end, and for product codes a float32 sample of at most 16384 encodings.
+    Memory while building: the structure of a segment, twice at the end, and for product codes a float32 sample of at most 16384
+    encodings.
     """
 
     kind: Literal["fde"] = "fde"
+    opaque: ClassVar[frozenset[str]] = frozenset({"faiss"})
 
-    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        width = self.width(index.dim)
+    def build(self, codec: Codec, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Arrays:
+        width = self.width(codec.dim)
         product = f"PQ{width // DIMENSIONS_A_CODE}x{ann.PQ_BITS}np"
-        structure = ann.Structure(
+        structure = ann.FaissStructure(
             factory={"float32": "Flat", "float16": "SQfp16", "pq": product}[self.storage],
             training=ann.POINTS_PER_CENTROID * ann.PQ_CENTROIDS if self.storage == "pq" else 0,
+            least=ann.PQ_CENTROIDS if self.storage == "pq" else 0,
             seed=self.seed,
         )
-        positions = ann.training_rows(index.n_documents, structure)
+        positions = ann.training_rows(len(segment), structure)
         sample = np.empty((len(positions), width), np.float32)
         for start in range(0, len(positions), DOCUMENTS_READ):
             part = slice(start, start + DOCUMENTS_READ)
-            sample[part] = fde_of_documents(decoded_documents(index, positions[part]), self)
-        return {"faiss": ann.build_faiss(structure, width, sample=sample, blocks=self._blocks(index, width))}
+            sample[part] = fde_of_documents(decoded_documents(codec, segment, positions[part]), self)
+        return {"faiss": ann.build_faiss(structure, width, sample=sample, blocks=self._blocks(codec, segment, width))}
 
-    def _blocks(self, index: Index, width: int) -> Iterator[NDArray[np.float32]]:
+    def _blocks(self, codec: Codec, segment: Segment, width: int) -> Iterator[NDArray[np.float32]]:
         step = max(1, VALUES_HELD // width)
-        for block in decoded_blocks(index):
+        for block in decoded_blocks(codec, segment):
             for start in range(0, len(block), step):
                 yield fde_of_documents(block.slice(start, start + step), self)
 
-    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Any:
-        return ann.open_faiss(arrays["faiss"])
+    def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
+
+    def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> Neighbours:
+        sizes = [len(segment) for segment in segments]
+        return Neighbours.of([each["faiss"] for each in arrays], sizes, self.width(codec.dim))
 
 
 class Muvera(FdeSettings, SearchStrategy):
@@ -83,26 +94,25 @@ class Muvera(FdeSettings, SearchStrategy):
     kind: Literal["muvera"] = "muvera"
     n_candidates: int = Field(1000, ge=1)
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+    def _structures(self) -> tuple[DocumentFdes]:
         return (DocumentFdes(**{name: getattr(self, name) for name in FdeSettings.model_fields}),)
 
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"n_candidates": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:
-        self.check_storage(n=index.n_documents, dim=index.dim)
+        self.check_storage(n=largest_segment(index)[0], dim=index.dim)
         check_reach("n_candidates", self.n_candidates, index, k)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if is_few(index, subset, self.n_candidates):
-            return score_all(index, queries, k, subset, trace)
-        encodings, candidates = index.auxiliary(self.auxiliaries()[0]), []
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if scope.size <= self.n_candidates:
+            return score_all(index, queries, k, scope, trace)
+        encodings: Neighbours = index.structure(self._structures()[0])
+        candidates = []
         for query in queries:
             with trace.stage("fde") as count:
-                wanted = self.n_candidates if subset is None else index.n_documents
-                found = ann.nearest(encodings, fde_of_queries(query.vectors, self), wanted)[0]
-                if subset is not None:
-                    found = found[np.isin(found, subset)][: self.n_candidates]
-                candidates.append(np.sort(found))
+                wanted = self.n_candidates if scope.is_all else index.n_documents
+                found = encodings.search(fde_of_queries(query.vectors, self), wanted)[0]
+                candidates.append(np.sort(scope.intersect(found[found >= 0])[: self.n_candidates]))
                 count.documents += index.n_documents
         return score_candidates(index, queries, k, candidates, trace)

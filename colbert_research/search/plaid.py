@@ -5,27 +5,28 @@ of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, n
 4096) and the last stage scores ndocs / 4; here nothing depends on k and nothing is remembered.
 """
 
-from functools import reduce
+from abc import abstractmethod
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from colbert_research import kernels
 from colbert_research.config import Threshold
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.search.base import Found, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of, check_cells, check_reach
-from colbert_research.search.stages import best, interaction, score
+from colbert_research.search.engine import Engine
+from colbert_research.search.exhaustive import best_of_all
+from colbert_research.search.on_host import HostEngine
 from colbert_research.search.trace import Trace
 
 _THRESHOLDS = ("centroid_score_threshold", "cell_score_threshold")
 NO_SCORES = np.empty(0, np.float32)
 
 
-class PlaidSettings(SearchStrategy):
+class PlaidSearch(SearchStrategy):
     """`ncells` centroids a query token give candidates; the best `ndocs` by centroids alone; `n_exact` of them scored exactly.
 
     `centroid_score_threshold`: in the first interaction, tokens of centroids whose best score over the query's tokens lies
@@ -61,40 +62,46 @@ class PlaidSettings(SearchStrategy):
         check_cells("ncells", self.ncells, len(centroids_of(index, self.kind)))
         check_reach("n_exact", self.n_exact, index, k)
 
+    @abstractmethod
+    def engine(self, index: Index) -> Engine:
+        """What computes the steps of a search over this index."""
 
-class Plaid(PlaidSettings):
-    """See `PlaidSettings`; on the processor."""
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        engine = self.engine(index)
+        if not scope.is_all and scope.size <= self.n_exact:
+            return best_of_all(engine, queries.vectors, k, scope, trace, stage="exact")
+        return [self._one(engine, query.vectors, k, scope, trace) for query in queries]
 
-    kind: Literal["plaid"] = "plaid"
-
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and len(subset) <= self.n_exact:
-            scores = score(index, queries.vectors, subset, trace, stage="exact")
-            return [best(subset, row, k) for row in scores]
-        return [self._one(index, query.vectors, k, subset, trace) for query in queries]
-
-    def _one(self, index: Index, query: Ragged, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> Found:
-        centroids = centroids_of(index, self.kind)
-        with trace.stage("probe") as count:
-            scores = kernels.dot_products(query.values, centroids)
-            cells = np.unique(kernels.greatest(scores, self.ncells))
-            highest = reduce(np.maximum, scores) if self.has_threshold else NO_SCORES  # scores lie column by column
+    def _one(self, engine: Engine, query: Ragged, k: int, scope: Scope, trace: Trace) -> Found:
+        with engine.stage(trace, "probe") as count:
+            products = engine.products(query.values)
+            cells = engine.cells(products, self.ncells)
+            highest = engine.highest(products) if self.has_threshold else NO_SCORES
             opened = reaching(highest, self.cell_score_threshold)
             if opened is not None:
                 cells = cells[opened[cells]]
             count.centroids += len(cells)
-        with trace.stage("candidates") as count:
-            candidates = candidates_of(index, cells)
-            if subset is not None:
-                candidates = np.intersect1d(candidates, subset, assume_unique=True)
-            count.documents += len(candidates)
+        with engine.stage(trace, "candidates") as count:
+            documents = engine.candidates(cells, scope)
+            count.documents += len(documents)
         kept = reaching(highest, self.centroid_score_threshold)
-        if kept is not None and len(candidates) > self.ndocs:
-            pruned = interaction(index, scores, candidates, trace, stage="pruned interaction", kept=kept)
-            candidates = narrow(candidates, pruned, self.ndocs)
-        if len(candidates) > self.n_exact:
-            candidates = narrow(candidates, interaction(index, scores, candidates, trace, stage="interaction"), self.n_exact)
-        return best(candidates, score(index, query, candidates, trace, stage="exact")[0], k)
+        if kept is not None and len(documents) > self.ndocs:
+            pruned = engine.interaction(products, documents, trace, stage="pruned interaction", kept=kept)
+            documents = engine.narrow(documents, pruned, self.ndocs)
+        if len(documents) > self.n_exact:
+            unpruned = engine.interaction(products, documents, trace, stage="interaction")
+            documents = engine.narrow(documents, unpruned, self.n_exact)
+        (found,) = engine.best(documents, engine.score(query, documents, trace, stage="exact"), k)
+        return found
+
+
+class Plaid(PlaidSearch):
+    """See `PlaidSearch`; on the processor."""
+
+    kind: Literal["plaid"] = "plaid"
+
+    def engine(self, index: Index) -> Engine:
+        return HostEngine(index)
 
 
 def reaching(highest: NDArray[np.float32], threshold: Threshold | None) -> NDArray[np.bool_] | None:
@@ -104,18 +111,3 @@ def reaching(highest: NDArray[np.float32], threshold: Threshold | None) -> NDArr
     limit: Any = threshold.value if threshold.quantile is None else np.quantile(highest, threshold.quantile)
     reached: NDArray[np.bool_] = highest >= limit
     return reached
-
-
-def candidates_of(index: Index, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rising positions of the documents with a token in any of the cells."""
-    found = [
-        start + segment.inverted.documents_of(cells, len(segment))
-        for start, segment in zip(index.starts, index.segments, strict=False)
-        if segment.inverted is not None
-    ]
-    return np.concatenate(found)
-
-
-def narrow(positions: NDArray[np.int64], scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
-    """The `size` positions with the best scores, rising."""
-    return positions[kernels.among_best(scores, size)]

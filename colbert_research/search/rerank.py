@@ -5,14 +5,12 @@ Source: ColBERT (Khattab and Zaharia 2020), section 4.2, over BM25; MacAvaney an
 
 from typing import Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.config import component
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, score_all, score_candidates
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.trace import Trace
 
@@ -28,8 +26,8 @@ class Rerank(SearchStrategy):
     first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     depth: int = Field(1000, ge=1)
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        structures: tuple[Auxiliary, ...] = self.first_stage.auxiliaries()
+    def _structures(self) -> tuple[DerivedStructure, ...]:
+        structures: tuple[DerivedStructure, ...] = self.first_stage.structures()
         return structures
 
     def needs_texts(self) -> bool:
@@ -41,8 +39,8 @@ class Rerank(SearchStrategy):
     def check(self, index: Index, k: int) -> None:
         check_reach("depth", self.depth, index, k)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if is_few(index, subset, self.depth):
-            return score_all(index, queries, k, subset, trace)
-        candidates = self.first_stage.candidates(index, queries, self.depth, subset, trace)
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if scope.size <= self.depth:
+            return score_all(index, queries, k, scope, trace)
+        candidates = self.first_stage.candidates(index, queries, self.depth, scope, trace)
         return score_candidates(index, queries, k, candidates, trace)

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -12,7 +13,7 @@ from colbert_research.codecs import Codec, TableCodec
 from colbert_research.codecs.base import Layout
 from colbert_research.codecs.centroid import CentroidCodec
 from colbert_research.codecs.exact import ExactCodec
-from colbert_research.index import Index
+from colbert_research.index import Index, Scope
 from colbert_research.kernels.cuda.arrays import Array, Place, empty
 from colbert_research.kernels.cuda.transfer import BUFFERS, conveyed, fill, lane_to, pinned
 from colbert_research.kernels.operands import CodedTokens
@@ -36,6 +37,12 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def centroid_ids(self) -> Ragged:
+        """The centroid of each document's tokens, on the device, where the codec has centroids."""
+        tokens: Any = self.tokens
+        return Ragged(tokens.centroid_ids, tokens.offsets) if isinstance(tokens, CodedTokens) else tokens
 
 
 Visit = tuple[Shard, NDArray[np.int64] | None]
@@ -98,16 +105,16 @@ class Shards:
         """All documents, where their codes lie on the device; None where they do not."""
         return None if self._sources else self._all[0]
 
-    def visited(self, subset: NDArray[np.int64] | None) -> Generator[Visit, None, None]:
-        """The shards with any of the documents at rising positions `subset`, or all of them.
+    def visited(self, scope: Scope) -> Generator[Visit, None, None]:
+        """The shards with any of the documents in the scope.
 
         A shard is there until the next is asked for; close the iterator, so that others may visit.
         """
         chosen = list(range(len(self)))
         places: list[NDArray[np.int64] | None] = [None] * len(self)
-        if subset is not None:
-            cuts = np.searchsorted(subset, [*(shard.start for shard in self._all), len(self.offsets) - 1])
-            places = [subset[a:b] - s.start for s, a, b in zip(self._all, cuts[:-1], cuts[1:], strict=True)]
+        if not scope.is_all:
+            cuts = np.searchsorted(scope.positions, [*(shard.start for shard in self._all), len(self.offsets) - 1])
+            places = [scope.positions[a:b] - s.start for s, a, b in zip(self._all, cuts[:-1], cuts[1:], strict=True)]
             chosen = np.flatnonzero(np.diff(cuts)).tolist()
         if self.resident is not None:
             yield self.resident, places[0]

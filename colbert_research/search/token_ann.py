@@ -4,35 +4,47 @@ Source: ColBERT (Khattab and Zaharia 2020), section 3.6. With `n_exact` it is th
 et al. 2024, section 3.1) compares itself with: only the documents that appear first in the lists of neighbours are scored.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from colbert_research.codecs import Codec
 from colbert_research.config import Seed, component
-from colbert_research.index import Auxiliary, Index
-from colbert_research.search.ann import ANNS, Structure, build_faiss, nearest, open_faiss, selector_of, training_rows
+from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
+from colbert_research.index.damage import open_rows
+from colbert_research.search.ann import ANNS, FaissStructure, build_faiss, training_rows
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_reach, is_few, score_all, score_candidates
+from colbert_research.search.candidates import check_reach, largest_segment, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_rows, token_offsets
+from colbert_research.search.neighbours import Neighbours
 from colbert_research.search.trace import Trace
 
 
-class TokenNeighbours(Auxiliary):
-    """A faiss structure over all decoded token vectors. Memory while building: the structure, twice at the end."""
+class TokenNeighbours(SegmentStructure):
+    """For each segment a faiss structure over its decoded token vectors; flat, if they are too few to train it on.
+
+    Memory while building: the structure of a segment, twice at the end.
+    """
 
     kind: Literal["token_ann"] = "token_ann"
-    structure: Structure
+    opaque: ClassVar[frozenset[str]] = frozenset({"faiss"})
+    structure: FaissStructure
 
-    def build(self, index: Index) -> Mapping[str, NDArray[Any]]:
-        sample = decoded_rows(index, training_rows(index.n_tokens, self.structure))
-        blocks = (block.values for block in decoded_blocks(index))
-        return {"faiss": build_faiss(self.structure, index.dim, sample=sample, blocks=blocks)}
+    def build(self, codec: Codec, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Arrays:
+        sample = decoded_rows(codec, segment, training_rows(int(segment.offsets[-1]), self.structure))
+        blocks = (block.values for block in decoded_blocks(codec, segment))
+        return {"faiss": build_faiss(self.structure, codec.dim, sample=sample, blocks=blocks)}
 
-    def open(self, index: Index, arrays: Mapping[str, NDArray[Any]]) -> Any:
-        return open_faiss(arrays["faiss"])
+    def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
+
+    def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> Neighbours:
+        sizes = [int(segment.offsets[-1]) for segment in segments]
+        return Neighbours.of([each["faiss"] for each in arrays], sizes, codec.dim)
 
 
 class TokenAnn(SearchStrategy):
@@ -42,6 +54,8 @@ class TokenAnn(SearchStrategy):
     rank, each rank in the order of the query's tokens. `deduplicate=False` counts tokens rather than documents, so that a
     document which appears twice counts twice (MUVERA's weaker baseline). A subset of at most `n_exact` (or else `k_tokens`)
     documents is scored exactly, without candidates; a larger one is searched among its own tokens.
+    Each segment has its own structure, and `ann` says how each is searched; one of too few tokens to train it on is compared
+    whole.
     """
 
     kind: Literal["token_ann"] = "token_ann"
@@ -57,7 +71,7 @@ class TokenAnn(SearchStrategy):
             raise ValueError("deduplicate=False says what n_exact counts; give n_exact too")
         return self
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+    def _structures(self) -> tuple[TokenNeighbours]:
         return (TokenNeighbours(structure=self.ann.structure(self.seed)),)
 
     def widest(self, index: Index) -> Self:
@@ -67,22 +81,18 @@ class TokenAnn(SearchStrategy):
     def check(self, index: Index, k: int) -> None:
         if self.n_exact is not None:
             check_reach("n_exact", self.n_exact, index, k)
-        self.ann.check(n=index.n_tokens, dim=index.dim, k=min(self.k_tokens, index.n_tokens))
+        self.ann.check(n=largest_segment(index)[1], dim=index.dim, k=min(self.k_tokens, index.n_tokens))
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and is_few(index, subset, self.n_exact or self.k_tokens):
-            return score_all(index, queries, k, subset, trace)
-        self._check_lengths(queries, min(k, index.n_documents if subset is None else len(subset)))
-        neighbours, offsets = index.auxiliary(self.auxiliaries()[0]), token_offsets(index)
-        selector = None
-        if subset is not None:
-            allowed = np.zeros(index.n_documents, np.bool_)
-            allowed[subset] = True
-            selector = selector_of(np.repeat(allowed, np.diff(offsets)))
-        parameters, candidates = self.ann.parameters(selector), []
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= (self.n_exact or self.k_tokens):
+            return score_all(index, queries, k, scope, trace)
+        self._check_lengths(queries, min(k, scope.size))
+        neighbours: Neighbours = index.structure(self._structures()[0])
+        offsets, candidates = token_offsets(index), []
+        allowed = None if scope.is_all else np.repeat(scope.bitmap, np.diff(offsets))
         for query in queries:
             with trace.stage("neighbours") as count:
-                tokens = nearest(neighbours, query.vectors.values, self.k_tokens, parameters)
+                tokens = neighbours.search(query.vectors.values, self.k_tokens, self.ann, allowed)
                 candidates.append(self._documents(tokens, offsets))
                 count.tokens += len(np.unique(tokens[tokens >= 0]))
                 count.documents += len(candidates[-1])

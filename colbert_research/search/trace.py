@@ -16,6 +16,11 @@ class Stage:
     tokens: int = 0
     bytes: int = 0
 
+    def tokens_read(self, tokens: int, bytes_per_token: int) -> None:
+        """Count tokens, and the bytes of their codes."""
+        self.tokens += tokens
+        self.bytes += tokens * bytes_per_token
+
 
 @dataclass
 class Trace:

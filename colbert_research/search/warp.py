@@ -6,6 +6,8 @@ are all that is computed. Tokens are scored from their codes, without decoding t
 centroid; here scores are also multiplied by the stored inverse norm, so that they are those of exhaustive search.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -14,14 +16,39 @@ from pydantic import Field, model_validator
 
 from colbert_research import kernels
 from colbert_research.config import component
-from colbert_research.index import Auxiliary, Index
+from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.search.base import Found, Queries, SearchStrategy
-from colbert_research.search.candidates import check_cells, is_few, score_all
+from colbert_research.search.candidates import check_cells, score_all
 from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_order
 from colbert_research.search.finders import FINDERS, ExactFinder, found_cells, neighbours_of
+from colbert_research.search.found import best, joined
 from colbert_research.search.imputation import IMPUTATIONS, Retrieved
-from colbert_research.search.stages import best
 from colbert_research.search.trace import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One query over the probed cells of a segment: `rows` of retrieved tokens, for each the place of its document among the
+    `documents` found, which rise, and the cells that each query token has `wanted`."""
+
+    query: NDArray[np.float32]
+    cells: Cells
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    wanted: NDArray[np.bool_]
+
+    @cached_property
+    def maxima(self) -> NDArray[np.float32]:
+        """`(n_documents, n_query_tokens)`: best retrieved scores, minus infinity where there is none."""
+        return self._scores(self.places, len(self.documents))
+
+    def token_scores(self) -> NDArray[np.float32]:
+        """`(n_tokens, n_query_tokens)`: each retrieved token's own."""
+        return self._scores(np.arange(len(self.rows)), len(self.rows))
+
+    def _scores(self, places: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+        return kernels.token_maxima(self.query, self.cells.tokens, self.rows, places, n, self.wanted)
 
 
 class Warp(SearchStrategy):
@@ -50,7 +77,7 @@ class Warp(SearchStrategy):
             )
         return self
 
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+    def _structures(self) -> tuple[DerivedStructure, ...]:
         return (TokensByCell(),) if self.finder.kind == "exact" else (TokensByCell(), neighbours_of(self.finder))
 
     def widest(self, index: Index) -> Self:
@@ -64,55 +91,52 @@ class Warp(SearchStrategy):
         if self.finder.kind != "exact":
             self.finder.check(n=n_centroids, dim=index.dim, k=self.nprobe)
 
-    def _search(self, index: Index, queries: Queries, k: int, subset: NDArray[np.int64] | None, trace: Trace) -> list[Found]:
-        if subset is not None and is_few(index, subset, self.exact_subset):
-            return score_all(index, queries, k, subset, trace)
-        cells, codec = index.auxiliary(self.auxiliaries()[0]), coded(index, self.kind)
-        return [self._one(index, cells, codec.turned(query.vectors.values), k, subset, trace) for query in queries]
+    def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
+        if not scope.is_all and scope.size <= self.exact_subset:
+            return score_all(index, queries, k, scope, trace)
+        cells: tuple[Cells, ...] = index.structure(TokensByCell())
+        codec = coded(index, self.kind)
+        return [self._one(index, cells, codec.turned(query.vectors.values), k, scope, trace) for query in queries]
 
     def _one(
-        self,
-        index: Index,
-        cells: Cells,
-        query: NDArray[np.float32],
-        k: int,
-        subset: NDArray[np.int64] | None,
-        trace: Trace,
+        self, index: Index, cells: tuple[Cells, ...], query: NDArray[np.float32], k: int, scope: Scope, trace: Trace
     ) -> Found:
         with trace.stage("probe") as count:
             cells, scores, wanted = self._probe(index, cells, query)
             probed = np.flatnonzero(wanted.any(axis=1))
             count.centroids += len(probed)
         with trace.stage("scan") as count:
-            rows, places, documents = cells.chosen(probed, index.n_documents, subset)
-            maxima = kernels.token_maxima(query, cells.tokens, rows, places, len(documents), wanted)
-            count.tokens += len(rows)
-            count.documents += len(documents)
-            count.bytes += len(rows) * (index.bytes_per_token + cells.documents.itemsize)
+            scans = [
+                Scan(query, part, *part.chosen(probed, scope.within(start, start + len(segment))), wanted)
+                for part, segment, start in zip(cells, index.segments, index.starts.tolist(), strict=False)
+            ]
+            maxima = joined([scan.maxima for scan in scans])
+            rows = sum(len(scan.rows) for scan in scans)
+            count.tokens_read(rows, index.bytes_per_token + cells[0].documents.itemsize)
+            count.documents += len(maxima)
         with trace.stage("impute"):
-            each = np.arange(len(rows))
-            retrieved = Retrieved(
-                maxima, scores, cells.sizes, k,
-                lambda: kernels.token_maxima(query, cells.tokens, rows, each, len(rows), wanted),
-            )  # fmt: skip
+            sizes = sum((part.sizes for part in cells[1:]), start=cells[0].sizes)
+            retrieved = Retrieved(maxima, scores, sizes, k, lambda: joined([scan.token_scores() for scan in scans]))
             totals = sums_in_order(self.imputation.filled(retrieved))
+        documents = joined([scan.documents + start for scan, start in zip(scans, index.starts.tolist(), strict=False)])
         return best(documents, totals, k)
 
     def _probe(
-        self, index: Index, cells: Cells, query: NDArray[np.float32]
-    ) -> tuple[Cells, NDArray[np.float32], NDArray[np.bool_]]:
+        self, index: Index, cells: tuple[Cells, ...], query: NDArray[np.float32]
+    ) -> tuple[tuple[Cells, ...], NDArray[np.float32], NDArray[np.bool_]]:
         """All cells, or only those found; the query tokens' scores with their centroids; which cells each token probes.
 
         The scores `(n_query_tokens, n_cells)`, the last `(n_cells, n_query_tokens)`.
         """
         if self.finder.kind == "exact":
-            scores = kernels.dot_products(query, cells.tokens.table.centroids)  # type: ignore[arg-type]
+            scores = kernels.dot_products(query, cells[0].tokens.table.centroids)  # type: ignore[arg-type]
             found = kernels.greatest(scores, self.nprobe)
         else:
             numbers = found_cells(index, self.finder, query, self.nprobe)
             near = np.unique(numbers[numbers >= 0])
-            cells, found = cells.only(near), np.where(numbers >= 0, np.searchsorted(near, numbers), -1)
-            scores = kernels.dot_products(query, cells.tokens.table.centroids)  # type: ignore[arg-type]
+            found = np.where(numbers >= 0, np.searchsorted(near, numbers), -1)
+            cells = tuple(part.only(near) for part in cells)
+            scores = kernels.dot_products(query, cells[0].tokens.table.centroids)  # type: ignore[arg-type]
         wanted = np.zeros(scores.shape[::-1], np.bool_)
         tokens, ranks = np.nonzero(found >= 0)
         wanted[found[tokens, ranks], tokens] = True

@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from colbert_research.artifacts import folder_bytes
 from colbert_research.codecs import CODECS
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import Config, component_of_line
 from colbert_research.data import Collection
 from colbert_research.index import Index, build_index
-from colbert_research.index.auxiliary import auxiliary_folder
-from colbert_research.index.build import sample_rows
 from colbert_research.index.inverted import InvertedLists
-from colbert_research.ragged import Ragged
+from colbert_research.ragged import Ragged, sample_rows
 from colbert_research.search import SearchStrategy
 
 
@@ -92,13 +89,13 @@ def build_in_parts(
     return index, {**clock, "write": total - sum(clock.values()), "total": total}
 
 
-def open_auxiliaries(index: Index, strategy: SearchStrategy) -> tuple[float, int]:
+def open_structures(index: Index, strategy: SearchStrategy) -> tuple[float, int]:
     """Build what a strategy keeps beside the codes: seconds (almost none for what another one had built), and bytes on disk."""
     start = time.perf_counter()
-    for auxiliary in strategy.auxiliaries():
-        index.auxiliary(auxiliary)
+    for structure in strategy.structures():
+        index.structure(structure)
     seconds = time.perf_counter() - start
-    return seconds, sum(folder_bytes(auxiliary_folder(index, auxiliary)) for auxiliary in strategy.auxiliaries())
+    return seconds, sum(map(index.structure_bytes, strategy.structures()))
 
 
 def load_libraries() -> None:

@@ -18,7 +18,7 @@ from colbert_research.evaluation import evaluate, mean_measures, overlap
 from colbert_research.experiment import Experiment, ExperimentConfig
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ranking import Ranking
-from colbert_research.search.stages import best
+from colbert_research.search.found import best
 
 
 def main() -> None:

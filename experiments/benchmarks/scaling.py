@@ -23,14 +23,14 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_build import build_in_parts, codec_of, load_libraries, open_auxiliaries
+from bench_build import build_in_parts, codec_of, load_libraries, open_structures
+from colbert_research.experiment.provenance import code_version
 
 from colbert_research import threads as thread_count
 from colbert_research.artifacts import write_text
 from colbert_research.data import Collection
 from colbert_research.data.synthetic import Synthetic
 from colbert_research.evaluation.timing import compare, strategy_of
-from colbert_research.experiment.provenance import code_version
 
 TOKENS = (100_000, 300_000, 1_000_000, 3_000_000)
 STRATEGIES = ("exhaustive", "plaid ncells=4 ndocs=1024 n_exact=256")
@@ -85,7 +85,7 @@ def measure(size: int, strategies: dict[str, Any], codec: Any, settings: dict[st
         collection = Collection.from_texts([""] * config.n_documents)
         with thread_count.pinned_threads(settings["threads"]), peak_anonymous() as peak:
             index, parts = build_in_parts(Path(temporary) / "index", collection, vectors, codec)
-            beside = {name: open_auxiliaries(index, strategy) for name, strategy in strategies.items()}
+            beside = {name: open_structures(index, strategy) for name, strategy in strategies.items()}
         compared = compare(strategies, index, queries, settings["k"], threads=settings["threads"])
         seconds = {f"{name}_s": value for name, value in parts.items()}
         found = {

@@ -19,15 +19,15 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_build import build_in_parts, codec_of, load_libraries, open_auxiliaries
+from bench_build import build_in_parts, codec_of, load_libraries, open_structures
 from bench_folder import BenchFolder
+from colbert_research.experiment.provenance import code_version
 
 from colbert_research import threads as thread_count
 from colbert_research.artifacts import folder_bytes, write_text
 from colbert_research.config import Config
 from colbert_research.evaluation import evaluate, mean_measures
 from colbert_research.evaluation.timing import Latency, compare, strategy_of
-from colbert_research.experiment.provenance import code_version
 from colbert_research.search import SearchStrategy
 
 STRATEGIES = ("exhaustive", "plaid ncells=4 ndocs=1024 n_exact=256", "plaid ncells=8 ndocs=4096 n_exact=1024")
@@ -118,7 +118,7 @@ def ours(
                     strategy.check(index, k)
             except ValueError as error:
                 raise click.ClickException(str(error)) from None
-            beside = {name: open_auxiliaries(index, strategy) for name, strategy in strategies.items()}
+            beside = {name: open_structures(index, strategy) for name, strategy in strategies.items()}
         compared = compare(strategies, index, queries, k, threads=threads, repeats=repeats)
         common = {
             "engine": "colbert_research",

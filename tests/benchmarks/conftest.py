@@ -14,6 +14,7 @@ NAMES = (
     "prepare",
     "search",
     "scaling",
+    "fetch",
     "kernels",
     "gpu",
     "gpu_timer",

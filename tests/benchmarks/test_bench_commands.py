@@ -176,3 +176,11 @@ def test_kernels(scripts, tmp_path):
     }
     assert all(line["ns_a_token"] > 0 for line in lines)
     assert "generic" in table
+
+
+def test_fetch(scripts):
+    result = CliRunner().invoke(scripts("fetch").main, ["--documents", "50", "--repeats", "3"], catch_exceptions=False)
+    line = json.loads(result.stdout)
+    assert (line["documents"], line["wanted"]) == (50, 10)
+    assert 0 < line["median_ms"] <= line["p95_ms"]
+    assert line["bytes"] > 0

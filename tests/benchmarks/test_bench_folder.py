@@ -12,27 +12,31 @@ from colbert_research.codecs import ExactConfig, ResidualConfig
 from colbert_research.config import ConfigError, load_config
 from colbert_research.data import Collection
 from colbert_research.experiment import Experiment, ExperimentConfig
-from colbert_research.index import Auxiliary, build_index
+from colbert_research.index import SegmentStructure, build_index
+from colbert_research.index.damage import open_array
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import Exhaustive
 
 
-class Numbers(Auxiliary):
+class Numbers(SegmentStructure):
     """A structure beside the codes."""
 
     kind: Literal["numbers"] = "numbers"
 
-    def build(self, index):
+    def build(self, codec, segment, needed):
         return {"numbers": np.arange(1000)}
 
-    def open(self, index, arrays):
-        return arrays["numbers"]
+    def read(self, folder, codec, segment):
+        return {"numbers": open_array(folder / "numbers.npy", np.dtype(np.int64), (1000,))}
+
+    def open(self, codec, segments, arrays):
+        return arrays
 
 
 class WithNumbers(Exhaustive):
     """A strategy that keeps one."""
 
-    def auxiliaries(self):
+    def _structures(self):
         return (Numbers(),)
 
 
@@ -124,12 +128,12 @@ class TestBuild:
         documents, _, ids = vectors
         collection = Collection.from_texts([""] * 120, ids=ids["document_ids"])
         index = build_index(tmp_path / "index", collection, documents, ExactConfig())
-        before = folder_bytes(index.path)
-        seconds, size = scripts("bench_build").open_auxiliaries(index, WithNumbers())
+        seconds, size = scripts("bench_build").open_structures(index, WithNumbers())
         assert seconds > 0
-        assert size == folder_bytes(index.path) - before == np.arange(1000).nbytes + 128  # the header of one array
-        assert scripts("bench_build").open_auxiliaries(index, WithNumbers())[1] == size
-        assert scripts("bench_build").open_auxiliaries(index, Exhaustive())[1] == 0
+        assert size == np.arange(1000).nbytes + 128  # the header of one array
+        assert folder_bytes(index.path / "structures") == size
+        assert scripts("bench_build").open_structures(index, WithNumbers())[1] == size
+        assert scripts("bench_build").open_structures(index, Exhaustive())[1] == 0
 
     @pytest.mark.parametrize(
         ("text", "message"), [("residul", "did you mean 'residual'"), ("residual nbit=4", "did you mean 'nbits'")]

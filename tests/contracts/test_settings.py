@@ -107,5 +107,5 @@ def test_quantiles_outside(quantile):
 
 @pytest.mark.parametrize("measure", ["nDCG@0", "R@0", "RR@0"])
 def test_a_measure_of_no_document(measure):
-    with pytest.raises(ValidationError, match="its cut-off must be at least 1"):
+    with pytest.raises(ValidationError, match="its cutoff must be at least 1"):
         ExperimentConfig(measures=(measure,))

@@ -8,7 +8,7 @@ import pytest
 from colbert_research import kernels
 from colbert_research.codecs import ExactConfig, ResidualConfig, ResidualProductConfig, TableCodec
 from colbert_research.data import Collection
-from colbert_research.index import build_index
+from colbert_research.index import Index, build_index, build_structure
 from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.ragged import Ragged, offsets_of
@@ -81,14 +81,13 @@ CASES += [
         Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold=None),
     )
 ]
+ON_DEVICE = {"exhaustive": CudaExhaustive, "plaid": CudaPlaid}
 CASES += [
-    (CudaExhaustive(), "exact"),
-    (CudaExhaustive(), "residual-4"),
-    (CudaExhaustive(memory_gb=9e-6), "residual-4"),  # about fifteen documents at a time
-    (CudaExhaustive(), "opq"),
-    (CudaPlaid(ncells=3, ndocs=40, n_exact=20, centroid_score_threshold={"quantile": 0.5}), "residual-4"),
-    (CudaPlaid(ncells=3, ndocs=40, n_exact=20, cell_score_threshold={"quantile": 0.5}), "opq"),
+    (ON_DEVICE[strategy.kind](**strategy.model_dump(exclude={"kind"})), codec)
+    for strategy, codec in CASES
+    if strategy.kind in ON_DEVICE
 ]
+CASES.append((CudaExhaustive(memory_gb=9e-6), "residual-4"))  # about fifteen documents at a time
 OWN_SCORES = {"warp", "emvb"}
 """Strategies whose scores are MaxSim only when they are opened widest; their own tests say what they are otherwise."""
 IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
@@ -118,7 +117,7 @@ def indexes(documents, tmp_path_factory):
     """Each codec's index, in one segment and in several."""
     folder = tmp_path_factory.mktemp("indexes")
     collection = Collection.from_texts([f"text {i}" for i in range(N_DOCUMENTS)], ids=[f"d{i}" for i in range(N_DOCUMENTS)])
-    several = BuildConfig(segment_tokens=200, chunk_tokens=64)
+    several = BuildConfig(segment_tokens=300, chunk_tokens=64)
     return {
         (name, parts): build_index(folder / f"{name}-{parts}", collection, documents, codec, seed=5, build=build)
         for name, codec in CODECS.items()
@@ -207,6 +206,20 @@ class TestContract:
         subset = [*index.document_ids[::2], "d1", "d3", "d5"]
         ranking = strategy.search(index, queries, 10, subset=subset)
         assert {d for q in range(len(queries)) for d, _ in ranking.top(q)} <= set(subset)
+
+    def test_its_structures_can_be_built_outside(self, indexes, queries, strategy, codec, parts, tmp_path, monkeypatch):
+        """In the order in which they are named; a search needs no others, and finds the same."""
+        path, done = indexes[codec, parts].path, {}
+        for i, structure in enumerate(strategy.structures()):
+            build_structure(Index.open(path, structures=done), structure, tmp_path / str(i))
+            done[structure] = tmp_path / str(i)
+        expected = strategy.search(indexes[codec, parts], queries, 10)
+        monkeypatch.setattr("colbert_research.index.structures.add_parts", None)
+        opened = Index.open(path, structures=done)
+        opened.verify()
+        found = strategy.search(opened, queries, 10)
+        assert np.array_equal(found.positions, expected.positions)
+        assert np.array_equal(found.scores, expected.scores)
 
     def test_nothing_is_remembered(self, indexes, queries, strategy, codec, parts):
         index = indexes[codec, parts]

@@ -1,10 +1,10 @@
 import gzip
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from colbert_research.config import config_id
-from colbert_research.data import BeirConfig, Collection
+from colbert_research.data import BeirConfig, Collection, DataError
 
 
 def test_a_folder_is_read_as_it_stands(folder):
@@ -91,23 +91,16 @@ def test_unknown_judgements_can_be_dropped_and_are_counted(tmp_path, write, capl
     assert f"{made / 'qrels' / 'test.tsv'}: 3 of 4 judgements name unknown queries or documents: dropped" in caplog.text
 
 
-def test_identity_does_not_depend_on_where_the_folder_lies(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    here, there = "../data/fruit/", str(tmp_path / "deep" / "fruit")
-    ids = {config_id(BeirConfig(path=path, only_documents=f"{path}/some.txt")) for path in (here, there, "fruit", "~/fruit")}
-    assert len(ids) == 1
-    assert BeirConfig(path=here, only_documents="a/b.txt").identity() == {
-        "kind": "beir",
-        "path": "fruit",
-        "split": "test",
-        "text_fields": "title text",
-        "only_documents": "b.txt",
-        "exclude_self": False,
-        "unknown_judgements": "error",
-    }
-    assert config_id(BeirConfig(path=here)) != config_id(BeirConfig(path="pears"))
-    assert config_id(BeirConfig(path=here)) != config_id(BeirConfig(path=here, split="dev"))
-    assert BeirConfig().identity()["path"] == "bundled"
+def test_its_files(folder):
+    assert [path.name for path in BeirConfig(path=str(folder)).files()] == ["corpus.jsonl", "queries.jsonl", "test.tsv"]
+    (folder / "few.txt").write_text("d1\n")
+    assert BeirConfig(path=str(folder), only_documents="few.txt").files()[-1] == folder / "few.txt"
+    for wrong, message in (
+        ({"split": "dev"}, "splits that exist: test"),
+        ({"only_documents": "no.txt"}, "no file of document ids"),
+    ):
+        with pytest.raises(DataError, match=message):
+            BeirConfig(path=str(folder), **wrong).files()
 
 
 def test_lines_of_a_gzip_file_are_not_split_at_unicode_line_ends(tmp_path, write):

@@ -5,7 +5,6 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from colbert_research.config import config_id
 from colbert_research.data import DataError, HubConfig
 
 CORPUS = {"_id": ["d1", "d2", "d3"], "title": ["Apples", "", None], "text": ["grow on trees\u2028", "b", "c"]}
@@ -185,11 +184,3 @@ def test_names_that_cannot_be_meant():
     for key in ("revision", "qrels_revision"):
         with pytest.raises(ValidationError, match="a folder has no revisions"):
             HubConfig(name="./fruit", **{key: "abc"})
-
-
-def test_identity_does_not_depend_on_where_a_folder_lies():
-    assert (
-        config_id(HubConfig(name="/a/fruit/")) == config_id(HubConfig(name="../fruit")) == config_id(HubConfig(name="~/fruit"))
-    )
-    assert HubConfig(name="own/fruit").identity()["name"] == "own/fruit"
-    assert config_id(HubConfig(revision="a")) != config_id(HubConfig())

@@ -48,7 +48,7 @@ class TestBuild:
         sizes = index.nbytes()
         assert sizes["total"] == folder_bytes(tmp_path / "i") - (tmp_path / "i" / "manifest.json").stat().st_size
         part_of = {
-            "documents.parquet": "documents",
+            **dict.fromkeys((f"documents{ids}{kind}" for ids in ("", "_ids") for kind in (".bin", "_blocks.npy")), "documents"),
             "codec.json": "codec",
             "state.safetensors": "codec",
             "offsets.npy": "other",

@@ -43,7 +43,7 @@ class TestDamage:
 
     def test_a_newer_format(self, path):
         manifest = path / "manifest.json"
-        manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+        manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 3'))
         with pytest.raises(IndexCorruptedError, match="update colbert_research"):
             Index.open(path)
 

@@ -139,6 +139,6 @@ def test_a_manifest_that_lacks_or_contradicts(path, edit):
 
 
 def test_a_newer_format_need_not_have_the_same_entries(path):
-    (path / "manifest.json").write_text('{"format": "colbert_research index", "version": 2, "shards": []}')
-    with pytest.raises(IndexCorruptedError, match="has format version 2, this package reads up to 1; update colbert_research"):
+    (path / "manifest.json").write_text('{"format": "colbert_research index", "version": 3, "shards": []}')
+    with pytest.raises(IndexCorruptedError, match="has format version 3, this package reads up to 2; update colbert_research"):
         Index.open(path)

@@ -56,18 +56,12 @@ class TestReading:
             assert document == build_module.document_at(collection, i)
         assert [d.id for d in index.documents(wanted)] == wanted
 
+    def test_documents_by_position(self, index, collection):
+        positions = np.random.default_rng(4).permutation(N)
+        found = index.documents_at(np.concatenate([positions, positions[:3]]))
+        assert [document.id for document in found] == [f"d{i}" for i in (*positions, *positions[:3])]
+
     def test_unknown_ids(self, index):
         for read in (index.documents, index.vectors_of):
             with pytest.raises(KeyError, match="nowhere"):
                 read(["d1", "nowhere"])
-
-
-def test_row_groups_of_the_document_store(tmp_path):
-    from colbert_research.index.documents import FILE, Document, DocumentStore, write_documents
-
-    documents = [Document(str(i), f"t{i}", f"text {i}", {"i": i, "ü": [1]}) for i in range(23)]
-    write_documents(tmp_path, iter(documents), rows_a_group=5)
-    store = DocumentStore(tmp_path / FILE)
-    assert store.ids == tuple(str(i) for i in range(23))
-    for wanted in ([], [22], [4, 5, 0, 22, 5], list(range(23))[::-1]):
-        assert store.read(wanted) == [documents[i] for i in wanted]

@@ -47,9 +47,20 @@ def index(collection, vectors, tmp_path_factory) -> Index:
 
 
 @pytest.fixture(scope="session")
+def whole(collection, vectors, tmp_path_factory) -> Index:
+    """The same in one segment."""
+    return build_index(tmp_path_factory.mktemp("search") / "index", collection, vectors, ExactConfig())
+
+
+@pytest.fixture(scope="session")
 def truth(vectors, queries) -> np.ndarray:
     """MaxSim of every query and document in float64."""
     return kernels.maxsim(queries, vectors, backend="reference")
+
+
+def built(structure, index: Index) -> list:
+    """The arrays of each segment of a structure that needs no other, built anew."""
+    return [structure.build(index.codec, segment, {}) for segment in index.segments]
 
 
 def positions_of(ranking, query: int) -> set[int]:

@@ -43,16 +43,18 @@ def test_cells_that_are_found_are_scored_as_ever(coded, queries, rule, nprobe):
 
 
 def test_a_cell_that_is_not_found_is_not_probed(coded, queries, monkeypatch):
-    monkeypatch.setattr(finders, "nearest", lambda index, query, n, parameters: np.array([[3, -1, 5]] * len(query)))
+    monkeypatch.setattr(
+        "colbert_research.search.warp.found_cells", lambda index, finder, query, n: np.array([[3, -1, 5]] * len(query))
+    )
     trace = Trace()
     Warp(nprobe=3, imputation="mean", finder=ALL).search(coded, queries, 5, trace=trace)
-    sizes = coded.auxiliary(TokensByCell()).sizes
+    sizes = sum(cells.sizes for cells in coded.structure(TokensByCell()))
     assert trace.work()["probe"]["centroids"] == 2 * len(queries)
     assert trace.work()["scan"]["tokens"] == (sizes[3] + sizes[5]) * len(queries)
 
 
 def test_some_cells_alone(coded):
-    cells = coded.auxiliary(TokensByCell())
+    cells = coded.structure(TokensByCell())[1]
     some, none = cells.only(np.array([5, 0, 9])), cells.only(np.array([], np.int64))
     starts = cells.tokens.offsets
     rows = np.concatenate([np.arange(starts[c], starts[c + 1]) for c in (5, 0, 9)])
@@ -64,7 +66,7 @@ def test_some_cells_alone(coded):
 
 def test_the_same_centroids_give_the_same_graph(coded):
     graph = finders.neighbours_of(HnswAnn(m=4))
-    assert np.array_equal(graph.build(coded)["faiss"], graph.build(coded)["faiss"])
+    assert np.array_equal(graph.build(coded.codec)["faiss"], graph.build(coded.codec)["faiss"])
 
 
 def test_settings_that_do_not_fit(coded, queries):

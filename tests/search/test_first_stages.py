@@ -5,21 +5,25 @@ import math
 import re
 from collections import Counter
 
+import bm25s
 import numpy as np
 import pytest
 
 from colbert_research.codecs import ExactConfig
 from colbert_research.config import ConfigError, config_id
 from colbert_research.data import Collection
-from colbert_research.index import build_index
+from colbert_research.index import Scope, build_index
+from colbert_research.index.build import BuildConfig
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import FIRST_STAGES, Queries, Rerank, Trace
-from colbert_research.search.bm25 import Bm25Index
+from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.first_stages import Bm25Stage, MeanVectorStage, TrecStage
-from tests.search.conftest import DIM, EPS, WORDS, N, positions_of
+from colbert_research.search.word_counts import WordCounts, split
+from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
 
 IDS = ("q0", "q1", "q2")
+ALL = Scope.all(N)
 TEXTS = ("apple, Banana and apple", "the unheard of zebra", "note 7 of the grape")
 
 
@@ -50,36 +54,35 @@ def stages(run_file):
 class TestEveryFirstStage:
     def test_depth_and_subset(self, index, asked, stages, kind):
         stage = stages[kind]
-        everything = stage.candidates(index, asked, N, None, Trace())
+        everything = stage.candidates(index, asked, N, ALL, Trace())
         scored = list(stage.scores(index, asked))
         assert all(np.all(np.diff(positions) > 0) for positions, _ in scored)
         scores = [dict(zip(p.tolist(), s.tolist(), strict=True)) for p, s in scored]
-        subset = np.arange(1, N, 3)
-        for allowed in (None, subset):
+        for scope in (ALL, Scope.of(np.arange(1, N, 3), N)):
             trace = Trace()
-            cut = stage.candidates(index, asked, 4, allowed, trace)
+            cut = stage.candidates(index, asked, 4, scope, trace)
             assert trace.work()["first stage"]["documents"] == sum(map(len, cut))
             for q in range(len(asked)):
-                may = [p for p in everything[q].tolist() if allowed is None or p in allowed]
+                may = [p for p in everything[q].tolist() if p in scope.positions]
                 expected = sorted(may, key=lambda p, q=q: (-scores[q][p], p))[:4]
                 assert cut[q].tolist() == sorted(expected)
                 assert cut[q].dtype == np.int64
 
     def test_queries_are_independent_and_nothing_is_remembered(self, index, asked, stages, kind):
-        together = stages[kind].candidates(index, asked, 5, None, Trace())
+        together = stages[kind].candidates(index, asked, 5, ALL, Trace())
         for q, one in enumerate(asked):
-            assert np.array_equal(stages[kind].candidates(index, one, 5, None, Trace())[0], together[q])
+            assert np.array_equal(stages[kind].candidates(index, one, 5, ALL, Trace())[0], together[q])
 
     def test_through_rerank(self, index, queries, truth, stages, kind):
         strategy = Rerank(first_stage=stages[kind], depth=6)
         asked = {"query_ids": IDS, "query_texts": TEXTS}
-        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, None, Trace())
+        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, ALL, Trace())
         ranking = strategy.search(index, queries, 4, **asked)
         for q in range(len(queries)):
             best = sorted(candidates[q].tolist(), key=lambda d, q=q: -truth[q, d])[:4]
             assert [int(d[1:]) for d, _ in ranking.top(q)] == best
         half = strategy.search(index, queries, 4, subset=[f"d{i}" for i in range(0, N, 2)], **asked)
-        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, np.arange(0, N, 2), Trace())
+        candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, Scope.of(np.arange(0, N, 2), N), Trace())
         for q in range(len(queries)):
             best = sorted(candidates[q].tolist(), key=lambda d, q=q: -truth[q, d])[:4]
             assert [int(d[1:]) for d, _ in half.top(q)] == best
@@ -129,13 +132,28 @@ class TestBm25:
         assert positions_of(ranking, 0) <= apples | titled
 
     def test_the_same_bytes(self, index):
-        one, other = Bm25Index().build(index), Bm25Index().build(index)
-        assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+        for one, other in zip(built(WordCounts(), index), built(WordCounts(), index), strict=True):
+            assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+    @pytest.mark.parametrize("settings", [{}, {"k1": 1.5, "b": 0.75, "stopwords": "none"}, {"b": 0}])
+    def test_the_scores_are_those_of_bm25s_whatever_the_segments(self, index, whole, collection, settings):
+        settings = Bm25Settings(**settings)
+        words = split(collection.document_texts(), settings.stopwords)
+        vocabulary = {word: i for i, word in enumerate(dict.fromkeys(word for each in words for word in each))}
+        expected = bm25s.BM25(k1=settings.k1, b=settings.b, method="lucene")
+        ids = [[vocabulary[word] for word in each] for each in words]
+        expected.index((ids, vocabulary), create_empty_token=False, show_progress=False)
+        for each in (index, whole):
+            scored = settings.scores_of(each.structure(settings.counts()))
+            assert scored.vocabulary == vocabulary
+            assert np.array_equal(scored.scores, expected.scores["data"])
+            assert np.array_equal(scored.documents, expected.scores["indices"])
+            assert np.array_equal(scored.offsets, expected.scores["indptr"])
 
     def test_stop_words_can_be_kept(self, index, asked):
-        kept = index.auxiliary(Bm25Index(stopwords="none"))
-        assert kept.settings.words(["the zebra"]) == [["the", "zebra"]]
-        assert index.auxiliary(Bm25Index()).settings.words(["the zebra"]) == [["zebra"]]
+        assert split(["the zebra"], "none") == [["the", "zebra"]]
+        assert split(["the zebra"], "english") == [["zebra"]]
+        assert "of" not in index.structure(WordCounts()).vocabulary
 
     def test_it_needs_the_texts(self, index, queries):
         with pytest.raises(ValueError, match="looks at the words of the queries; pass query_texts"):
@@ -158,7 +176,7 @@ class TestBm25:
     def test_documents_without_words(self, tmp_path):
         collection = Collection.from_texts(["?", "!", "a"], ids=["x", "y", "z"])
         vectors = Ragged(np.eye(3, DIM, dtype=np.float32), offsets_of([1, 1, 1]))
-        wordless = build_index(tmp_path / "i", collection, vectors, ExactConfig())
+        wordless = build_index(tmp_path / "i", collection, vectors, ExactConfig(), build=BuildConfig(segment_tokens=2))
         with pytest.raises(ValueError, match="no document of the index has a word"):
             Rerank(depth=2).search(wordless, vectors, 2, query_texts=["a", "b", "c"])
 
@@ -175,19 +193,19 @@ class TestTrec:
     def test_queries_are_looked_up_by_id(self, index, queries, run_file):
         stage = TrecStage(path=str(run_file))
         run = Ranking.from_trec(run_file, document_ids=index.document_ids)
-        found = stage.candidates(index, Queries(queries.slice(0, 1), ("q2",)), 7, None, Trace())
+        found = stage.candidates(index, Queries(queries.slice(0, 1), ("q2",)), 7, ALL, Trace())
         assert set(found[0].tolist()) == {int(d[1:]) for d, _ in run.truncate(7).top(1)}
 
     def test_a_query_that_the_file_lacks(self, index, asked, run_file):
         with pytest.raises(ValueError, match=r"no results for 1 of the 3 queries, such as \['q1'\]"):
-            TrecStage(path=str(run_file)).candidates(index, asked, 5, None, Trace())
-        found = TrecStage(path=str(run_file), missing="nothing").candidates(index, asked, 5, None, Trace())
+            TrecStage(path=str(run_file)).candidates(index, asked, 5, ALL, Trace())
+        found = TrecStage(path=str(run_file), missing="nothing").candidates(index, asked, 5, ALL, Trace())
         assert [len(positions) for positions in found] == [5, 0, 5]
 
     def test_a_run_of_another_collection(self, index, asked, tmp_path):
         (tmp_path / "other.trec").write_text("q0 Q0 elsewhere 1 2.0 tag\n")
         with pytest.raises(ValueError, match="line 1: unknown query 'q0' or document 'elsewhere'"):
-            TrecStage(path=str(tmp_path / "other.trec")).candidates(index, asked, 5, None, Trace())
+            TrecStage(path=str(tmp_path / "other.trec")).candidates(index, asked, 5, ALL, Trace())
 
     def test_its_identity_is_what_the_file_says(self, run_file, tmp_path):
         before = config_id(Rerank(first_stage=TrecStage(path=str(run_file))))

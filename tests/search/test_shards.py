@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from colbert_research.codecs import ExactConfig, ResidualConfig
 from colbert_research.data import Collection
-from colbert_research.index import build_index
+from colbert_research.index import Scope, build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cuda.arrays import Place
 from colbert_research.kernels.operands import CodedTokens
@@ -36,13 +36,12 @@ def arrays_of(tokens):
     return {"centroid_ids": tokens.centroid_ids, "residuals": tokens.codes, "inverse_norms": tokens.inverse_norms}
 
 
-def assert_whole(index, shards, subset):
+def assert_whole(index, shards, scope):
     """Visiting finds each document once, rising, and its codes are those of the index."""
-    expected = np.arange(N) if subset is None else subset
     seen = []
-    for shard, places in shards.visited(subset):
+    for shard, places in shards.visited(scope):
         places = np.arange(len(shard)) if places is None else places
-        assert len(places) or subset is not None or len(shards) == 1
+        assert len(places) or not scope.is_all or len(shards) == 1
         positions = shard.start + places
         codes, offsets = index.codes_of(positions)
         seen += positions.tolist()
@@ -52,29 +51,30 @@ def assert_whole(index, shards, subset):
             if name == "vectors":  # as wide as the kernels want them
                 assert not there.values[:, DIM:].any()
             assert np.array_equal(there.values[:, :DIM] if name == "vectors" else there.values, codes[name])
-    assert seen == expected.tolist()
+    assert seen == scope.positions.tolist()
 
 
-SUBSETS = st.none() | st.sets(st.integers(0, N - 1), min_size=1).map(lambda chosen: np.array(sorted(chosen), np.int64))
+CHOSEN = st.sets(st.integers(0, N - 1), min_size=1)
+SCOPES = st.just(Scope.all(N)) | CHOSEN.map(lambda chosen: Scope.of(np.array(list(chosen)), N))
 
 
 @settings(max_examples=60, deadline=None)
-@given(tokens=st.integers(11, 300), subsets=st.lists(SUBSETS, min_size=1, max_size=3))
-def test_every_document_comes_by_once(index, tokens, subsets):
+@given(tokens=st.integers(11, 300), scopes=st.lists(SCOPES, min_size=1, max_size=3))
+def test_every_document_comes_by_once(index, tokens, scopes):
     row = row_bytes(device_layout(index.codec))
     room = int(np.ceil(BUFFERS * tokens * row / FOR_THE_INDEX))
     shards = Shards(index, PLACE, room)
-    for subset in subsets:
-        assert_whole(index, shards, subset)
+    for scope in scopes:
+        assert_whole(index, shards, scope)
     if shards.resident is None:
         taken = sum(array.nbytes for buffer in shards._buffers for array in buffer.values())
         assert taken <= room * FOR_THE_INDEX
-        assert max(int(shard.offsets[-1]) for shard, _ in shards.visited(None)) <= tokens
+        assert max(int(shard.offsets[-1]) for shard, _ in shards.visited(Scope.all(N))) <= tokens
 
 
-@given(subset=SUBSETS)
+@given(scope=SCOPES)
 @settings(max_examples=20, deadline=None)
-def test_one_shard_where_there_is_room(index, subset):
+def test_one_shard_where_there_is_room(index, scope):
     shards = Shards(index, PLACE, None)
     assert shards.resident is not None
-    assert_whole(index, shards, subset)
+    assert_whole(index, shards, scope)

@@ -8,7 +8,7 @@ from colbert_research.config import Config, component
 from colbert_research.index import Index
 from colbert_research.search import ANNS, TokenAnn, Trace
 from colbert_research.search.ann import FlatAnn, HnswAnn, IvfAnn, IvfPqAnn, build_faiss
-from tests.search.conftest import N, positions_of
+from tests.search.conftest import N, built, positions_of
 
 SMALL = {
     "flat": FlatAnn(),
@@ -63,22 +63,21 @@ def test_a_subset_is_searched_among_its_own_tokens(index, vectors, queries):
 
 @pytest.mark.parametrize("kind", list(ANNS))
 class TestStructures:
-    def test_it_finds_what_is_there(self, index, queries, truth, kind):
+    def test_it_finds_what_is_there(self, whole, queries, truth, kind):
         """Each structure, asked for many neighbours, finds the best document; a subset stays a subset."""
         strategy = TokenAnn(ann=SMALL[kind], k_tokens=40)
-        ranking = strategy.search(index, queries, 3)
+        ranking = strategy.search(whole, queries, 3)
         for q in range(len(queries)):
             assert int(ranking.top(q)[0][0][1:]) == truth[q].argmax()
         subset = [f"d{i}" for i in range(0, N, 1) if i % 8]
-        half = TokenAnn(ann=SMALL[kind], k_tokens=20 if kind != "hnsw" else 40).search(index, queries, 10, subset=subset)
+        half = TokenAnn(ann=SMALL[kind], k_tokens=20 if kind != "hnsw" else 40).search(whole, queries, 10, subset=subset)
         assert all(position % 8 for q in range(len(queries)) for position in positions_of(half, q))
 
-    def test_the_same_bytes_and_results(self, index, queries, kind):
+    def test_the_same_bytes_and_results(self, whole, queries, kind):
         strategy = TokenAnn(ann=SMALL[kind], k_tokens=15, seed=3)
-        structure = strategy.auxiliaries()[0]
-        one, other = structure.build(index)["faiss"], structure.build(index)["faiss"]
-        assert np.array_equal(one, other)
-        rankings = [strategy.search(Index.open(index.path), queries, 10) for _ in range(3)]
+        for one, other in zip(*(built(strategy.structures()[0], whole) for _ in range(2)), strict=True):
+            assert np.array_equal(one["faiss"], other["faiss"])
+        rankings = [strategy.search(Index.open(whole.path), queries, 10) for _ in range(3)]
         for ranking in rankings[1:]:
             assert np.array_equal(ranking.positions, rankings[0].positions)
             assert np.array_equal(ranking.scores, rankings[0].scores)
@@ -104,11 +103,11 @@ def test_a_graph_is_built_on_one_thread(rng):
 
 def test_only_what_is_built_names_a_structure(index, queries):
     def structure(**settings):
-        return TokenAnn(ann={"kind": "ivf", "nlist": 8, **settings}).auxiliaries()
+        return TokenAnn(ann={"kind": "ivf", "nlist": 8, **settings}).structures()
 
     assert structure(nprobe=1) == structure(nprobe=8)
     assert structure(nprobe=1) != structure(nprobe=1, nlist=4)
-    assert TokenAnn(seed=1).auxiliaries() != TokenAnn(seed=2).auxiliaries()
+    assert TokenAnn(seed=1).structures() != TokenAnn(seed=2).structures()
     hnsw = HnswAnn()
     assert hnsw.structure(1) == hnsw.model_copy(update={"ef_search": 9}).structure(1)
     assert hnsw.structure(1) != hnsw.model_copy(update={"ef_construction": 9}).structure(1)

@@ -151,18 +151,19 @@ def test_the_trace_counts_the_probed_cells(coded, queries):
 
 
 def test_cells_hold_every_token_once_by_centroid_and_document(coded):
-    cells = coded.auxiliary(TokensByCell())
-    decoded = coded.vectors_of(coded.document_ids)
-    for cell in range(K):
-        low, high = cells.tokens.offsets[cell : cell + 2]
-        assert np.all(cells.tokens.centroid_ids[low:high] == cell)
-        assert np.all(np.diff(cells.documents[low:high]) >= 0)
-    order = np.argsort(cells.documents, kind="stable")
-    assert np.array_equal(np.bincount(cells.documents, minlength=N), decoded.lengths)
-    rows = {tuple(row) for row in np.column_stack([cells.documents, cells.tokens.decode()])[order].tolist()}
-    places = np.repeat(np.arange(N), decoded.lengths)
-    assert rows == {tuple(row) for row in np.column_stack([places, decoded.values]).tolist()}
-    assert cells.sizes.sum() == coded.n_tokens
+    parts = coded.structure(TokensByCell())
+    assert len(parts) == len(coded.segments) > 2
+    for cells, start, segment in zip(parts, coded.starts, coded.segments, strict=False):
+        decoded = coded.vectors_of(coded.document_ids[start : start + len(segment)])
+        for cell in range(K):
+            low, high = cells.tokens.offsets[cell : cell + 2]
+            assert np.all(cells.tokens.centroid_ids[low:high] == cell)
+            assert np.all(np.diff(cells.documents[low:high]) >= 0)
+        assert np.array_equal(np.bincount(cells.documents, minlength=len(segment)), decoded.lengths)
+        rows = {tuple(row) for row in np.column_stack([cells.documents, cells.tokens.decode()]).tolist()}
+        places = np.repeat(np.arange(len(segment)), decoded.lengths)
+        assert rows == {tuple(row) for row in np.column_stack([places, decoded.values]).tolist()}
+    assert sum(cells.sizes.sum() for cells in parts) == coded.n_tokens
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ Documents alone are pooled, after the reducer; queries keep all their tokens. So
 2024, arXiv 2409.14683) for merging, each pruner's own for leaving out.
 """
 
-from colbert_research.config import Config
 from colbert_research.encoders.pooling.base import NoPoolingConfig, Pooler, Pooling, State
 from colbert_research.encoders.pooling.kmeans import KMeansPoolingConfig
 from colbert_research.encoders.pooling.merge import Merging, SequentialPoolingConfig, merge
@@ -15,20 +14,9 @@ from colbert_research.encoders.pooling.prune import (
     Pruning,
     RandomPruningConfig,
 )
+from colbert_research.encoders.pooling.registry import POOLERS
 from colbert_research.encoders.pooling.voronoi import VoronoiPruningConfig
 from colbert_research.encoders.pooling.ward import WardPoolingConfig
-
-POOLERS: dict[str, type[Config]] = {
-    "none": NoPoolingConfig,
-    "ward": WardPoolingConfig,
-    "kmeans": KMeansPoolingConfig,
-    "sequential": SequentialPoolingConfig,
-    "prune_idf": IdfPruningConfig,
-    "prune_norm": NormPruningConfig,
-    "prune_position": PositionPruningConfig,
-    "prune_voronoi": VoronoiPruningConfig,
-    "prune_random": RandomPruningConfig,
-}
 
 __all__ = [
     "POOLERS",

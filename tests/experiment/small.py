@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
-from colbert_research.artifacts import StageCache
+from colbert_research.cache import StageCache
 from colbert_research.config import load_config
-from colbert_research.experiment import Experiment, ExperimentConfig
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
 
-TINY = Path(__file__).resolve().parent.parent / "configs" / "tiny.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "configs" / "tiny.yaml"
 SUBJECTS = ("apple orchard cider", "banana peel yellow", "cherry blossom pink")
+SETTINGS = "codec.centroids=8 search.ncells=8 search.ndocs=12 search.n_exact=12 k=10 measures=[nDCG@10,R@10,RR@10,AP]"
 
 
-def write_folder(path: Path, document: str) -> Path:
+def write_folder(path: Path, document: str = "{subject} note {i}") -> Path:
     """A BEIR folder whose documents are `document` with their `subject` and number `i`."""
     (path / "qrels").mkdir(parents=True)
     documents = [{"_id": f"d{i}", "title": "", "text": document.format(subject=SUBJECTS[i % 3], i=i)} for i in range(12)]
@@ -23,11 +25,13 @@ def write_folder(path: Path, document: str) -> Path:
     return path
 
 
-def make(cache: StageCache, folder: Path, overrides: str = "", output: Path | None = None) -> Experiment:
-    text = f"dataset.path={folder} codec.centroids=8 search.ncells=8 search.ndocs=12 search.n_exact=12 k=10 {overrides}"
-    return Experiment(load_config(ExperimentConfig, TINY, text), cache=cache, output=output)
+def make(cache: Path | Workspace, folder: Path, overrides: str = "", output: Path | None = None) -> Experiment:
+    """An experiment over such a folder: in a workspace, or in one of its own over the cache in a folder, as another process."""
+    workspace = cache if isinstance(cache, Workspace) else Workspace(StageCache(cache))
+    config = load_config(ExperimentConfig, TINY, f"dataset.path={folder} {SETTINGS} {overrides}")
+    return Experiment(config, workspace=workspace, output=output)
 
 
 def states(experiment: Experiment) -> dict[str, str]:
-    """Stage -> whether it was cached or computed, of the stages that have run."""
+    """Stage -> whether it was cached or computed, of the stages that were asked for."""
     return dict(experiment.status()["state"])

@@ -4,21 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from colbert_research.artifacts import StageCache
-from colbert_research.config import ConfigError, config_id, load_config
+from colbert_research.config import ConfigError, load_config
 from colbert_research.encoders import TokenVectors
 from colbert_research.encoders.pooling import POOLERS
-from colbert_research.experiment import ExperimentConfig, stages, summarize
-from tests.small_experiment import TINY, make, states, write_folder
+from colbert_research.encoders.stored import open_stored
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace, summarize
+from colbert_research.experiment.stages import pool
+from colbert_research.experiment.summary import compare_rankings
+from tests.experiment.small import TINY, make, states, write_folder
 
 EXACT = "codec={kind: exact} search={kind: exhaustive}"
-
-
-@pytest.fixture
-def cache(tmp_path) -> StageCache:
-    return StageCache(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -32,15 +28,15 @@ def values_of(tokens: TokenVectors) -> list[bytes]:
 
 
 def test_pooling_encodes_nothing_again(cache, folder):
-    make(cache, folder).run("search")
+    make(cache, folder).run("rank")
     pooled = make(cache, folder, "pooling.kind=ward pooling.factor=2")
-    pooled.run("search")
-    changed = dict.fromkeys(("pool", "cluster", "index", "search"), "computed")
+    pooled.run("rank")
+    changed = dict.fromkeys(("pool", "cluster", "index", "rank"), "computed")
     assert states(pooled) == {"encode documents": "cached", "encode queries": "cached"} | changed
     assert pooled.index.n_tokens == 12 * (1 + 4 // 2), "five tokens a document, the first protected, half of the others"
     assert pooled.query_vectors.lengths.tolist() == [2, 2, 2], "queries keep theirs"
     codec = make(cache, folder, "pooling.kind=ward pooling.factor=2 codec.nbits=2")
-    codec.run("search")
+    codec.run("rank")
     assert states(codec)["pool"] == states(codec)["cluster"] == "cached"
     other = make(cache, folder, "pooling.kind=ward pooling.factor=2 pooling.definition=cosine_rows")
     assert dict(other.plan()["state"])["pool"] == "to do"
@@ -49,22 +45,22 @@ def test_pooling_encodes_nothing_again(cache, folder):
 @pytest.mark.parametrize("kind", sorted(set(POOLERS) - {"none", "prune_norm"}))
 def test_every_kind_runs_to_a_record(cache, folder, kind):
     experiment = make(cache, folder, f"pooling.kind={kind} pooling.factor=1.4")
-    assert set(experiment.record.stages) >= {"pool", "index", "search"}
+    assert set(experiment.record.stages) >= {"pool", "index", "rank"}
     assert experiment.record.index["tokens"] == 12 * (1 + 2)
     assert 0 < experiment.metrics["nDCG@10"] <= 1
 
 
 def test_no_pooling_is_no_stage_and_no_new_name(cache, folder):
     plain = make(cache, folder)
-    assert "pool" not in plain.pipeline
+    assert "pool" not in plain.stages
     assert "pooling" not in plain.config.identity()
     for overrides in ("pooling.kind=none", "pooling=none", "pooling={kind: none}"):
         assert make(cache, folder, overrides).id == plain.id
     pooled = make(cache, folder, "pooling.kind=sequential")
     assert pooled.id != plain.id
     assert pooled.variant("pooling.kind=none").id == plain.id
-    saved = pooled.config.model_dump(mode="json")
-    assert config_id(load_config(ExperimentConfig, None, saved)) == pooled.id
+    saved = load_config(ExperimentConfig, None, pooled.config.model_dump(mode="json"))
+    assert Experiment(saved, workspace=Workspace()).id == pooled.id
 
 
 def test_a_name_none_that_an_axis_lacks():
@@ -84,8 +80,8 @@ def test_a_factor_of_one_stores_the_same_bytes(cache, folder):
 def test_chunks_leave_no_trace(cache, folder, tmp_path, monkeypatch):
     found = []
     for rows, name in ((65_536, "whole"), (7, "chunks")):
-        monkeypatch.setattr(stages, "CHUNK_ROWS", rows)
-        experiment = make(StageCache(tmp_path / name), folder, "pooling.kind=kmeans pooling.factor=1.7")
+        monkeypatch.setattr(pool, "CHUNK_ROWS", rows)
+        experiment = make(tmp_path / name, folder, "pooling.kind=kmeans pooling.factor=1.7")
         found.append(values_of(experiment.stored_documents))
     assert found[0] == found[1]
 
@@ -115,7 +111,7 @@ def test_the_alignment_names_the_tokens_that_are_left(cache, folder):
 
 def test_what_was_learnt_is_kept(cache, folder):
     experiment = make(cache, folder, "pooling.kind=prune_idf pooling.factor=2")
-    state = load_file(experiment.run("pool").path / "state.safetensors")
+    state = open_stored(experiment.run("pool").path).pooler_state
     assert state["document_frequency"].max() == 12
     one = TokenVectors(*(part.slice(4, 5) for part in experiment.documents))
     again = experiment.config.pooling.pool(one, state, seed=experiment.config.seed)
@@ -135,6 +131,7 @@ def test_a_wrong_factor_is_named():
 def test_a_summary_compares_with_all_tokens(cache, folder, tmp_path):
     for name, pooling in (("a", ""), ("b", "pooling.kind=prune_random pooling.factor=4")):
         make(cache, folder, f"{EXACT} {pooling}", output=tmp_path / "runs" / name).save()
+    compare_rankings(tmp_path / "runs")
     table = summarize(tmp_path / "runs").set_index("pooling")
     assert list(table["tokens/document"]) == ["5.0", "2.0"]
     assert table.loc["", "overlap@10"] == "1.000"
@@ -150,5 +147,5 @@ def test_token_aware_centroids_are_made_of_the_tokens_that_are_left(cache, folde
     assert np.array_equal(made, config.codec.cluster(sample, ids, n_tokens=len(sample), seed=config.seed))
     plain = make(cache, folder, "pooling.kind=ward pooling.factor=2").run("cluster")
     assert not np.array_equal(made, np.load(plain.path / "centroids.npy"))
-    experiment.run("search")
+    experiment.run("rank")
     assert np.array_equal(experiment.index.codec.centroids, made)

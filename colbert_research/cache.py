@@ -1,0 +1,179 @@
+"""The content-addressed cache: folders of finished stages, `<root>/<kind>/<key>`, named by a hash of what decides their bytes.
+
+A folder under its own name is finished: it was filled under another name, its files were flushed and hashed, its notes
+(`done.json`) written, and it was put in place by one rename. The notes hold the size and SHA-256 of every file, so that an
+artifact can be told from a damaged one.
+"""
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colbert_research.artifacts import (
+    cache_root,
+    checksums,
+    read_json,
+    remove_unfinished_texts,
+    sha256_file,
+    sync_folder,
+    sync_tree,
+    write_json,
+)
+from colbert_research.config import content_hash
+from colbert_research.locks import Lock, locked
+
+logger = logging.getLogger("colbert_research")
+NOTES = "done.json"
+Compute = Callable[[Path], Mapping[str, Any]]
+
+
+class DamagedArtifactError(ValueError):
+    """A file of a finished stage is not what its notes say."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage: its folder, and what it noted of itself (times, counts, origin)."""
+
+    kind: str
+    key: str
+    path: Path
+    notes: Mapping[str, Any]
+    files: Mapping[str, Mapping[str, Any]]
+
+    def check(self) -> None:
+        """Compare the sizes of all files with the notes. Raises DamagedArtifactError."""
+        for name, expected in self.files.items():
+            file = self.path / name
+            size = file.stat().st_size if file.is_file() else None
+            if size != expected["bytes"]:
+                given = "is missing" if size is None else f"has {size} bytes"
+                raise DamagedArtifactError(f"{file} {given}, {self.path / NOTES} says {expected['bytes']} bytes")
+
+    def verify(self) -> None:
+        """Read every file and compare its SHA-256 with the notes. Raises DamagedArtifactError."""
+        self.check()
+        for name, expected in self.files.items():
+            if sha256_file(self.path / name) != expected["sha256"]:
+                raise DamagedArtifactError(f"{self.path / name} is not what {self.path / NOTES} says (SHA-256 differs)")
+
+
+@dataclass(frozen=True)
+class StageCache:
+    """The cache in the folder `root`."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> "StageCache":
+        """The cache in `cache_root()`."""
+        return cls(cache_root())
+
+    def path(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def find(self, kind: str, key: str) -> Artifact | None:
+        """The artifact, with its sizes checked; None where there is none. A damaged one is named in the log and not found."""
+        path = self.path(kind, key)
+        try:
+            artifact = _open(kind, key, path)
+            artifact.check()
+        except FileNotFoundError:
+            return None
+        except DamagedArtifactError as error:
+            logger.warning("damaged: %s; %s/%s will be computed again", error, kind, key)
+            return None
+        return artifact
+
+    def run(
+        self, kind: str, key: str, compute: Compute, *, resumes: bool = False, fresh: bool = False
+    ) -> tuple[Artifact, bool]:
+        """The artifact, and whether it was found; computed unless it is there, or in any case with `fresh`.
+
+        `compute(folder)` fills the folder and returns notes. A stage that `resumes` is handed what an interrupted run left,
+        another one an empty folder. Two processes never compute one artifact at once: one waits and says for whom.
+        """
+        if not fresh and (found := self.find(kind, key)) is not None:
+            return found, True
+        folder = self.root / kind
+        with locked(folder / f".{key}.lock", f"{kind} {key}"):
+            if not fresh and (found := self.find(kind, key)) is not None:
+                return found, True
+            self._collect(kind, key)
+            unfinished = folder / f".{key}{'.resumes' if resumes else '.partial'}"
+            if fresh or not resumes:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(exist_ok=True)
+            remove_unfinished_texts(unfinished, seconds=0)
+            (unfinished / NOTES).unlink(missing_ok=True)
+            try:
+                self._publish(kind, key, unfinished, dict(compute(unfinished)))
+            except BaseException:
+                if not resumes:
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                raise
+        return _open(kind, key, self.path(kind, key)), False
+
+    def put(self, kind: str, key: str, fill: Compute) -> Artifact:
+        """An artifact made otherwise, such as of another one's files; replaces what is there."""
+        return self.run(kind, key, fill, fresh=True)[0]
+
+    def discard(self, artifact: Artifact) -> None:
+        """Remove a damaged artifact, unless it has been replaced since it was opened."""
+        with locked(self.root / artifact.kind / f".{artifact.key}.lock", f"remove {artifact.kind} {artifact.key}"):
+            now = self.find(artifact.kind, artifact.key)
+            if now is None or now.notes == artifact.notes:
+                self._away(artifact.path)
+
+    def _publish(self, kind: str, key: str, unfinished: Path, notes: Mapping[str, Any]) -> None:
+        sync_tree(unfinished)
+        whole = json.loads(json.dumps({**notes, "files": checksums(unfinished)}))
+        write_json(unfinished / NOTES, {**whole, "check": content_hash(whole)})
+        target = self.path(kind, key)
+        self._away(target)
+        os.rename(unfinished, target)
+        sync_folder(target.parent)
+
+    def _away(self, folder: Path) -> None:
+        """Remove a folder at once: renamed first, so that no half of it is ever under its own name."""
+        if folder.exists():
+            aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+            os.rename(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _collect(self, kind: str, key: str) -> None:
+        """Remove what dead processes left in the folder of a kind, except what a resuming stage could still use."""
+        folder = self.root / kind
+        for path in (*folder.glob(".*.partial"), *folder.glob(".*.lock")):
+            of = path.name[1:].split(".")[0]
+            if of == key:
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            lock = Lock(folder / f".{of}.lock", f"collect what is left of {kind} {of}")
+            if lock.try_acquire():
+                shutil.rmtree(path, ignore_errors=True)
+                lock.release()
+
+
+def _open(kind: str, key: str, path: Path) -> Artifact:
+    """The artifact in a folder. Raises FileNotFoundError without one, DamagedArtifactError for notes that cannot be read."""
+    file = path / NOTES
+    try:
+        notes = read_json(file)
+        check = notes.pop("check")
+        if check != content_hash(notes):
+            raise ValueError("it is not what was written")
+        files = {str(name): {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for name, f in notes.pop("files").items()}
+    except FileNotFoundError:
+        if path.is_dir():
+            raise DamagedArtifactError(f"{file} is missing") from None
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedArtifactError(f"{file} holds no notes of a finished stage: {type(error).__name__}: {error}") from error
+    return Artifact(kind, key, path, notes, files)

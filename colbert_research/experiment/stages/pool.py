@@ -1,0 +1,71 @@
+"""Pool: fewer token vectors per document, chunk by chunk. Queries are not pooled."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colbert_research.encoders.base import TokenVectors
+from colbert_research.encoders.pooling.base import State
+from colbert_research.encoders.stored import PROJECTION, hand_on, open_stored, save_pooler_state
+from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.stage import Stage
+from colbert_research.experiment.stages.differs import expect_equal
+from colbert_research.experiment.workspace import Workspace
+from colbert_research.progress import progress
+from colbert_research.ragged import NpyWriter, offsets_of
+
+CHUNK_ROWS = 65_536
+
+
+def plan(workspace: Workspace, config: ExperimentConfig, reduced: Stage) -> Stage:
+    """Pooled token vectors with their token ids, and what the pooler learnt; without pooling, the stage before."""
+    if config.pooling.kind == "none":
+        return reduced
+    return Stage("pool", {"pooling": config.pooling, "seed": config.seed}, {"vectors": reduced})
+
+
+def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
+    source = workspace.path(stage.inputs["vectors"])
+    documents = open_stored(source).tokens
+    state = stage.settings["pooling"].fit(documents)
+    save_pooler_state(folder, state)
+    lengths: list[NDArray[np.int64]] = []
+    with (
+        NpyWriter(folder / "vectors.npy", documents.vectors.values.dtype, (documents.vectors.dim,)) as vectors,
+        NpyWriter(folder / "token_ids.npy", np.int32) as token_ids,
+    ):
+        spans = _spans(documents)
+        for start, stop in progress(spans, total=len(spans), description="pool", unit=f"chunks of {CHUNK_ROWS} tokens"):
+            pooled = _pooled(stage, documents, state, start, stop)
+            vectors.append(pooled.vectors.values)
+            token_ids.append(pooled.token_ids.values)
+            lengths.append(pooled.vectors.lengths)
+    offsets = offsets_of(np.concatenate(lengths) if lengths else [])
+    np.save(folder / "offsets.npy", offsets)
+    hand_on(source, folder, PROJECTION)
+    return {"tokens": int(offsets[-1]), "tokens_before": documents.vectors.n_rows}
+
+
+def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
+    """Fit the pooler again, and pool the last chunk."""
+    documents, stored = open_stored(workspace.path(stage.inputs["vectors"])).tokens, open_stored(folder)
+    state = stage.settings["pooling"].fit(documents)
+    for name in sorted({*state, *stored.pooler_state}):
+        expect_equal(f"state {name!r} of the pooler", stored.pooler_state[name], np.asarray(state[name]))
+    for start, stop in _spans(documents)[-1:]:
+        again, there = _pooled(stage, documents, state, start, stop), stored.tokens.vectors.slice(start, stop)
+        expect_equal(f"lengths of documents {start} to {stop}", there.lengths, again.vectors.lengths)
+        expect_equal(f"vectors of documents {start} to {stop}", there.values, again.vectors.values.astype(there.values.dtype))
+
+
+def _spans(documents: TokenVectors) -> list[tuple[int, int]]:
+    starts = [start for start, _ in documents.vectors.chunks(CHUNK_ROWS)]
+    return list(zip(starts, [*starts[1:], len(documents.vectors)], strict=True))
+
+
+def _pooled(stage: Stage, documents: TokenVectors, state: State, start: int, stop: int) -> TokenVectors:
+    chunk = TokenVectors(*(part.slice(start, stop) for part in documents))
+    pooled: TokenVectors = stage.settings["pooling"].pool(chunk, state, seed=stage.settings["seed"])
+    return pooled

@@ -1,0 +1,79 @@
+"""`Scope`: which documents of an index a search may find."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """Some of an index's `n_documents`, or all of them: made once a search, and asked by every stage. It does not change.
+
+    `chosen`: rising positions `(size,)` int64, None where nothing is restricted. `Scope.all` and `Scope.of` make one. Positions
+    and bitmap of an unrestricted scope are made only when they are asked for.
+    """
+
+    n_documents: int
+    chosen: NDArray[np.int64] | None
+
+    @classmethod
+    def all(cls, n_documents: int) -> "Scope":
+        """Every document of an index."""
+        return cls(n_documents, None)
+
+    @classmethod
+    def of(cls, positions: NDArray[np.int64], n_documents: int) -> "Scope":
+        """The documents at some positions, in any order, each counted once.
+
+        It is restricted even where these are all documents. Raises IndexError for a position outside the index.
+        """
+        chosen = np.unique(np.asarray(positions, np.int64))
+        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < n_documents:
+            raise IndexError(f"positions lie between 0 and {n_documents - 1}; given {chosen[0]} to {chosen[-1]}")
+        return cls(n_documents, _constant(chosen))
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is restricted."""
+        return self.chosen is None
+
+    @property
+    def size(self) -> int:
+        """How many documents may be found."""
+        return self.n_documents if self.chosen is None else len(self.chosen)
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """Rising positions `(size,)` of the documents that may be found; read-only."""
+        return _constant(np.arange(self.n_documents, dtype=np.int64)) if self.chosen is None else self.chosen
+
+    @cached_property
+    def bitmap(self) -> NDArray[np.bool_]:
+        """`(n_documents,)`: whether each document may be found; read-only."""
+        allowed = np.full(self.n_documents, self.chosen is None)
+        allowed[self.chosen if self.chosen is not None else slice(0)] = True
+        allowed.flags.writeable = False
+        return allowed
+
+    def within(self, start: int, stop: int) -> "Scope":
+        """The part of it in the documents from `start` to `stop` (exclusive), numbered from 0, such as those of a segment."""
+        if self.chosen is None:
+            return Scope(stop - start, None)
+        low, high = np.searchsorted(self.chosen, [start, stop])
+        return Scope(stop - start, _constant(self.chosen[low:high] - start))
+
+    def contains(self, positions: NDArray[np.signedinteger[Any]]) -> NDArray[np.bool_]:
+        """Whether each of some documents may be found: bool, of the shape of `positions`."""
+        return self.bitmap[positions]
+
+    def intersect(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some positions that may be found, in the same order."""
+        return positions if self.chosen is None else positions[self.bitmap[positions]]
+
+
+def _constant(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    positions.flags.writeable = False
+    return positions

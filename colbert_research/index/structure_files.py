@@ -1,0 +1,166 @@
+"""Structures on disk: their parts, what is written of them beside, and what a build that died left.
+
+A part is a folder `<root>/<structure.name>/<part>` with one `.npy` file an array. In an index's own folder the root is
+`structures/`, and the index's manifest names the files; a folder outside is filled once, and its `structure.json` does.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colbert_research.artifacts import atomic_folder, read_json, write_json
+from colbert_research.config import content_hash
+from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
+from colbert_research.index.derived import Arrays, DerivedStructure, Part
+from colbert_research.index.manifest import MANIFEST, VERSION, check_sizes, files_of, read_manifest, writing
+from colbert_research.index.segment import FileSums, checksums
+
+FOLDER, FILE, FORMAT = "structures", "structure.json", "colbert_research structure"
+
+Entry = dict[str, Any]
+"""{"kind", "settings", "version", "parts": {name: {"source", "files"}}}; `source`: a hash of what the part was built from."""
+Needed = Callable[[str], Mapping[DerivedStructure, Arrays]]
+"""For a part's name, the arrays of the structures that it is built from."""
+
+
+def sources_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """For the codec and each segment, by name: a hash of the checksums of what a part is built from."""
+    codec = manifest["codec"]["files"]
+    return {"codec": content_hash(codec)} | {part["name"]: content_hash(codec, part["files"]) for part in manifest["segments"]}
+
+
+def present(path: Path, manifest: Mapping[str, Any]) -> dict[str, Entry]:
+    """The structures, by name, that the manifest of the index in `path` names.
+
+    Without parts that belong to none of its segments, and without those whose folder somebody deleted, to have it built again.
+    """
+    sources, found = sources_of(manifest), {}
+    for name, entry in manifest.get("structures", {}).items():
+        parts = {
+            part: known
+            for part, known in entry["parts"].items()
+            if sources.get(part) == known["source"] and (path / FOLDER / name / part).is_dir()
+        }
+        if parts:
+            found[name] = {**entry, "parts": parts}
+    return found
+
+
+def add_parts(
+    path: Path, structure: DerivedStructure, parts: Sequence[Part], sources: Mapping[str, str], needed: Needed
+) -> Entry:
+    """Build the parts that the index in `path` lacks, under its lock; the manifest names each as soon as it is in place.
+
+    What a build that died left is deleted, and structures of the same settings by older code. `sources`: of the index as it
+    was opened; raises RuntimeError if it is another one now.
+    """
+    with writing(path):
+        manifest = read_manifest(path)
+        if not sources.items() <= sources_of(manifest).items():
+            raise RuntimeError(f"the index in {path} was changed after it was opened; open it again")
+        known = {name: entry for name, entry in present(path, manifest).items() if not _superseded(name, entry, structure)}
+        if known != manifest.get("structures", {}):
+            _commit(path, manifest, known)
+        _remove_leftovers(path, known)
+        entry = known.setdefault(structure.name, _new_entry(structure))
+        for name, part in _lacking(entry, parts, sources, path / FOLDER / structure.name, needed):
+            entry["parts"][name] = part
+            _commit(path, manifest, known)
+    return entry
+
+
+def fill(folder: Path, structure: DerivedStructure, parts: Sequence[Part], sources: Mapping[str, str], needed: Needed) -> None:
+    """Build all parts in a folder outside the index; nothing is done where they lie there already."""
+    if (folder / FILE).exists():
+        read_outside(folder, structure, parts, sources)
+        return
+    shutil.rmtree(folder / structure.name, ignore_errors=True)  # of a build that died
+    _remove_unfinished(folder, FILE)
+    entry = _new_entry(structure)
+    entry["parts"] = dict(_lacking(entry, parts, sources, folder / structure.name, needed))
+    write_json(folder / FILE, {"format": FORMAT, "name": structure.name, **entry})
+
+
+def read_outside(folder: Path, structure: DerivedStructure, parts: Sequence[Part], sources: Mapping[str, str]) -> Entry:
+    """What a folder that `fill` filled says of its parts. Raises IndexMissingError for a folder without any.
+
+    Raises IndexCorruptedError for files of another size, and for another structure or one of another index.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise IndexMissingError(f"no finished structure in {folder}: it has no {FILE}; fill it with build_structure")
+    try:
+        entry: Entry = read_json(file)
+        name, found = entry["name"], {part: known["source"] for part, known in entry["parts"].items()}
+        files = [each for part, known in entry["parts"].items() for each in files_of(folder / name / part, known)]
+        if entry["format"] != FORMAT:
+            raise ValueError(f"its format is {entry['format']!r}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise IndexCorruptedError(f"{file} does not describe a {FORMAT}: {error}") from error
+    if name != structure.name:
+        given = f"{entry['kind']} {entry['settings']} of version {entry['version']}"
+        raise IndexCorruptedError(f"{folder} holds {given}, and {structure!r} of version {structure.version} is asked for")
+    strange = [part.name for part in parts if found.get(part.name) != sources[part.name]]
+    if strange:
+        raise IndexCorruptedError(f"{folder} was built from another index: its parts {strange} are not of this one's segments")
+    check_sizes(files, remedy=remedy_of(folder))
+    return entry
+
+
+def remedy_of(folder: Path) -> str:
+    """What to do about damage in a structure's folder."""
+    return f"delete the folder {folder}, and have it built again"
+
+
+def _new_entry(structure: DerivedStructure) -> Entry:
+    settings = structure.model_dump(mode="json")
+    return {"kind": settings.pop("kind"), "settings": settings, "version": structure.version, "parts": {}}
+
+
+def _lacking(
+    entry: Entry, parts: Sequence[Part], sources: Mapping[str, str], folder: Path, needed: Needed
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and entry of each part that is not known yet, when it is built and in place."""
+    for part in parts:
+        if part.name not in entry["parts"]:
+            files = _write(folder / part.name, part.build(needed(part.name)))
+            yield part.name, {"source": sources[part.name], "files": files}
+
+
+def _write(folder: Path, arrays: Arrays) -> FileSums:
+    with atomic_folder(folder) as unfinished:
+        for name, array in arrays.items():
+            np.save(unfinished / f"{name}.npy", array)
+        return checksums(unfinished)
+
+
+def _superseded(name: str, entry: Entry, structure: DerivedStructure) -> bool:
+    """Whether an entry is of the same kind and settings, but by older code of it or of what it needs."""
+    wanted = _new_entry(structure)
+    same = (entry["kind"], entry["settings"]) == (wanted["kind"], wanted["settings"])
+    return bool(same and name != structure.name and entry["version"] <= structure.version)
+
+
+def _commit(path: Path, manifest: Mapping[str, Any], structures: Mapping[str, Entry]) -> None:
+    write_json(path / MANIFEST, {**manifest, "version": VERSION, "structures": structures})
+
+
+def _remove_leftovers(path: Path, known: Mapping[str, Entry]) -> None:
+    """Delete what no manifest names: unfinished folders, those of former structures, and unfinished manifests."""
+    for folder in sorted((path / FOLDER).glob("*")):
+        if folder.name not in known:
+            shutil.rmtree(folder)
+            continue
+        for part in sorted(folder.iterdir()):
+            if part.name not in known[folder.name]["parts"]:
+                shutil.rmtree(part)
+    _remove_unfinished(path, MANIFEST)
+
+
+def _remove_unfinished(folder: Path, name: str) -> None:
+    """Delete what `write_json` leaves of the file `name` when it dies."""
+    for file in sorted(folder.glob(f".{name}.*.tmp")):
+        file.unlink()

@@ -1,0 +1,49 @@
+"""The tables that are committed can be made again from the records that are committed with them."""
+
+from pathlib import Path
+
+import pytest
+
+from colbert_research.config import flat, load_config, parse_overrides
+from colbert_research.experiment import ExperimentConfig, summarize
+from colbert_research.experiment.record import found_records
+from colbert_research.experiment.summary import BEGIN, END, PLACES, markdown
+from tests.experiment.small import ROOT
+
+BASELINES = ROOT / "experiments" / "baselines"
+RECORDS = list(found_records(BASELINES))
+
+
+@pytest.fixture(scope="module")
+def table():
+    return summarize(BASELINES, configs=ROOT / "configs")
+
+
+def test_readme_shows_the_records(table):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.partition(BEGIN.format("experiments/baselines"))[2].partition(END)[0]
+    assert shown.strip() == markdown(table).strip(), "run: colbert-research summary experiments/baselines --into README.md"
+
+
+def test_the_summary_is_that_of_the_records(table):
+    assert (BASELINES / "summary.csv").read_text(encoding="utf-8") == table.to_csv(index=False)
+
+
+def test_settings_lead_to_the_config(table):
+    """The file of `configs` and the overrides in a row give the config of its record, but for where the data lie."""
+    records = {record.id: record for _, record in RECORDS}
+    assert len(table) == len(records) > 0
+    for settings, record in zip(table["settings"], (records[i] for i in table["record"]), strict=True):
+        base, _, overrides = settings.partition(" ")
+        data = dict(record.config["dataset"])
+        places = {f"encoder.{name}": value for name, value in record.config["encoder"].items() if f"encoder.{name}" in PLACES}
+        made = load_config(ExperimentConfig, ROOT / "configs" / base, {**parse_overrides(overrides), "dataset": data, **places})
+        assert dict(flat(made.model_dump(mode="json"))) == dict(flat(record.config))
+
+
+@pytest.mark.parametrize(("path", "record"), RECORDS, ids=[record.id for _, record in RECORDS])
+def test_a_committed_record_is_whole(path: Path, record):
+    assert path.name == record.id
+    record.verify(path, "config.yaml")
+    assert set(record.stages) == set(record.origins)
+    assert record.results["queries"] == record.dataset["queries"]

@@ -1,0 +1,244 @@
+"""The code behind a stage is part of its key: what is edited is computed again, and nothing else is."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from colbert_research.config import ConfigError
+from colbert_research.experiment import sources
+from colbert_research.experiment.sources import NEUTRAL, STAGE_MODULES, SourceChangedError, closure, sources_of, strip
+from tests.experiment.small import ROOT, make
+
+PLAN = """
+import json, sys
+from colbert_research.config import load_config
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
+from colbert_research.cache import StageCache
+from pathlib import Path
+
+overrides = "reducer={kind: svd, dim: 8} pooling={kind: prune_idf} search={kind: warp, nprobe: 4} latency={}"
+config = load_config(ExperimentConfig, sys.argv[1], overrides)
+stages = Experiment(config, workspace=Workspace(StageCache(Path(sys.argv[2])))).stages
+print(json.dumps({name: stage.key for name, stage in stages.items()}))
+"""
+ALL = [
+    "encode documents",
+    "encode queries",
+    "reduce",
+    "pool",
+    "cluster",
+    "index",
+    "structure tokens_by_cell",
+    "rank",
+    "latency",
+]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    """A copy of the package, to be edited."""
+    folder = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "colbert_research", folder / "colbert_research", ignore=ignored)
+    return folder
+
+
+def keys(package: Path, tmp_path: Path) -> dict[str, str]:
+    """The keys that a new process plans with."""
+    command = [sys.executable, "-B", "-c", PLAN, str(ROOT / "configs" / "tiny.yaml"), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(package)})
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "first"),
+    [
+        ("encoders/hashing.py", "encode documents"),
+        ("encoders/store.py", "encode documents"),
+        ("encoders/reduce.py", "reduce"),
+        ("encoders/pooling/prune.py", "pool"),
+        ("codecs/clustering.py", "cluster"),
+        ("kernels/cpu/nearest.py", "cluster"),
+        ("codecs/residual.py", "index"),
+        ("index/segment.py", "index"),
+        ("search/cells.py", "structure tokens_by_cell"),
+        ("search/warp.py", "rank"),
+        ("ranking.py", "rank"),
+        ("evaluation/timing.py", "latency"),
+        ("evaluation/alignment.py", None),
+        ("evaluation/timing_plot.py", None),
+        ("encoders/multivector.py", None),
+        ("codecs/product.py", None),
+        ("search/emvb.py", None),
+        ("experiment/record.py", None),
+        ("experiment/notebook.py", None),
+        ("cli.py", None),
+        ("config.py", None),
+        ("progress.py", None),
+        ("data/beir.py", None),
+    ],
+)
+def test_an_edited_module_changes_the_keys_from_the_first_stage_that_it_decides(package, tmp_path, module, first):
+    before = keys(package, tmp_path)
+    assert list(before) == ALL
+    file = package / "colbert_research" / module
+    text = file.read_text()
+    try:
+        file.write_text(text + "\nEDITED = True\n")
+        after = keys(package, tmp_path)
+        file.write_text(text + "\n# a comment changes nothing\n")
+        commented = keys(package, tmp_path)
+    finally:
+        file.write_text(text)
+    changed = [name for name in ALL if before[name] != after[name]]
+    expected = [] if first is None else ALL[ALL.index(first) :]
+    if first == "encode documents":
+        assert changed == ALL
+    else:
+        assert changed == expected
+    assert commented == before
+
+
+def test_every_kind_of_stage_has_its_module():
+    for kind, module in STAGE_MODULES.items():
+        modules, _ = closure((module,))
+        assert module in modules
+        assert not NEUTRAL & set(modules)
+        assert kind == "latency" or not any(name.startswith("colbert_research.evaluation") for name in modules)
+    assert {path.stem for path in (ROOT / "colbert_research/experiment/stages").glob("*.py")} == {
+        *STAGE_MODULES,
+        "__init__",
+        "differs",
+    }
+
+
+def test_neutral_modules_exist():
+    for name in NEUTRAL:
+        assert sources._own_file(name) is not None, name
+
+
+@pytest.mark.parametrize(
+    ("edit", "same"),
+    [
+        ("def f(x):  # why\n    return x + 1\n", True),
+        ('def f(x):\n    """What it does."""\n    return x + 1\n', True),
+        ("\n\ndef f(x):\n\n    return x + 1   \n", True),
+        ('def f(x):\n    return x + 1 if x != "#" else 1\n', False),
+        ("def f(x):\n    return x + 2\n", False),
+        ('def f(x):\n    "not first"; return x + 1\n    """a value"""\n', False),
+    ],
+)
+def test_comments_and_docstrings_do_not_count(edit, same):
+    assert (strip(edit) == strip("def f(x):\n    return x + 1\n")) is same
+
+
+OWN = """
+from typing import Literal
+import my_helper
+from colbert_research.codecs import ExactConfig
+
+class MineConfig(ExactConfig):
+    kind: str = "my_codec:MineConfig"
+    def fit(self, sample, *, n_tokens, seed, centroids=None):
+        return super().fit(sample * {factor}, n_tokens=n_tokens, seed=seed)
+"""
+
+
+def test_an_edited_codec_of_ones_own_is_never_answered_from_the_cache(tmp_path, folder):
+    """It was found in the cache, with the old numbers under the same key."""
+    program = """
+    import sys
+    from pathlib import Path
+    from tests.experiment.small import make
+    own = "codec={kind: 'my_codec:MineConfig'} search={kind: exhaustive}"
+    stages = make(Path(sys.argv[1]), Path(sys.argv[2]), own).stages
+    print(stages["index"].key, ",".join(stages["index"].sources["modules"]))
+    """
+
+    def planned() -> list[str]:
+        command = [sys.executable, "-B", "-c", textwrap.dedent(program), str(tmp_path / "cache"), str(folder)]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    (tmp_path / "my_helper.py").write_text("SIZE = 1\n")
+    (tmp_path / "my_codec.py").write_text(OWN.replace("{factor}", "1"))
+    first, modules = planned()
+    assert {"my_codec", "my_helper"} <= set(modules.split(","))
+    (tmp_path / "my_codec.py").write_text(OWN.replace("{factor}", "2"))
+    second, _ = planned()
+    (tmp_path / "my_helper.py").write_text("SIZE = 2\n")
+    third, _ = planned()
+    assert len({first, second, third}) == 3
+    (tmp_path / "my_codec.py").write_text(OWN.replace("{factor}", "1"))
+    (tmp_path / "my_helper.py").write_text("SIZE = 1\n")
+    assert planned()[0] == first
+
+
+def test_a_module_that_was_edited_while_this_process_runs(tmp_path, monkeypatch, cache, folder):
+    import importlib
+
+    file = tmp_path / "edited_codec.py"
+    file.write_text(OWN.replace("my_codec", "edited_codec").replace("import my_helper\n", "").replace("{factor}", "1"))
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "codec={kind: 'edited_codec:MineConfig'} search={kind: exhaustive}"
+    before = make(cache, folder, own).stages["index"].key
+    file.write_text(file.read_text().replace("* 1", "* 2.0"))
+    with pytest.raises(SourceChangedError, match=r"edited_codec.py was edited after this process had loaded it.*restart"):
+        _ = make(cache, folder, own).stages["index"].key
+    importlib.reload(sys.modules["edited_codec"])
+    assert make(cache, folder, own).stages["index"].key != before
+    del sys.modules["edited_codec"]
+
+
+CELL = """
+SCALE = {scale}
+def helper(x):
+    return x * SCALE
+class CellConfig(ExactConfig):
+    kind: str = "cell"
+    def fit(self, sample, *, n_tokens, seed, centroids=None):
+        return super().fit(helper(sample), n_tokens=n_tokens, seed=seed)
+"""
+
+
+def test_a_class_of_a_notebook_cell_counts_with_what_it_names(monkeypatch):
+    import __main__ as main
+    from colbert_research.codecs import ExactConfig
+
+    def run(*cells: str) -> str:
+        namespace = {"__name__": "__main__", "ExactConfig": ExactConfig}
+        for cell in cells:
+            exec(cell, namespace)
+        monkeypatch.setattr(main, "In", ["", "%%bash\nnot python", *cells], raising=False)
+        monkeypatch.delattr(main, "__file__", raising=False)
+        return str(sources_of("index", {"codec": namespace["CellConfig"]()})["hash"])
+
+    first = run(CELL.format(scale=1))
+    assert first == run("print(1)", CELL.format(scale=1))
+    assert first != run(CELL.format(scale=2))
+    assert first != run(
+        CELL.format(scale=1), "def helper(x):\n    return -x\n" + CELL.format(scale=1).partition("class")[2].join(("class", ""))
+    )
+    monkeypatch.setattr(main, "In", ["", "x = 1"], raising=False)
+    namespace = {"__name__": "__main__", "ExactConfig": ExactConfig}
+    exec(CELL.format(scale=1), namespace)
+    with pytest.raises(ConfigError, match="the source of CellConfig cannot be read"):
+        sources_of("index", {"codec": namespace["CellConfig"]()})
+
+
+def test_versions_of_libraries_count(monkeypatch):
+    before = sources_of("cluster", {})
+    assert {"numpy", "faiss-cpu", "numba"} <= set(before["libraries"])
+    monkeypatch.setattr(sources, "_version", lambda name: "0.0" if name == "faiss-cpu" else before["libraries"].get(name, ""))
+    assert sources_of("cluster", {})["hash"] != before["hash"]
+    assert sources_of("reduce", {})["libraries"].keys() == {"numpy"}

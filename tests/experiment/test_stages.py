@@ -1,0 +1,180 @@
+"""Stages are values: equal, hashable, pickled, planned without loading anything, computed by whoever has them."""
+
+import logging
+import pickle
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colbert_research.cache import StageCache
+from colbert_research.config import load_config
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
+from colbert_research.experiment import stage as stage_module
+from colbert_research.experiment.sources import SourceChangedError
+from colbert_research.experiment.stage import Stage, union
+from tests.experiment.small import ROOT, TINY, make
+
+GRID = [
+    f"codec.nbits={nbits} codec.centroids={k} search.ncells={cells}"
+    for nbits in (1, 2, 4, 8)
+    for k in (4, 5, 6, 7, 8, 9, 10, 11, 12)
+    for cells in (2, 4)
+]
+
+
+def compute(stage: Stage, root: Path) -> str:
+    return Workspace(StageCache(root)).run(stage)[0].key
+
+
+def test_they_are_equal_by_kind_and_key(cache, folder):
+    one, other = (make(cache, folder).stages for _ in range(2))
+    assert one == other
+    assert one["index"] is not other["index"]
+    assert len({*one.values(), *other.values()}) == len(one)
+    assert make(cache, folder, "codec.nbits=1").stages["index"] != one["index"]
+    assert one["encode documents"] != one["encode queries"]
+
+
+def test_another_process_computes_a_pickled_stage_with_what_it_needs(cache, folder):
+    stage = make(cache, folder).stages["rank"]
+    copied = pickle.loads(pickle.dumps(stage))
+    assert copied == stage
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(compute, stage, cache).result(timeout=120) == stage.key
+    experiment = make(cache, folder)
+    experiment.run("rank")
+    assert set(experiment.status()["state"]) == {"cached"}
+
+
+def test_a_worker_with_other_code_refuses(cache, folder, monkeypatch):
+    stage = pickle.loads(pickle.dumps(make(cache, folder).stages["encode documents"]))
+    assert stage.key
+    real = stage_module.sources_of
+    monkeypatch.setattr(stage_module, "sources_of", lambda kind, settings: {**real(kind, settings), "hash": "other"})
+    with pytest.raises(SourceChangedError, match=f"{stage.name} was planned with other code"):
+        Workspace(StageCache(cache)).run(stage)
+
+
+def test_a_plan_of_many_is_their_union(cache, folder):
+    workspace = Workspace(StageCache(cache))
+    experiments = [make(workspace, folder, overrides) for overrides in GRID]
+    stages = union(stage for experiment in experiments for stage in experiment.stages.values())
+    counts = {kind: sum(stage.kind == kind for stage in stages) for kind in ("encode", "cluster", "index", "rank")}
+    assert counts == {"encode": 2, "cluster": 9, "index": 36, "rank": 72}
+    place = {stage: i for i, stage in enumerate(stages)}
+    assert all(place[needed] < place[stage] for stage in stages for needed in stage.inputs.values())
+
+
+def test_a_grid_in_one_process_loads_one_encoder_and_one_collection(cache, folder, monkeypatch):
+    loads = {"encoder": 0, "collection": 0}
+    config = load_config(ExperimentConfig, TINY, f"dataset.path={folder}")
+    for name, part in (("encoder", config.encoder), ("collection", config.dataset)):
+        real = type(part).load
+
+        def counted(self, name=name, real=real):
+            loads[name] += 1
+            return real(self)
+
+        monkeypatch.setattr(type(part), "load", counted)
+    workspace = Workspace(StageCache(cache))
+    for overrides in GRID[:4]:
+        assert make(workspace, folder, overrides).metrics["RR@10"] > 0
+    assert loads == {"encoder": 1, "collection": 1}
+
+
+def test_planning_imports_no_framework():
+    program = f"""
+import sys
+from colbert_research.config import load_config
+from colbert_research.experiment import Experiment, ExperimentConfig
+Experiment(load_config(ExperimentConfig, {str(ROOT / "configs" / "exact.yaml")!r})).plan()
+print([name for name in ("torch", "transformers", "sentence_transformers", "faiss", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_corpus_that_did_not_change_is_not_read_again(cache, folder, monkeypatch):
+    old = time.time() - 60
+    for path in folder.rglob("*"):
+        import os
+
+        os.utime(path, (old, old))
+    first = make(cache, folder)
+    facts = first.facts
+    monkeypatch.setattr(type(first.config.dataset), "load", lambda self: 1 / 0)
+    again = make(cache, folder)
+    assert again.facts == facts
+    assert again.stages == first.stages
+    assert again.id == first.id
+    monkeypatch.undo()
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
+    changed = make(cache, folder)
+    assert changed.facts.fingerprint != facts.fingerprint
+    assert changed.id != first.id
+    assert changed.stages["encode documents"] != first.stages["encode documents"]
+    assert changed.stages["encode queries"] == first.stages["encode queries"]
+
+
+def test_fresh_computes_everything_once_more(cache, folder):
+    make(cache, folder).run("rank")
+    workspace = Workspace(StageCache(cache), fresh=True)
+    fresh = make(workspace, folder)
+    fresh.run("rank")
+    assert set(fresh.status()["state"]) == {"computed"}
+    variant = make(workspace, folder, "codec.nbits=1")
+    variant.run("rank")
+    assert variant.status()["state"]["encode documents"] == "cached", "once for each workspace"
+    assert set(make(cache, folder).plan()["state"]) == {"cached"}
+
+
+def test_two_threads_count_differently_rank_the_same(cache, folder, tmp_path):
+    from colbert_research.threads import available, pinned_threads
+
+    found = []
+    for threads in (1, available()):
+        with pinned_threads(threads):
+            found.append((make(tmp_path / str(threads), folder).run("rank").path / "ranking.parquet").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_token_ids_and_projection_travel_with_the_vectors(cache, folder):
+    experiment = make(cache, folder, "reducer={kind: svd, dim: 8} pooling={kind: prune_position}")
+    experiment.run("index")
+    from colbert_research.encoders.stored import open_stored
+
+    reduced, pooled = (open_stored(experiment.run(name).path) for name in ("reduce", "pool"))
+    assert np.array_equal(reduced.projection, pooled.projection)
+    assert reduced.tokens.token_ids.n_rows == reduced.tokens.vectors.n_rows
+    assert np.array_equal(experiment.index.pipeline.projection, pooled.projection)
+    import shutil
+
+    for kind in ("encode", "reduce", "pool", "cluster"):  # the index has all that a search needs
+        for path in (cache / kind).iterdir():
+            if path != experiment.run("encode queries").path:
+                shutil.rmtree(path)
+    again = make(cache, folder, "reducer={kind: svd, dim: 8} pooling={kind: prune_position}")
+    artifact, hit = again.workspace.run(again.stages["rank"])
+    assert not hit
+    assert artifact.notes["queries"] == 3
+
+
+def test_who_waits_for_a_stage_says_so(cache, folder, caplog, monkeypatch):
+    from colbert_research.locks import LockedError, locked
+
+    caplog.set_level(logging.INFO, "colbert_research")
+    monkeypatch.setenv("COLBERT_RESEARCH_WAIT", "0.2")
+    experiment = make(cache, folder)
+    stage = experiment.stages["encode documents"]
+    lock = cache / "encode" / f".{stage.key}.lock"
+    with locked(lock, "another run"), pytest.raises(LockedError, match=rf"encode {stage.key}: waited 0.2 s for process \d+ on"):
+        experiment.run("encode documents")
+    assert f"encode {stage.key}: waiting for process" in caplog.text
+    assert Experiment(experiment.config, workspace=Workspace(StageCache(cache))).run("encode documents")

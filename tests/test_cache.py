@@ -1,0 +1,265 @@
+"""The stage cache: artifacts are whole or absent, computed once, whoever asks, dies or damages them."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from colbert_research.artifacts import CACHE_VARIABLE
+from colbert_research.cache import NOTES, DamagedArtifactError, StageCache
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from colbert_research.cache import StageCache
+
+root, name, behaviour = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def compute(folder):
+    with open(root / "log", "a") as log:
+        log.write(name + "\\n")
+    if behaviour == "hang":
+        (folder / "part").write_text("half")
+        (root / "hanging").touch()
+        time.sleep(120)
+    if behaviour == "pair":  # wait for the other to come to the door, so that only the lock keeps it out
+        end = time.monotonic() + 30
+        while len(list(root.glob("ready.*"))) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3)
+    resumed = (folder / "part").exists()
+    (folder / "result").write_text(name)
+    return {"by": name, "resumed": resumed}
+
+(root / f"ready.{name}").touch()
+found, hit = StageCache(root / "stages").run("encode", "a1", compute, resumes=len(sys.argv) > 4)
+print(found.notes["by"], hit, found.notes["resumed"])
+"""
+
+
+def worker(root: Path, name: str, behaviour: str, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", WORKER, str(root), name, behaviour, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def write(folder: Path) -> dict[str, int]:
+    (folder / "sub").mkdir(exist_ok=True)
+    (folder / "x").write_text("12345")
+    (folder / "sub" / "y").write_text("678")
+    return {"seconds": 2}
+
+
+@pytest.fixture
+def cache(tmp_path) -> StageCache:
+    return StageCache(tmp_path / "root")
+
+
+def left(cache: StageCache) -> list[str]:
+    """Whatever lies in the cache beside finished artifacts."""
+    return sorted(str(p.relative_to(cache.root)) for p in cache.root.rglob(".*"))
+
+
+def test_a_stage_is_computed_once(cache):
+    calls = []
+    results = [cache.run("encode", "a1", lambda folder: calls.append(1) or write(folder)) for _ in range(2)]
+    (first, hit), (second, again) = results
+    assert (len(calls), hit, again) == (1, False, True)
+    assert first.path == second.path == cache.root / "encode" / "a1"
+    assert first.notes == second.notes == {"seconds": 2}
+    assert set(first.files) == {"x", "sub/y"}
+    first.verify()
+    assert left(cache) == []
+    assert cache.find("index", "a1") is None
+
+
+@pytest.mark.parametrize("crash", [RuntimeError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_crash_leaves_no_result(cache, crash, resumes):
+    def dies(folder: Path):
+        (folder / "part").write_text("half")
+        (folder / ".part.tmp").write_text("quarter")
+        raise crash
+
+    with pytest.raises(crash):
+        cache.run("encode", "a1", dies, resumes=resumes)
+    assert cache.find("encode", "a1") is None
+    assert left(cache) == (["encode/.a1.resumes", "encode/.a1.resumes/.part.tmp"] if resumes else [])
+    seen = []
+    _, hit = cache.run("encode", "a1", lambda f: seen.extend(sorted(os.listdir(f))) or {}, resumes=resumes)
+    assert seen == (["part"] if resumes else [])
+    assert not hit
+    assert left(cache) == []
+
+
+def test_a_resuming_stage_that_died_at_its_last_step(cache, monkeypatch):
+    real = os.rename
+
+    def refuse(a, b):
+        if Path(b).name == "a1":
+            raise OSError("disk full")
+        real(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        with pytest.raises(OSError, match="disk full"):
+            cache.run("encode", "a1", write, resumes=True)
+    found, hit = cache.run("encode", "a1", lambda folder: {"files_then": sorted(os.listdir(folder))}, resumes=True)
+    assert not hit
+    assert found.notes["files_then"] == ["sub", "x"]
+    found.verify()
+
+
+def test_notes_that_are_not_json_do_not_finish_a_stage(cache):
+    with pytest.raises(TypeError):
+        cache.run("encode", "a1", lambda _: {"x": object()})
+    assert cache.find("encode", "a1") is None
+    assert left(cache) == []
+
+
+def damages(data: bytes) -> list[bytes | None]:
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    return [bytes(flipped), data[:-1], b"", bytes(len(data)), data + b"x", None]
+
+
+def test_every_damage_is_found_named_and_mended(cache, caplog):
+    found, _ = cache.run("encode", "a1", write)
+    for file in (found.path / "x", found.path / "sub" / "y"):
+        whole = file.read_bytes()
+        for damage in damages(whole):
+            file.unlink() if damage is None else file.write_bytes(damage)
+            with pytest.raises(DamagedArtifactError, match=file.name):
+                found.verify()
+            if damage is None or len(damage) != len(whole):
+                caplog.clear()
+                assert cache.find("encode", "a1") is None
+                assert f"damaged: {file}" in caplog.text
+            else:
+                cache.discard(found)
+            found, hit = cache.run("encode", "a1", write)
+            assert not hit
+            assert file.read_bytes() == whole
+            assert left(cache) == []
+
+
+def test_damaged_notes_name_themselves_and_are_recomputed(cache, caplog):
+    found, _ = cache.run("encode", "a1", write)
+    file = found.path / NOTES
+    whole = file.read_bytes()
+    assert b'"seconds": 2' in whole
+    wrong = [
+        *(damage for damage in damages(whole) if damage != whole[:-1]),  # without its last line end it says the same
+        whole[:-3],
+        whole.replace(b'"seconds": 2', b'"seconds": 3'),
+        b"[]",
+        b"{}",
+        b'{"files": 3}',
+        b'{"files": {"x": {}}}',
+        b'{"files": {"x": {"bytes": "a"}}}',
+        b"\xff",
+    ]
+    for damage in wrong:
+        file.unlink() if damage is None else file.write_bytes(damage)
+        caplog.clear()
+        assert cache.find("encode", "a1") is None
+        assert str(file) in caplog.text
+        assert cache.run("encode", "a1", write)[1] is False
+        assert file.read_bytes() == whole
+
+
+def test_fresh_computes_again_and_replaces(cache):
+    for resumes in (False, True):
+        cache.run("encode", "a1", write, resumes=resumes)
+        found, hit = cache.run("encode", "a1", lambda f: (f / "z").write_text("1") and {}, fresh=True, resumes=resumes)
+        assert not hit
+        assert set(found.files) == {"z"}
+        assert sorted(os.listdir(found.path)) == [NOTES, "z"]
+        assert left(cache) == []
+
+
+def test_an_artifact_that_was_replaced_is_not_discarded(cache):
+    old, _ = cache.run("encode", "a1", write)
+    cache.run("encode", "a1", lambda folder: write(folder) | {"seconds": 3}, fresh=True)
+    cache.discard(old)
+    assert cache.find("encode", "a1").notes == {"seconds": 3}
+
+
+def test_the_next_writer_collects_what_dead_ones_left(cache, tmp_path):
+    folder = cache.root / "index"
+    folder.mkdir(parents=True)
+    (folder / ".dead.partial").mkdir()
+    (folder / ".dead.partial" / "big").write_text("1")
+    (folder / ".gone.0123abcd.partial").mkdir()
+    (folder / ".dead.lock").write_text("{}")
+    (folder / ".later.resumes").mkdir()
+    cache.run("index", "a1", write)
+    assert left(cache) == ["index/.later.resumes"]
+
+
+def test_what_a_living_process_computes_is_not_collected(cache):
+    def compute(folder: Path):
+        cache.run("index", "b2", write)
+        assert folder.is_dir()
+        return write(folder)
+
+    cache.run("index", "a1", compute)
+    assert {p.name for p in (cache.root / "index").iterdir()} == {"a1", "b2"}
+
+
+def test_the_default_cache(tmp_path, monkeypatch):
+    assert StageCache.default().root == tmp_path / "cache"
+    monkeypatch.setenv(CACHE_VARIABLE, "~/mine")
+    assert StageCache.default().root == Path.home() / "mine"
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    assert StageCache.default().root == Path.home() / ".cache" / "colbert_research"
+
+
+def test_two_processes_compute_one_stage_once(tmp_path):
+    both = [worker(tmp_path, name, "pair") for name in ("one", "two")]
+    try:
+        said = [process.communicate(timeout=60)[0].split() for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    (winner,) = (tmp_path / "log").read_text().split()
+    assert [words[0] for words in said] == [winner, winner]
+    assert sorted(words[1] for words in said) == ["False", "True"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("resumes", [(), ("resumes",)], ids=str)
+def test_a_killed_process_frees_its_lease(tmp_path, resumes):
+    with worker(tmp_path, "first", "hang", *resumes) as victim:
+        end = time.monotonic() + 30
+        while not (tmp_path / "hanging").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        victim.send_signal(signal.SIGKILL)
+        assert victim.wait(timeout=30) == -signal.SIGKILL
+    assert not list(tmp_path.rglob(NOTES))
+    with worker(tmp_path, "second", "plain", *resumes) as heir:
+        try:
+            assert heir.communicate(timeout=60)[0].split() == ["second", "False", str(bool(resumes))]
+        finally:
+            heir.kill()
+    assert (tmp_path / "log").read_text().split() == ["first", "second"]
+    assert left(StageCache(tmp_path / "stages")) == []
+
+
+def test_who_waits_says_for_whom(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "colbert_research")
+    with worker(tmp_path, "first", "hang") as other:
+        end = time.monotonic() + 30
+        while not (tmp_path / "hanging").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        from threading import Timer
+
+        Timer(0.5, other.kill).start()
+        _, hit = StageCache(tmp_path / "stages").run("encode", "a1", write)
+        other.wait(timeout=30)
+    assert not hit
+    assert f"encode a1: waiting for process {other.pid}" in caplog.text
