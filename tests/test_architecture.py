@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from colbert_research.experiment import sources
+from colbert_research.experiment import imports
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "colbert_research"
@@ -74,7 +74,7 @@ def test_no_circle_of_imports():
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                found |= {sources._definer(node.module, alias.name) for alias in node.names}
+                found |= {imports.definer(node.module, alias.name) for alias in node.names}
         graph[module] = {name for name in found if name in known and name != module}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 

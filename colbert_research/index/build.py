@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.artifacts import sync_tree, write_json
+from colbert_research.artifacts import checksums, sync_tree, write_json
 from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import GREATEST_SEED, Config
@@ -18,7 +18,7 @@ from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
 from colbert_research.index.index import Index
 from colbert_research.index.manifest import FORMAT, MANIFEST, VERSION, writing
-from colbert_research.index.segment import checksums, finite_rows, write_segment
+from colbert_research.index.segment import finite_rows, write_segment
 from colbert_research.progress import progress
 from colbert_research.ragged import Ragged, check_vectors, sampled
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.artifacts import sha256_file
+from colbert_research.artifacts import checksums
 from colbert_research.codecs import Codec
 from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.index.documents import Document, DocumentStore, open_documents, write_documents
@@ -95,8 +95,3 @@ def finite_rows(vectors: Ragged, rows: slice | NDArray[np.int64], identifier_of:
             "float32); look at what the encoder gives for it"
         )
     return values
-
-
-def checksums(folder: Path) -> FileSums:
-    """Size and SHA-256 of every file in a folder."""
-    return {p.name: {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in sorted(folder.iterdir())}

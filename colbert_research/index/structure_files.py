@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from colbert_research.artifacts import atomic_folder, read_json, write_json
+from colbert_research.artifacts import atomic_folder, checksums, read_json, write_json
 from colbert_research.config import content_hash
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.derived import Arrays, DerivedStructure, Part
 from colbert_research.index.manifest import MANIFEST, VERSION, check_sizes, files_of, read_manifest, writing
-from colbert_research.index.segment import FileSums, checksums
+from colbert_research.index.segment import FileSums
 
 FOLDER, FILE, FORMAT = "structures", "structure.json", "colbert_research structure"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from colbert_research.config import ConfigError
-from colbert_research.experiment import sources
-from colbert_research.experiment.sources import NEUTRAL, STAGE_MODULES, SourceChangedError, closure, sources_of, strip
+from colbert_research.experiment import imports, sources
+from colbert_research.experiment.imports import strip
+from colbert_research.experiment.sources import NEUTRAL, STAGE_MODULES, SourceChangedError, closure, sources_of
 from tests.experiment.small import ROOT, make
 
 PLAN = """
@@ -122,7 +123,12 @@ def test_every_kind_of_stage_has_its_module():
 
 def test_neutral_modules_exist():
     for name in NEUTRAL:
-        assert sources._own_file(name) is not None, name
+        assert imports.own_file(name) is not None, name
+
+
+def test_code_beside_a_docstring_counts():
+    for template in ('def f(x): "what it does"; return x + {}\n', 'class A:\n    """What é is."""; b = {}\n'):
+        assert strip(template.format(1)) != strip(template.format(2))
 
 
 @pytest.mark.parametrize(
