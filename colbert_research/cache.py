@@ -99,10 +99,13 @@ class StageCache:
         `compute(folder)` fills the folder and returns notes. A stage that `resumes` is handed what an interrupted run left,
         another one an empty folder. Two processes never compute one artifact at once: one waits and says for whom.
         """
-        if not fresh and (found := self.find(kind, key)) is not None:
-            return found, True
         folder = self.root / kind
-        with locked(folder / f".{key}.lock", f"{kind} {key}"):
+        lock = folder / f".{key}.lock"
+        if not fresh and (found := self.find(kind, key)) is not None:
+            if lock.exists():  # of somebody who died just after, or who is here now
+                _remove_of_the_dead(lock)
+            return found, True
+        with locked(lock, f"{kind} {key}"):
             if not fresh and (found := self.find(kind, key)) is not None:
                 return found, True
             self._collect(kind, key)
@@ -155,10 +158,16 @@ class StageCache:
             if of == key:
                 shutil.rmtree(path, ignore_errors=True)
                 continue
-            lock = Lock(folder / f".{of}.lock", f"collect what is left of {kind} {of}")
-            if lock.try_acquire():
-                shutil.rmtree(path, ignore_errors=True)
-                lock.release()
+            _remove_of_the_dead(folder / f".{of}.lock", path)
+
+
+def _remove_of_the_dead(path: Path, *folders: Path) -> None:
+    """Remove a lock that nobody holds, and the folders that it guarded."""
+    lock = Lock(path, "collect what is left")
+    if lock.try_acquire():
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 def _open(kind: str, key: str, path: Path) -> Artifact:

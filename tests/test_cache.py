@@ -201,6 +201,13 @@ def test_the_next_writer_collects_what_dead_ones_left(cache, tmp_path):
     assert left(cache) == ["index/.later.resumes"]
 
 
+def test_a_lock_whose_holder_died_after_it_had_finished(cache):
+    cache.run("index", "a1", write)
+    (cache.root / "index" / ".a1.lock").write_text("{}")
+    assert cache.run("index", "a1", write)[1]
+    assert left(cache) == []
+
+
 def test_what_a_living_process_computes_is_not_collected(cache):
     def compute(folder: Path):
         cache.run("index", "b2", write)
