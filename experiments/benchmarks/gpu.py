@@ -24,13 +24,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from colbert_research.experiment.provenance import code_version, package_versions
 from gpu_search import SEARCHES
 from gpu_select import SELECTIONS, measure_selection
 from gpu_timer import Timer, ms_of, on_cuda
 
 from colbert_research import kernels
 from colbert_research.artifacts import write_text
+from colbert_research.experiment.origin import code_version, package_versions
 from colbert_research.kernels.cuda import autograd
 from colbert_research.ragged import Ragged
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import click
 import numpy as np
-from colbert_research.experiment.provenance import code_version
 
 from colbert_research import kernels
 from colbert_research import threads as thread_count
 from colbert_research.artifacts import write_text
+from colbert_research.experiment.origin import code_version
 from colbert_research.kernels.operands import CodedTokens, ProductTable, ResidualTable
 from colbert_research.ragged import Ragged, offsets_of
 

@@ -11,8 +11,9 @@ import numpy as np
 from bench_folder import BenchFolder, write_bench_folder
 
 from colbert_research.config import load_config
-from colbert_research.encoders import open_vectors
-from colbert_research.experiment import Experiment, ExperimentConfig, stages
+from colbert_research.encoders.reduce import project
+from colbert_research.encoders.stored import open_stored
+from colbert_research.experiment import Experiment, ExperimentConfig
 
 
 @click.command()
@@ -37,11 +38,10 @@ def prepare(experiment: Experiment, out: Path, documents: int | None = None, que
     there are judgements. A collection whose queries are documents is written without judgements: engines that do not know it
     would rank every query's own document first, and all measures would be wrong alike.
     """
-    collection, pipeline = experiment.collection, experiment.pipeline
-    last = "reduce" if "reduce" in pipeline else "encode documents"
-    experiment.run("encode queries" if last == "encode documents" else last)
-    vectors = stages.document_vectors(pipeline[last])
-    query_vectors = stages.reduce_queries(pipeline[last], open_vectors(pipeline["encode queries"].folder).vectors)
+    collection = experiment.collection
+    reduced = open_stored(experiment.run("reduce" if "reduce" in experiment.stages else "encode documents").path)
+    vectors = reduced.tokens.vectors
+    query_vectors = experiment.queries.vectors.map(lambda rows: project(rows, reduced.projection))
     kept = np.flatnonzero(vectors.lengths)[:documents]
     document_ids = [collection.document_ids[i] for i in kept]
     known = set(document_ids)

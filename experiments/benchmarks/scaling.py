@@ -24,13 +24,13 @@ from typing import Any
 import click
 import numpy as np
 from bench_build import build_in_parts, codec_of, load_libraries, open_structures
-from colbert_research.experiment.provenance import code_version
 
 from colbert_research import threads as thread_count
 from colbert_research.artifacts import write_text
 from colbert_research.data import Collection
 from colbert_research.data.synthetic import Synthetic
 from colbert_research.evaluation.timing import compare, strategy_of
+from colbert_research.experiment.origin import code_version
 
 TOKENS = (100_000, 300_000, 1_000_000, 3_000_000)
 STRATEGIES = ("exhaustive", "plaid ncells=4 ndocs=1024 n_exact=256")

@@ -21,13 +21,13 @@ import click
 import numpy as np
 from bench_build import build_in_parts, codec_of, load_libraries, open_structures
 from bench_folder import BenchFolder
-from colbert_research.experiment.provenance import code_version
 
 from colbert_research import threads as thread_count
 from colbert_research.artifacts import folder_bytes, write_text
 from colbert_research.config import Config
 from colbert_research.evaluation import evaluate, mean_measures
 from colbert_research.evaluation.timing import Latency, compare, strategy_of
+from colbert_research.experiment.origin import code_version
 from colbert_research.search import SearchStrategy
 
 STRATEGIES = ("exhaustive", "plaid ncells=4 ndocs=1024 n_exact=256", "plaid ncells=8 ndocs=4096 n_exact=1024")
