@@ -136,7 +136,7 @@ class StageCache:
 
     def _publish(self, kind: str, key: str, unfinished: Path, notes: Mapping[str, Any]) -> None:
         sync_tree(unfinished)
-        whole = json.loads(json.dumps({**notes, "files": checksums(unfinished)}))
+        whole = json.loads(json.dumps({**notes, "name": f"{kind}/{key}", "files": checksums(unfinished)}))
         write_json(unfinished / NOTES, {**whole, "check": content_hash(whole)})
         target = self.path(kind, key)
         self._away(target)
@@ -178,6 +178,8 @@ def _open(kind: str, key: str, path: Path) -> Artifact:
         check = notes.pop("check")
         if check != content_hash(notes):
             raise ValueError("it is not what was written")
+        if (name := notes.pop("name")) != f"{kind}/{key}":
+            raise ValueError(f"it is that of {name}")
         files = {str(name): {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for name, f in notes.pop("files").items()}
     except FileNotFoundError:
         if path.is_dir():

@@ -172,6 +172,17 @@ def test_damaged_notes_name_themselves_and_are_recomputed(cache, caplog):
         assert file.read_bytes() == whole
 
 
+def test_the_folder_of_another_artifact_is_not_taken_for_this_one(cache, caplog):
+    other, _ = cache.run("encode", "b2", write)
+    (cache.root / "encode" / "a1").mkdir()
+    for name in (*other.files, NOTES):
+        (cache.root / "encode" / "a1" / name).parent.mkdir(exist_ok=True)
+        (cache.root / "encode" / "a1" / name).write_bytes((other.path / name).read_bytes())
+    assert cache.find("encode", "a1") is None
+    assert "it is that of encode/b2" in caplog.text
+    assert not cache.run("encode", "a1", write)[1]
+
+
 def test_fresh_computes_again_and_replaces(cache):
     for resumes in (False, True):
         cache.run("encode", "a1", write, resumes=resumes)
