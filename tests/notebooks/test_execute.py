@@ -63,7 +63,7 @@ def test_a_mistyped_parameter_fails_too(tmp_path):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the kernel's process through /proc")
 def test_a_killed_kernel_leaves_no_record_and_the_same_command_finishes(tmp_path, monkeypatch):
     # one query at a time over every centroid: long enough to be caught in the search, after the stages before it
-    slow = "k=1000 search.kind=plaid search.ncells=64 search.ndocs=4096 search.n_exact=1024 repeats=150"
+    slow = "k=1000 search.kind=plaid search.ncells=64 search.ndocs=4096 search.n_exact=1024 latency.repeats=150"
     process = papermill(EVALUATE, tmp_path, slow)
     cache = Path(os.environ["COLBERT_RESEARCH_CACHE"])
     deadline = time.monotonic() + 120
