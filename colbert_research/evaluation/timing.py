@@ -5,6 +5,7 @@ enough that whatever else the machine does slows all of them alike. Every query 
 median of them, and the figures of a strategy are taken over these times of its queries.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -155,11 +156,11 @@ def compare(
 ) -> Comparison:
     """Search for every query alone, `repeats` times with each strategy, in turns.
 
-    `queries`: token vectors `(n_tokens, dim)`, so encoding them is not part of the times; as `Queries` where a strategy needs
-    identifiers or texts. `warmup`: queries searched before
-    anything is timed, which also loads libraries, builds what a strategy keeps beside the index and compiles kernels. No other
-    process times on this machine meanwhile (see `machine_lock`). Raises ValueError for nothing to measure or numbers below 1,
-    RuntimeError when a repeat finds another ranking than the first.
+    `queries`: token vectors `(n_tokens, dim)`, so encoding them is not part of the times; as `Queries` where a strategy
+    needs identifiers or texts. `warmup`: queries searched before anything is timed, which also loads libraries, builds what
+    a strategy keeps beside the index and compiles kernels. No other process of this user times on this machine meanwhile
+    (see `machine_lock`). Raises ValueError for nothing to measure or numbers below 1, RuntimeError when a repeat finds
+    another ranking than the first.
     """
     if not strategies or not len(queries):
         raise ValueError(f"nothing to measure: {len(strategies)} strategies and {len(queries)} queries")
@@ -183,8 +184,9 @@ def compare(
 
 
 def machine_lock() -> Path:
-    """The file whose lock keeps two processes of this machine, whoever's they are, from timing side by side."""
-    return Path(tempfile.gettempdir()) / "colbert_research-timing.lock"
+    """The file whose lock keeps two processes of one user from timing side by side on this machine."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"colbert_research-timing-{user}.lock"
 
 
 def strategy_of(text: str) -> SearchStrategy:
