@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colbert_research.artifacts import read_json, write_json, write_text
-from colbert_research.config import ConfigError, flat, load_config
+from colbert_research.config import ConfigError, flat, load_config, merge, parse_overrides
 from colbert_research.evaluation import overlap
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.record import RANKING, Record, RecordError, found_records
@@ -110,7 +110,7 @@ def settings_of(config: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]
     if not changes:
         return ""
     best = min(changes, key=lambda name: (len(changes[name]), len(" ".join(changes[name])), name))
-    return " ".join([best, *changes[best]])
+    return " ".join([best, *_needed(config, bases[best], changes[best])])
 
 
 def _overrides(own: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
@@ -118,6 +118,24 @@ def _overrides(own: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     told = [name for name in own if not name.startswith(PLACES)]
     different = [name for name in told if name not in base or base[name] != own[name]]
     return [f"{name}={_written(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
+
+
+def _needed(config: Mapping[str, Any], base: Mapping[str, Any], overrides: list[str]) -> list[str]:
+    """The assignments without those that say what stands there anyway, such as the defaults of a new kind."""
+    kept = list(overrides)
+    for each in overrides:
+        fewer = [other for other in kept if other != each]
+        made = merge(base, {**parse_overrides(" ".join(fewer)), "dataset": config["dataset"]})
+        try:
+            if _told(ExperimentConfig.model_validate(made).model_dump(mode="json")) == _told(config):
+                kept = fewer
+        except ValueError:  # of an earlier version, or it cannot be left out
+            continue
+    return kept
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flat(config) if not name.startswith(PLACES)}
 
 
 def _written(value: Any) -> str:
