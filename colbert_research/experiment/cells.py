@@ -1,42 +1,66 @@
 """The source of a class that was defined in a notebook cell, and of what it uses of other cells."""
 
 import ast
+import hashlib
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from colbert_research.config import ConfigError
 
+Definitions = dict[str, list[ast.AST]]
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
 
-def cell_source(cls: type) -> str:
-    """The newest definition of a class in the cells that were run, then of the functions, classes and values that it names.
 
-    In a script, the script. Raises ConfigError where there is neither.
+def cell_source(cls: type) -> tuple[str, set[str]]:
+    """What decides a class of a cell: text, and the modules from which it takes names.
+
+    The text: its newest definition and those of the functions, classes and values of other cells that it names, with what
+    was assigned to them later, and the values that plain names have now. Raises ConfigError where the cells are not known,
+    and for a class that a later cell has defined anew.
     """
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    if file is not None:
-        with open(file, encoding="utf-8") as handle:
-            return handle.read()
-    defined = dict(_definitions())
+    main: Any = sys.modules.get("__main__")
+    defined, imported = _definitions(getattr(main, "In", ()))
     if cls.__name__ not in defined:
         raise ConfigError(
             f"the source of {cls.__qualname__} cannot be read, so that results of one version of it could not be told from "
             "those of another; define it in a notebook cell or in a module that can be imported"
         )
+    newest = getattr(main, cls.__name__, cls)
+    if newest is not cls:
+        raise ConfigError(
+            f"{cls.__qualname__} was defined anew, and what is used is the one from before; run the cell again that registers "
+            "it, and make the config anew"
+        )
     found: dict[str, str] = {}
+    modules: set[str] = set()
     waiting = [cls.__name__]
     while waiting:
         name = waiting.pop()
-        if name in found or name not in defined:
+        if name in found:
             continue
-        found[name] = ast.unparse(defined[name])
-        waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
-    return "\n".join(found[name] for name in sorted(found))
+        if name in imported:
+            modules.add(imported[name])
+        nodes = defined.get(name, [])
+        value = getattr(main, name, None)
+        found[name] = "\n".join([*map(ast.unparse, nodes), _value(value)])
+        waiting += [node.id for each in nodes for node in ast.walk(each) if isinstance(node, ast.Name)]
+    return "\n".join(f"{name}: {found[name]}" for name in sorted(found) if found[name]), modules
 
 
-def _definitions() -> Iterator[tuple[str, ast.AST]]:
-    """Name and definition of everything that the cells of this kernel defined, oldest first."""
-    cells: Any = getattr(sys.modules.get("__main__"), "In", ())
+def _value(value: Any) -> str:
+    """A value in a few characters, where it is one that can be told from another."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    return repr(value) if isinstance(value, (*_PLAIN, list, dict, set, np.generic)) else ""
+
+
+def _definitions(cells: Any) -> tuple[Definitions, dict[str, str]]:
+    """Of each name that the cells of this kernel defined, the newest definition and what changed it since; name -> module."""
+    defined: Definitions = {}
+    imported: dict[str, str] = {}
     for cell in cells:
         try:
             tree = ast.parse(cell)
@@ -44,7 +68,28 @@ def _definitions() -> Iterator[tuple[str, ast.AST]]:
             continue
         for node in tree.body:
             if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield node.name, node
-            elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                yield from ((t.id, node) for target in targets for t in ast.walk(target) if isinstance(t, ast.Name))
+                defined[node.name] = [node]
+            elif isinstance(node, ast.Import):
+                imported.update({a.asname or a.name.partition(".")[0]: a.name for a in node.names})
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.update({a.asname or a.name: f"{node.module}:{a.name}" for a in node.names})
+            for name, whole in _assigned(node):
+                if whole:
+                    defined[name] = [node]
+                else:
+                    defined.setdefault(name, []).append(node)
+    return defined, imported
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """The names that a statement assigns to, and whether it gives them a new value or changes a part of the old one."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    if isinstance(node, (ast.AnnAssign, ast.AugAssign)):
+        targets = [node.target]
+    for target in targets:
+        for part in target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]:
+            root: ast.AST = part
+            while isinstance(root, (ast.Attribute, ast.Subscript)):
+                root = root.value
+            if isinstance(root, ast.Name):
+                yield root.id, root is part and not isinstance(node, ast.AugAssign)

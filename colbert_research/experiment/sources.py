@@ -6,6 +6,7 @@ in `LIBRARIES` count, by their versions.
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
@@ -16,7 +17,7 @@ from typing import Any
 
 from colbert_research.config import Config, ConfigError, content_hash
 from colbert_research.experiment.cells import cell_source
-from colbert_research.experiment.imports import PACKAGE, distributions_of, imports_of, own_file, strip
+from colbert_research.experiment.imports import PACKAGE, definer, distributions_of, imports_of, own_file, strip
 from colbert_research.fingerprints import remembered
 
 STAGE_MODULES = {
@@ -76,12 +77,16 @@ def sources_of(kind: str, settings: Any) -> dict[str, Any]:
         cls = type(component)
         if _has_file(cls.__module__):
             roots.append(cls.__module__)
+        elif (script := getattr(sys.modules.get(cls.__module__), "__file__", None)) is not None:
+            cells.append(Path(script).read_text(encoding="utf-8"))
+            roots += imports_of(cls.__module__, Path(script))
         else:
-            cells.append(f"{cls.__qualname__}\n{cell_source(cls)}")
-    roots = sorted(set(roots))
-    if sum(_reloaded(name, file) for name, file in closure(tuple(roots))[0].items()):
-        closure.cache_clear()
-    modules, libraries = closure(tuple(roots))
+            text, named = cell_source(cls)
+            cells.append(f"{cls.__qualname__}\n{text}")
+            roots += [definer(*name.split(":")) if ":" in name else name for name in named]
+    modules, libraries = closure(tuple(sorted(set(roots))))
+    for name, file in modules.items():
+        _check_loaded(name, file)
     digest = hashlib.sha256()
     for name, file in modules.items():
         digest.update(f"{name}\n{_significant(file)}\n".encode())
@@ -130,35 +135,55 @@ def closure(roots: tuple[str, ...]) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 
 def _has_file(module: str) -> bool:
-    loaded = sys.modules.get(module)
-    if module == "__main__":
-        return False
-    return own_file(module) is not None or getattr(loaded, "__file__", None) is not None
+    return module != "__main__" and (own_file(module) is not None or hasattr(sys.modules.get(module), "__file__"))
 
 
 _seen: dict[str, tuple[Any, tuple[int, int]]] = {}
 
 
-def _reloaded(name: str, file: Path) -> bool:
-    """Whether a module was loaded again since this process first looked at its file.
+def _check_loaded(name: str, file: Path) -> None:
+    """Raise SourceChangedError for a module of which this process may run another version than its file holds.
 
-    Raises SourceChangedError where the file was changed and the module was not loaded again.
+    One that was loaded again counts too: classes and functions of the first version may still be in use elsewhere.
     """
     loaded: ModuleType | None = sys.modules.get(name)
     if loaded is None:
-        return False
+        return
     stat = file.stat()
     now = (stat.st_mtime_ns, stat.st_size)
-    spec, before = _seen.setdefault(name, (loaded.__spec__, now))
-    if loaded.__spec__ is not spec:
-        _seen[name] = (loaded.__spec__, now)
-        return True
-    if before != now:
+    if name not in _seen and stat.st_mtime > _started() and not _compiled_from(loaded, stat):
+        changed = True  # since it was loaded, before anybody looked
+    else:
+        spec, before = _seen.setdefault(name, (loaded.__spec__, now))
+        changed = loaded.__spec__ is not spec or before != now
+    if changed:
         raise SourceChangedError(
-            f"{file} was edited after this process had loaded it, so what is computed here is not what the file says; "
-            f"restart the kernel, or importlib.reload({name})"
+            f"{file} was edited after this process had loaded it, so what is computed here may not be what the file says; "
+            "restart the kernel (loading the module again is not enough: others keep what they took from it)"
         )
-    return False
+
+
+@cache
+def _started() -> float:
+    import psutil
+
+    return float(psutil.Process().create_time()) + 1  # it is known to a part of a second
+
+
+def _compiled_from(module: ModuleType, stat: os.stat_result) -> bool:
+    """Whether the compiled file that was written when a module was loaded is of the source as it is now.
+
+    Where none is written (`sys.dont_write_bytecode`), a module is taken for what its file says when it is first looked at.
+    """
+    if sys.dont_write_bytecode:
+        return True
+    cached = getattr(module, "__cached__", None)
+    try:
+        header = Path(cached).read_bytes()[:16] if cached else b""
+    except OSError:
+        return False
+    expected = (int(stat.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little") + (stat.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+    return header[4:8] == bytes(4) and header[8:16] == expected
 
 
 def _significant(file: Path) -> str:

@@ -41,7 +41,7 @@ def keys(package, cache, folder, monkeypatch):
     """The keys that a new process would plan with, had it loaded the copy."""
     real = imports._top_level
     monkeypatch.setattr(imports, "_top_level", lambda top: package if top == "colbert_research" else real(top))
-    monkeypatch.setattr(sources, "_reloaded", lambda name, file: False)
+    monkeypatch.setattr(sources, "_check_loaded", lambda name, file: None)
 
     def forget():
         for cached in (imports.own_file, imports.definer, imports._passed_on, imports._imported_now, sources.closure):
@@ -203,8 +203,24 @@ def test_a_module_that_was_edited_while_this_process_runs(tmp_path, monkeypatch,
     with pytest.raises(SourceChangedError, match=r"edited_codec.py was edited after this process had loaded it.*restart"):
         _ = make(cache, folder, own).stages["index"].key
     importlib.reload(sys.modules["edited_codec"])
-    assert make(cache, folder, own).stages["index"].key != before
+    with pytest.raises(SourceChangedError, match="loading the module again is not enough"):
+        _ = make(cache, folder, own).stages["index"].key
+    assert before
     del sys.modules["edited_codec"]
+
+
+def test_a_module_that_was_edited_between_its_import_and_the_first_look(tmp_path, monkeypatch, cache, folder):
+    import importlib
+
+    file = tmp_path / "early_codec.py"
+    file.write_text(OWN.replace("my_codec", "early_codec").replace("import my_helper\n", "").replace("{factor}", "1"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    importlib.import_module("early_codec")
+    file.write_text(file.read_text().replace("* 1", "* 20"))
+    with pytest.raises(SourceChangedError, match=r"early_codec.py was edited after this process had loaded it"):
+        _ = make(cache, folder, "codec={kind: 'early_codec:MineConfig'} search={kind: exhaustive}").stages["index"].key
+    del sys.modules["early_codec"]
 
 
 CELL = """
@@ -218,29 +234,68 @@ class CellConfig(ExactConfig):
 """
 
 
-def test_a_class_of_a_notebook_cell_counts_with_what_it_names(monkeypatch):
+@pytest.fixture
+def notebook(monkeypatch):
+    """Runs cells as a kernel does, and gives the hash of what decides an index with the codec `CellConfig`."""
     import __main__ as main
     from colbert_research.codecs import ExactConfig
 
-    def run(*cells: str) -> str:
+    monkeypatch.delattr(main, "__file__", raising=False)
+
+    def run(*cells: str, used: object = None) -> str:
         namespace = {"__name__": "__main__", "ExactConfig": ExactConfig}
         for cell in cells:
             exec(cell, namespace)
         monkeypatch.setattr(main, "In", ["", "%%bash\nnot python", *cells], raising=False)
-        monkeypatch.delattr(main, "__file__", raising=False)
-        return str(sources_of("index", {"codec": namespace["CellConfig"]()})["hash"])
+        for name, value in namespace.items():
+            if not name.startswith("__"):
+                monkeypatch.setattr(main, name, value, raising=False)
+        return str(sources_of("index", {"codec": used or namespace["CellConfig"]()})["hash"])
 
-    first = run(CELL.format(scale=1))
-    assert first == run("print(1)", CELL.format(scale=1))
-    assert first != run(CELL.format(scale=2))
-    assert first != run(
-        CELL.format(scale=1), "def helper(x):\n    return -x\n" + CELL.format(scale=1).partition("class")[2].join(("class", ""))
-    )
-    monkeypatch.setattr(main, "In", ["", "x = 1"], raising=False)
-    namespace = {"__name__": "__main__", "ExactConfig": ExactConfig}
-    exec(CELL.format(scale=1), namespace)
+    return run
+
+
+def test_a_class_of_a_notebook_cell_counts_with_what_it_names(notebook):
+    first = notebook(CELL.format(scale=1))
+    assert first == notebook("print(1)", CELL.format(scale=1))
+    assert first != notebook(CELL.format(scale=2))
+    assert first != notebook(CELL.format(scale=1), "def helper(x):\n    return -x")
+    assert first != notebook(CELL.format(scale=1), "for SCALE in (7,):\n    pass"), "a name that a loop sets"
+    assert first != notebook(CELL.format(scale=1), "CellConfig.note = 'x'")
+    changed = CELL.format(scale=1).replace("helper(sample)", "-helper(sample)")
+    one, other = (notebook(cell, "CellConfig.note = 'x'") for cell in (CELL.format(scale=1), changed))
+    assert one != other, "what is set on a class does not hide it"
+
+
+def test_modules_that_cells_take_names_from_count(notebook, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "cell_helper.py").write_text("FACTOR = 1\n")
+    cell = "from cell_helper import FACTOR\n" + CELL.format(scale=1).replace("x * SCALE", "x * FACTOR")
+    first = notebook(cell)
+    del sys.modules["cell_helper"]
+    (tmp_path / "cell_helper.py").write_text("FACTOR = 22\n")
+    for cached in (imports.own_file, imports._top_level):
+        cached.cache_clear()
+    monkeypatch.setattr(sources, "_check_loaded", lambda name, file: None)
+    assert notebook(cell) != first
+
+
+def test_a_class_that_a_later_cell_defined_anew_is_refused(notebook):
+    import __main__ as main
+
+    notebook(CELL.format(scale=1))
+    old = main.CellConfig()
+    with pytest.raises(ConfigError, match=r"CellConfig was defined anew.*run the cell again that registers it"):
+        notebook(CELL.format(scale=2), used=old)
+
+
+def test_a_class_without_a_source(notebook, monkeypatch):
+    import __main__ as main
+
+    notebook(CELL.format(scale=1))
+    monkeypatch.setattr(main, "In", ["", "x = 1"])
     with pytest.raises(ConfigError, match="the source of CellConfig cannot be read"):
-        sources_of("index", {"codec": namespace["CellConfig"]()})
+        sources_of("index", {"codec": main.CellConfig()})
 
 
 def test_versions_of_libraries_count(monkeypatch):
