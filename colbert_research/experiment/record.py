@@ -40,7 +40,8 @@ class Record:
     ranking. `work`: stage of the search -> what it touched, all queries together. `index`: bytes by part, structures beside
     the codes among them, and per token. `latency`: milliseconds per query; None where search was not timed. `origins`: stage
     -> where its artifact came from (commit, changes, packages, host, threads, time). `recorded`: the same of this record.
-    `measured`: seconds and peak memory of each stage, and which were cached. `files`: those that the record vouches for.
+    `measured`: seconds and peak memory of each stage, and which were cached. `sources`: stage -> hash
+    of the code behind it, components of one's own included. `files`: those that the record vouches for.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Record:
     latency: Mapping[str, Any] | None = None
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -173,6 +175,7 @@ def make_record(
         else {name: timed[name] for name in ("query_ms", "stage_ms", "queries", "threads", "repeats")},
         origins={name: note["origin"] for name, note in notes.items()},
         recorded=origin(),
+        sources={name: stage.sources["hash"] for name, stage in stages.items()},
         measured={
             "seconds": {name: note["seconds"] for name, note in notes.items()},
             "peak_memory_bytes": {name: note["peak_memory_bytes"] for name, note in notes.items()},

@@ -23,6 +23,9 @@ from colbert_research.index.structure_files import (
     sources_of,
 )
 
+SEALED = "done.json"
+"""Beside an index, in the folder of a finished artifact of the stage cache: its files are vouched for."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Home:
@@ -137,6 +140,11 @@ class Structures:
         return home
 
     def _add(self, structure: DerivedStructure, parts: Sequence[Part]) -> Entry:
+        if (self._path.resolve().parent / SEALED).is_file():
+            raise PermissionError(
+                f"{self._path} belongs to a finished artifact of the cache, which nobody changes, and it lacks {structure!r}; "
+                "copy the folder and search the copy, or choose a strategy that needs nothing beside the codes, such as plaid"
+            )
         try:
             return add_parts(self._path, structure, parts, self._sources, lambda part: self._needed(structure, part))
         except OSError as error:

@@ -34,6 +34,7 @@ def test_a_record_holds_what_is_needed_to_trace_a_number(cache, folder, tmp_path
     assert record.index["bytes"]["total"] == experiment.index.nbytes()["total"]
     assert record.index["code_bytes_per_token"] == 2 + 32 * 4 // 8 + 2
     assert record.latency is None
+    assert record.sources == {name: stage.sources["hash"] for name, stage in experiment.stages.items()}
     for origin in (*record.origins.values(), record.recorded):
         assert {"numpy", "torch", "faiss-cpu"} <= set(origin["packages"])
         assert origin["commit"]
@@ -313,3 +314,16 @@ def test_json_of_a_record_is_one_that_others_read(cache, folder, tmp_path):
     text = (tmp_path / "out" / "record.json").read_text()
     assert json.loads(text)["metrics"]
     assert str(tmp_path) not in json.dumps({k: v for k, v in json.loads(text).items() if k != "config"})
+
+
+def test_a_search_changes_no_artifact(cache, folder):
+    """What it lacks beside the codes was built into the cached index, which was then taken for damaged."""
+    from colbert_research import Retriever
+    from colbert_research.search import Warp
+
+    artifact = make(cache, folder).run("index")
+    retriever = Retriever.open(artifact.path / "index", Warp(nprobe=4, exact_subset=0))
+    with pytest.raises(PermissionError, match=r"belongs to a finished artifact of the cache.*copy the folder"):
+        retriever.search("yellow banana", k=1)
+    artifact.verify()
+    assert [hit.document_id for hit in Retriever.open(artifact.path / "index").search("yellow banana", k=12)]
