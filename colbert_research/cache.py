@@ -26,6 +26,7 @@ from colbert_research.artifacts import (
     write_json,
 )
 from colbert_research.config import content_hash
+from colbert_research.fingerprints import stat_of
 from colbert_research.locks import Lock, locked
 
 logger = logging.getLogger("colbert_research")
@@ -47,8 +48,18 @@ class Artifact:
     notes: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
 
+    def state(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Size and times of change of every file; the same as long as nobody touched them. Raises DamagedArtifactError."""
+        try:
+            return tuple(stat_of(self.path / name) for name in (*self.files, NOTES))
+        except OSError as error:
+            raise DamagedArtifactError(f"{self.path}: {error}") from error
+
     def check(self) -> None:
-        """Compare the sizes of all files with the notes. Raises DamagedArtifactError."""
+        """Compare names and sizes of all files with the notes. Raises DamagedArtifactError."""
+        there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
+        if foreign := sorted(there - {*self.files, NOTES}):
+            raise DamagedArtifactError(f"{self.path / foreign[0]} is none of its files, {self.path / NOTES} says")
         for name, expected in self.files.items():
             file = self.path / name
             size = file.stat().st_size if file.is_file() else None
@@ -102,8 +113,9 @@ class StageCache:
         folder = self.root / kind
         lock = folder / f".{key}.lock"
         if not fresh and (found := self.find(kind, key)) is not None:
-            if lock.exists():  # of somebody who died just after, or who is here now
-                _remove_of_the_dead(lock)
+            left = [folder / f".{key}{ending}" for ending in (".lock", ".partial", ".resumes")]
+            if any(map(os.path.lexists, left)):  # of somebody who died just after, or who is here now
+                _remove_of_the_dead(*left)
             return found, True
         with locked(lock, f"{kind} {key}"):
             if not fresh and (found := self.find(kind, key)) is not None:
@@ -118,7 +130,7 @@ class StageCache:
             try:
                 self._publish(kind, key, unfinished, dict(compute(unfinished)))
             except BaseException:
-                if not resumes:
+                if not resumes or not any(unfinished.iterdir()):
                     shutil.rmtree(unfinished, ignore_errors=True)
                 raise
         return _open(kind, key, self.path(kind, key)), False
@@ -139,16 +151,26 @@ class StageCache:
         whole = json.loads(json.dumps({**notes, "name": f"{kind}/{key}", "files": checksums(unfinished)}))
         write_json(unfinished / NOTES, {**whole, "check": content_hash(whole)})
         target = self.path(kind, key)
+        try:
+            old = _open(kind, key, target)
+            old.verify()
+        except (FileNotFoundError, DamagedArtifactError):
+            pass
+        else:
+            if old.files == whole["files"]:  # computed again, the same: who reads the files may go on
+                write_json(target / NOTES, {**whole, "check": content_hash(whole)})
+                shutil.rmtree(unfinished, ignore_errors=True)
+                return
         self._away(target)
         os.rename(unfinished, target)
         sync_folder(target.parent)
 
     def _away(self, folder: Path) -> None:
         """Remove a folder at once: renamed first, so that no half of it is ever under its own name."""
-        if folder.exists():
+        if os.path.lexists(folder):
             aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
             os.rename(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
 
     def _collect(self, kind: str, key: str) -> None:
         """Remove what dead processes left in the folder of a kind, except what a resuming stage could still use."""
@@ -166,8 +188,16 @@ def _remove_of_the_dead(path: Path, *folders: Path) -> None:
     lock = Lock(path, "collect what is left")
     if lock.try_acquire():
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         lock.release()
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder and all in it, or a file or link that lies in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _open(kind: str, key: str, path: Path) -> Artifact:

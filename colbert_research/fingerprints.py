@@ -25,7 +25,7 @@ def remembered(question: str, settings: Any, files: Iterable[Path], compute: Cal
 
     `question` names what is asked, and is changed when its answer would be another.
     """
-    stats = [_stat(path) for path in sorted(set(files))]
+    stats = [stat_of(path) for path in sorted(set(files))]
     key = hashlib.sha256(canonical_json([question, settings, stats]).encode()).hexdigest()
     if key in _known:
         return _known[key]
@@ -34,15 +34,15 @@ def remembered(question: str, settings: Any, files: Iterable[Path], compute: Cal
         answer, check = (read_json(file)[name] for name in ("answer", "check"))
     except (OSError, ValueError, KeyError, TypeError):
         answer, check = None, ""
-    if check != content_hash(question, answer):  # unknown, or damaged
+    if check != content_hash(key, answer):  # unknown, damaged, or the answer to something else
         answer = json.loads(json.dumps(compute()))
-        if any(time.time_ns() - changed < SETTLED * 1e9 for _, _, changed in stats):
+        if any(time.time_ns() - max(changed) < SETTLED * 1e9 for _, _, *changed in stats):
             return answer
-        names = [path for path, _, _ in stats]
+        names = [path for path, *_ in stats]
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished_texts(file.parent, seconds=60)
-            write_json(file, {"question": question, "files": names, "answer": answer, "check": content_hash(question, answer)})
+            write_json(file, {"question": question, "files": names, "answer": answer, "check": content_hash(key, answer)})
     _known[key] = answer
     return answer
 
@@ -60,6 +60,7 @@ def files_hash(folder: Path, files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _stat(path: Path) -> tuple[str, int, int]:
+def stat_of(path: Path) -> tuple[str, int, int, int]:
+    """Path, size and times of change of a file: of its content, which tools set back, and of its entry, which nobody does."""
     found = path.stat()
-    return str(path.resolve()), found.st_size, found.st_mtime_ns
+    return str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -63,9 +63,10 @@ class Lock:
             os.close(handle)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         holder = {"process": os.getpid(), "host": platform.node(), "since": now, "purpose": self.purpose}
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(holder).encode()[:HOLDER_BYTES])
         self._handle = handle
+        with suppress(OSError):  # on a full disk the lock holds without a name
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(holder).encode()[:HOLDER_BYTES])
         return True
 
     @property

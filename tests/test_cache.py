@@ -193,6 +193,46 @@ def test_fresh_computes_again_and_replaces(cache):
         assert left(cache) == []
 
 
+def test_what_was_computed_again_the_same_stays_where_readers_have_it_open(cache):
+    first, _ = cache.run("encode", "a1", write)
+    before = (first.path / "x").stat()
+    again, _ = cache.run("encode", "a1", lambda folder: write(folder) | {"seconds": 3}, fresh=True)
+    assert again.notes == {"seconds": 3}
+    assert (first.path / "x").stat() == before
+    assert left(cache) == []
+
+
+@pytest.mark.parametrize("place", ["dangling link", "file"])
+def test_what_is_no_folder_is_replaced(cache, place):
+    target = cache.path("encode", "a1")
+    target.parent.mkdir(parents=True)
+    target.symlink_to(cache.root / "nowhere") if place == "dangling link" else target.write_text("")
+    assert cache.run("encode", "a1", write)[1] is False
+    assert cache.run("encode", "a1", write)[1] is True
+    assert left(cache) == []
+
+
+def test_a_file_that_is_not_the_stages_own_is_damage(cache, caplog):
+    found, _ = cache.run("encode", "a1", write)
+    (found.path / "sub" / "more").write_text("0")
+    assert cache.find("encode", "a1") is None
+    assert f"{found.path / 'sub' / 'more'} is none of its files" in caplog.text
+    cache.run("encode", "a1", write)
+    assert not (found.path / "sub" / "more").exists()
+
+
+def test_the_state_of_an_artifact_tells_whether_its_files_were_touched(cache):
+    found, _ = cache.run("encode", "a1", write)
+    before, times = found.state(), (found.path / "x").stat()
+    assert before == found.state()
+    (found.path / "x").write_text("54321")
+    os.utime(found.path / "x", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert before != found.state()
+    (found.path / "x").unlink()
+    with pytest.raises(DamagedArtifactError, match="x"):
+        found.state()
+
+
 def test_an_artifact_that_was_replaced_is_not_discarded(cache):
     old, _ = cache.run("encode", "a1", write)
     cache.run("encode", "a1", lambda folder: write(folder) | {"seconds": 3}, fresh=True)
@@ -215,6 +255,8 @@ def test_the_next_writer_collects_what_dead_ones_left(cache, tmp_path):
 def test_a_lock_whose_holder_died_after_it_had_finished(cache):
     cache.run("index", "a1", write)
     (cache.root / "index" / ".a1.lock").write_text("{}")
+    (cache.root / "index" / ".a1.partial").mkdir()
+    (cache.root / "index" / ".a1.resumes").mkdir()
     assert cache.run("index", "a1", write)[1]
     assert left(cache) == []
 

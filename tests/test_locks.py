@@ -39,6 +39,14 @@ def test_a_released_lock_leaves_nothing(tmp_path):
     lock.release()
 
 
+def test_on_a_full_disk_a_lock_still_holds_and_lets_go(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with locked(tmp_path / "lock"):
+            assert not Lock(tmp_path / "lock", "").try_acquire()
+    assert Lock(tmp_path / "lock", "").try_acquire()
+
+
 def test_who_waits_says_for_whom_and_for_how_long(tmp_path, caplog):
     path = tmp_path / "lock"
     with holder(path, 60) as process:

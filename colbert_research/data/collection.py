@@ -8,6 +8,9 @@ from typing import Any, get_args
 
 from colbert_research.texts import TextFields, document_text
 
+GREATEST_GRADE = 2**31 - 1
+"""What the measures' C code holds; a greater one would count as another."""
+
 
 @dataclass(frozen=True, repr=False)
 class Collection:
@@ -153,6 +156,8 @@ def _check_ids(kind: str, ids: tuple[str, ...]) -> None:
     for i, each in enumerate(ids):
         if not isinstance(each, str) or not each:
             raise ValueError(f"a {kind} id is a non-empty string; number {i} is {each!r}")
+        if "\0" in each:
+            raise ValueError(f"a {kind} id holds no NUL, at which measures would end it; number {i} is {each!r}")
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(each for each in ids if each in seen or seen.add(each))  # type: ignore[func-returns-value]
@@ -191,10 +196,13 @@ def _checked_qrels(
 
 def _grade(query: str, document: str, grade: Any) -> int:
     try:
-        return operator.index(grade)
+        number = operator.index(grade)
     except TypeError:
+        number = None
+    if number is None or abs(number) > GREATEST_GRADE:
         given = f"query {query!r} and document {document!r} have {grade!r}"
-        raise ValueError(f"a grade is an integer, above 0 when relevant; {given}") from None
+        raise ValueError(f"a grade is an integer of at most {GREATEST_GRADE}, above 0 when relevant; {given}")
+    return number
 
 
 def _digest(*columns: Sequence[str]) -> str:

@@ -4,13 +4,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from colbert_research import data
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
-from colbert_research.experiment.imports import strip
+from colbert_research.experiment.imports import PACKAGE, strip
+from colbert_research.experiment.sources import closure
 from colbert_research.fingerprints import remembered
 from colbert_research.texts import TextFields
-
-_READERS = ("collection", "records", "beir")
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def facts_of(dataset: Any, load: Any) -> CollectionFacts:
 
 
 def _readers(cls: type) -> str:
-    """A hash of the code that reads collections."""
-    import sys
-
-    names = {f"colbert_research.data.{name}" for name in _READERS} | {cls.__module__}
-    files = [getattr(sys.modules.get(name), "__file__", None) for name in sorted(names)]
-    return content_hash([strip(Path(file).read_text(encoding="utf-8")) for file in files if file])
+    """A hash of the code that reads collections: this package's, and for a class from outside all that its module imports."""
+    room = Path(data.__file__).parent
+    files = [*sorted(room.glob("*.py")), room.parent / "texts.py"]
+    if not cls.__module__.startswith(f"{PACKAGE}."):
+        files += closure((cls.__module__,))[0].values()
+    return content_hash([strip(file.read_text(encoding="utf-8")) for file in files])

@@ -26,7 +26,7 @@ STAGE_MODULES = {
 }
 NEUTRAL = {
     # they plan, check, report or store, and what they hand on is hashed in its own right
-    *(f"{PACKAGE}.{name}" for name in ("artifacts", "cache", "config", "fingerprints", "locks", "progress", "texts")),
+    *(f"{PACKAGE}.{name}" for name in ("artifacts", "cache", "config", "fingerprints", "locks", "progress")),
     *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin", "sources", "imports")),
     # documents and queries are in the keys by their contents
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "hub", "irds")),

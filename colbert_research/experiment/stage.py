@@ -61,7 +61,9 @@ class Stage:
         return {"settings": json.loads(canonical_json(self.settings)), "inputs": inputs, "sources": self.sources}
 
     def check_sources(self) -> None:
-        """Raise SourceChangedError when this process has other code than the one that the key was made with."""
+        """Raise SourceChangedError when this process has other code than the one that the key was made with, or an input's."""
+        for needed in self.inputs.values():
+            needed.check_sources()
         if self._key(sources_of(self.kind, [self.settings, self.means.get("encoder")])["hash"]) != self.key:
             raise SourceChangedError(
                 f"{self.name} was planned with other code than this process has; plan it again with these sources"

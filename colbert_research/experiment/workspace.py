@@ -4,10 +4,12 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
+from colbert_research.artifacts import remove_unfinished_texts
 from colbert_research.cache import Artifact, DamagedArtifactError, StageCache
-from colbert_research.config import Config, canonical_json
+from colbert_research.config import Config, ConfigError, canonical_json
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, fingerprint_of, rounding_of
 from colbert_research.experiment.facts import CollectionFacts, facts_of
@@ -16,6 +18,10 @@ from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import RESUMES, Stage
 
 logger = logging.getLogger("colbert_research")
+
+
+class DataChangedError(ConfigError):
+    """A collection or an encoder that is no longer what a stage was planned for."""
 
 
 class Workspace:
@@ -32,31 +38,63 @@ class Workspace:
         self._facts: dict[str, CollectionFacts] = {}
         self._fingerprints: dict[str, tuple[str, dict[str, Any]]] = {}
         self._known: dict[Stage, Artifact] = {}
-        self._verified: set[Stage] = set()
+        self._verified: dict[Stage, object] = {}
+        self._computed: set[Stage] = set()
+        self._lock = RLock()
+        remove_unfinished_texts(self.cache.root / "fingerprints", seconds=3600)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.cache.root)!r}, {len(self._known)} artifacts known, {len(self._encoders)} encoders loaded)"
 
     def collection(self, dataset: Any) -> Collection:
-        """The collection of a dataset config, read once."""
+        """The collection of a dataset config, read once. Raises DataChangedError for one that changed since it was planned."""
         name = _name(dataset)
-        if name not in self._collections:
-            self._collections[name] = dataset.load()
-        return self._collections[name]
+        with self._lock:
+            if name not in self._collections:
+                loaded, planned = dataset.load(), self._facts.get(name)
+                if planned is not None and CollectionFacts.of(loaded) != planned:
+                    raise DataChangedError(
+                        f"{loaded!r} was changed between planning and reading it; plan again, in a new workspace or process"
+                    )
+                self._collections[name] = loaded
+            return self._collections[name]
+
+    def collection_of(self, stage: Stage) -> Collection:
+        """The collection that a stage was planned for. Raises DataChangedError where its dataset config gives another now."""
+        collection, dataset = self.collection(stage.means["dataset"]), stage.means["dataset"]
+        facts, settings = self.facts(dataset), stage.settings
+        known = {"documents": facts.store, "query_ids": facts.query_ids, "exclude_self": facts.exclude_self}
+        if "side" in settings:
+            known["texts"] = getattr(facts, settings["side"])
+        if any(settings.get(name, value) != value for name, value in known.items()):
+            raise DataChangedError(f"{collection!r} is not the one that {stage.name} was planned for; plan again")
+        return collection
 
     def facts(self, dataset: Any) -> CollectionFacts:
         """Fingerprints and counts of a collection, which is read only where its files are not known."""
         name = _name(dataset)
-        if name not in self._facts:
-            self._facts[name] = facts_of(dataset, lambda: self.collection(dataset))
-        return self._facts[name]
+        with self._lock:
+            if name not in self._facts:
+                self._facts[name] = facts_of(dataset, lambda: self.collection(dataset))
+            return self._facts[name]
 
     def encoder(self, config: Any) -> Encoder:
         """The encoder of a config, loaded once."""
         name = _name(config)
-        if name not in self._encoders:
-            self._encoders[name] = config.load()
-        return self._encoders[name]
+        with self._lock:
+            if name not in self._encoders:
+                self._encoders[name] = config.load()
+            return self._encoders[name]
+
+    def encoder_of(self, stage: Stage) -> Encoder:
+        """The encoder that a stage was planned for. Raises DataChangedError where its config loads another now."""
+        encoder = self.encoder(stage.means["encoder"])
+        if encoder.fingerprint() != stage.settings["encoder"]:
+            raise DataChangedError(
+                f"the encoder's files were changed since {stage.name} was planned: its fingerprint is {encoder.fingerprint()}, "
+                f"expected {stage.settings['encoder']}; plan again, in a new workspace or process"
+            )
+        return encoder
 
     def fingerprint(self, config: Any) -> tuple[str, dict[str, Any]]:
         """An encoder's fingerprint, and what moves only the last bits of its vectors on this machine; no model is loaded."""
@@ -71,40 +109,43 @@ class Workspace:
 
     def run(self, stage: Stage) -> tuple[Artifact, bool]:
         """The artifact of a stage, and whether it was found; computed, after its inputs, if need be."""
-        if stage in self._known:
-            return self._known[stage], True
-        found = None if self.fresh else self.cache.find(stage.kind, stage.key)
-        if found is None:
-            for needed in stage.inputs.values():
-                self.sound(needed)  # what is computed from damaged files would be wrong under a good name
+        with self._lock:
+            if (known := self._known.get(stage)) is not None:
+                try:
+                    known.check()
+                    return known, True
+                except DamagedArtifactError as error:  # or removed since
+                    logger.warning("damaged: %s; %s is looked for again", error, stage.name)
+                    del self._known[stage]
             artifact, hit = self.cache.run(
                 stage.kind,
                 stage.key,
                 lambda folder: self._measured(stage, folder),
                 resumes=stage.kind in RESUMES,
-                fresh=self.fresh,
+                fresh=self.fresh and stage not in self._computed,
             )
-        else:
-            artifact, hit = found, True
-        if not hit:
-            self._verified.add(stage)
-        self._known[stage] = artifact
-        logger.info("%s: %s", stage.name, "found in the cache" if hit else "computed")
-        return artifact, hit
+            if not hit:
+                self._computed.add(stage)
+                self._verified[stage] = artifact.state()
+            self._known[stage] = artifact
+            logger.info("%s: %s", stage.name, "found in the cache" if hit else "computed")
+            return artifact, hit
 
     def sound(self, stage: Stage) -> Artifact:
-        """The artifact of a stage with all checksums compared, once for each workspace; a damaged one is computed again."""
-        artifact, _ = self.run(stage)
-        if stage not in self._verified:
+        """The artifact of a stage with all checksums compared since its files last changed; a damaged one is computed again."""
+        with self._lock:
+            artifact, _ = self.run(stage)
             try:
-                artifact.verify()
+                if self._verified.get(stage) != (state := artifact.state()):
+                    artifact.verify()
+                    self._verified[stage] = state
             except DamagedArtifactError as error:
                 logger.warning("damaged: %s; %s is computed again", error, stage.name)
                 self.cache.discard(artifact)
                 del self._known[stage]
                 artifact, _ = self.run(stage)
-            self._verified.add(stage)
-        return artifact
+                self._verified[stage] = artifact.state()
+            return artifact
 
     def path(self, stage: Stage) -> Path:
         """The folder of a stage's artifact, which has been found or computed."""
@@ -112,6 +153,8 @@ class Workspace:
 
     def _measured(self, stage: Stage, folder: Path) -> Mapping[str, Any]:
         stage.check_sources()
+        for needed in stage.inputs.values():
+            self.sound(needed)  # what is computed from damaged files would be wrong under a good name
         start = time.perf_counter()
         with peak_memory() as peak:
             notes = stage.module.compute(self, stage, folder)

@@ -2,22 +2,26 @@
 
 import logging
 import pickle
+import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from colbert_research import fingerprints
 from colbert_research.cache import StageCache
 from colbert_research.config import load_config
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
 from colbert_research.experiment import stage as stage_module
 from colbert_research.experiment.sources import SourceChangedError
 from colbert_research.experiment.stage import Stage, union
+from colbert_research.experiment.workspace import DataChangedError
 from tests.experiment.small import ROOT, TINY, make
 
 GRID = [
@@ -101,19 +105,15 @@ print([name for name in ("torch", "transformers", "sentence_transformers", "fais
 
 
 def test_a_corpus_that_did_not_change_is_not_read_again(cache, folder, monkeypatch):
-    old = time.time() - 60
-    for path in folder.rglob("*"):
-        import os
-
-        os.utime(path, (old, old))
+    monkeypatch.setattr(fingerprints.time, "time_ns", lambda now=time.time_ns: now() + 60 * 10**9)  # they have settled
     first = make(cache, folder)
     facts = first.facts
-    monkeypatch.setattr(type(first.config.dataset), "load", lambda self: 1 / 0)
-    again = make(cache, folder)
-    assert again.facts == facts
-    assert again.stages == first.stages
-    assert again.id == first.id
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(first.config.dataset), "load", lambda self: 1 / 0)
+        again = make(cache, folder)
+        assert again.facts == facts
+        assert again.stages == first.stages
+        assert again.id == first.id
     corpus = folder / "corpus.jsonl"
     corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
     changed = make(cache, folder)
@@ -121,6 +121,34 @@ def test_a_corpus_that_did_not_change_is_not_read_again(cache, folder, monkeypat
     assert changed.id != first.id
     assert changed.stages["encode documents"] != first.stages["encode documents"]
     assert changed.stages["encode queries"] == first.stages["encode queries"]
+
+
+def test_a_collection_that_changes_between_plan_and_run(cache, folder):
+    workspace = Workspace(StageCache(cache))
+    planned, corpus = make(workspace, folder), folder / "corpus.jsonl"
+    workspace._collections.clear()  # as where the fingerprint is remembered, and the files are not read to plan
+    corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
+    with pytest.raises(DataChangedError, match="changed between planning and reading"):
+        planned.run("rank")
+    with pytest.raises(DataChangedError, match="is not the one that encode/.* was planned for"):
+        Workspace(StageCache(cache)).run(planned.stages["encode documents"])
+    assert list((cache / "encode").iterdir()) == []
+
+
+def test_an_encoder_that_changes_between_plan_and_run(cache, folder):
+    planned = make(cache, folder)
+    stage = planned.stages["encode documents"]
+    other = make(cache, folder, "encoder.seed=4").config.encoder
+    with pytest.raises(DataChangedError, match="encoder's files were changed since encode/.* was planned"):
+        planned.workspace.encoder_of(replace(stage, means={**stage.means, "encoder": other}))
+
+
+def test_a_workspace_outlives_its_cache(cache, folder):
+    workspace = Workspace(StageCache(cache))
+    before = make(workspace, folder).metrics
+    shutil.rmtree(cache)
+    assert make(workspace, folder).metrics == before
+    assert make(workspace, folder, "codec.nbits=1").metrics["RR@10"] > 0
 
 
 def test_fresh_computes_everything_once_more(cache, folder):

@@ -56,7 +56,7 @@ def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
 
 
 def _work(workspace: Workspace, stage: Stage) -> tuple[Any, Any]:
-    encoder, collection = workspace.encoder(stage.means["encoder"]), workspace.collection(stage.means["dataset"])
+    encoder, collection = workspace.encoder_of(stage), workspace.collection_of(stage)
     if stage.settings["side"] == "documents":
         return encoder.encode_documents, collection.document_texts()
     return encoder.encode_queries, list(collection.query_texts)

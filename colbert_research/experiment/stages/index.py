@@ -40,7 +40,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     stored = open_stored(workspace.path(stage.inputs["vectors"]))
     built = build_index(
         folder / FOLDER,
-        workspace.collection(stage.means["dataset"]),
+        workspace.collection_of(stage),
         stored.tokens.vectors,
         stage.settings["codec"],
         seed=stage.settings["seed"],
@@ -65,7 +65,7 @@ def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
     expect_equal("lengths of the last documents", offsets, again.offsets)
     for name, array in fitted.encode(np.asarray(again.values, np.float32)).items():
         expect_equal(f"codes {name!r} of the last documents", codes[name], array)
-    collection = workspace.collection(stage.means["dataset"])
+    collection = workspace.collection_of(stage)
     if index.document_ids != collection.document_ids:
         raise DiffersError("document ids: those of the index are not those of the collection")
 

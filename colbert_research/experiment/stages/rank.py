@@ -39,7 +39,7 @@ def inputs_of(built: Stage, queries: Stage, structures: list[Stage]) -> dict[str
 
 
 def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
-    collection, trace = workspace.collection(stage.means["dataset"]), Trace()
+    collection, trace = workspace.collection_of(stage), Trace()
     index = open_index(workspace, stage)
     queries = queries_of(workspace, stage, index)
     ranking = finished(stage, search(stage, index, queries, trace), collection)
@@ -57,7 +57,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
     """Search for the first queries again."""
-    collection, index = workspace.collection(stage.means["dataset"]), open_index(workspace, stage)
+    collection, index = workspace.collection_of(stage), open_index(workspace, stage)
     queries = queries_of(workspace, stage, index)
     stop = min(CHECKED_QUERIES, len(queries))
     again = finished(stage, search(stage, index, queries.slice(0, stop), Trace()), collection)
@@ -85,7 +85,7 @@ def finished(stage: Stage, ranking: Ranking, collection: Collection) -> Ranking:
 
 def queries_of(workspace: Workspace, stage: Stage, index: Index) -> Queries:
     """What is searched for: query vectors, projected as the index's documents were, ids and texts."""
-    collection = workspace.collection(stage.means["dataset"])
+    collection = workspace.collection_of(stage)
     encoded = open_stored(workspace.path(stage.inputs["queries"])).tokens.vectors
     projection = index.pipeline.projection if index.pipeline is not None else None
     vectors = encoded.map(lambda values: project(values, projection))
