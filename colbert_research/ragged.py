@@ -1,5 +1,6 @@
 """`Ragged`: arrays of many texts packed end to end, with offsets. The only layout of token vectors, codes and token ids."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -261,3 +262,17 @@ class NpyWriter:
         room = self.HEADER - 10
         self._file.write(b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n")
         self._file.seek(end)
+
+
+def hash_of_rows(path: str | Path, nbytes: int) -> Any:
+    """SHA-256 of the first `nbytes` that an `NpyWriter` wrote behind its header. Raises OSError for a file that is shorter."""
+    digest, left = hashlib.sha256(), nbytes
+    with open(path, "rb") as file:
+        file.seek(NpyWriter.HEADER)
+        while left:
+            block = file.read(min(left, 1 << 22))
+            if not block:
+                raise OSError(f"it ends {left} bytes early")
+            digest.update(block)
+            left -= len(block)
+    return digest

@@ -2,6 +2,7 @@
 
 A folder holds `vectors.npy`, `token_ids.npy`, `offsets.npy` and `journal.json`, which says how much of them counts: it is
 replaced, by one rename, only after a shard has reached the disk; what lies behind it is cut off when the run is taken up again.
+It holds the SHA-256 of the rows that count, so that nothing is appended to rows that are damaged.
 """
 
 import hashlib
@@ -17,12 +18,17 @@ from colbert_research.artifacts import read_json, write_json
 from colbert_research.config import content_hash
 from colbert_research.encoders.base import TokenVectors, checked
 from colbert_research.progress import progress
-from colbert_research.ragged import NpyWriter, Ragged, item_at, load_npy, unfit_row
+from colbert_research.ragged import NpyWriter, Ragged, hash_of_rows, item_at, load_npy, unfit_row
 
 Encode = Callable[[Sequence[str]], TokenVectors]
 JOURNAL = "journal.json"
 SHARD_DOCUMENTS = 1024
 _FILES = ("vectors", "token_ids", "offsets")
+Hashes = dict[str, Any]  # of the rows of each file, SHA-256
+
+
+class LeftoversError(ValueError):
+    """A folder that cannot be taken up again: of other work, of somebody else, or damaged since."""
 
 
 def encode_to_folder(
@@ -40,8 +46,8 @@ def encode_to_folder(
 
     Memory is bounded by one shard of `shard_documents` texts. `fingerprint` stands for what `encode` computes, `rounding` for
     what moves its last bits; when it is a method of an `Encoder`, they need not be given. A folder that was begun with other
-    texts, another fingerprint, rounding, shard size or dtype is a `ValueError`; one that is finished is left as it is. An error
-    of `encode` leaves the folder to be taken up again.
+    texts, another fingerprint, rounding, shard size or dtype, or that was damaged since, is a `LeftoversError`; one that is
+    finished is left as it is. An error of `encode` leaves the folder to be taken up again.
     """
     if shard_documents < 1:
         raise ValueError(f"shard_documents must be at least 1; given {shard_documents}")
@@ -49,6 +55,7 @@ def encode_to_folder(
     folder.mkdir(parents=True, exist_ok=True)
     work = _work(encode, texts, shard_documents, dtype, fingerprint, rounding)
     journal = resumed = _open_journal(folder, work, documents=len(texts))
+    hashes = _hashes_of_kept(folder, journal, dtype)
     # no texts at all are one empty shard, so that the files exist
     starts = range(0) if _done(journal) else range(journal["documents"], max(len(texts), 1), shard_documents)
     unit = f"shards of {shard_documents}"
@@ -60,8 +67,9 @@ def encode_to_folder(
             dim = _check(shard, range(start, stop), journal["dim"], dtype)
             if not writers:
                 writers = _open_writers(stack, folder, journal, dim, dtype)
-            _append(writers, shard, first_row=journal["tokens"])
-            journal = {**journal, "documents": stop, "tokens": writers[0].rows, "dim": dim}
+            _append(writers, hashes, shard, journal)
+            kept = {name: hashed.hexdigest() for name, hashed in hashes.items()}
+            journal = {**journal, "documents": stop, "tokens": writers[0].rows, "dim": dim, "sha256": kept}
             write_json(folder / JOURNAL, journal)
     return {
         **{key: journal[key] for key in ("documents", "tokens", "dim")},
@@ -110,22 +118,53 @@ def _work(
 
 
 def _open_journal(folder: Path, work: str, *, documents: int) -> dict[str, Any]:
+    fresh = {"work": work, "of": documents, "documents": 0, "tokens": 0, "dim": None, "sha256": {}}
     if (folder / JOURNAL).is_file():
-        journal = dict(read_json(folder / JOURNAL))
-        if journal["work"] != work:
-            raise ValueError(
-                f"{folder} was begun with other texts or settings (its {JOURNAL} says {journal['work']}, these are {work}): "
+        try:
+            journal = dict(read_json(folder / JOURNAL))
+        except (ValueError, TypeError) as error:
+            raise LeftoversError(f"{folder / JOURNAL} cannot be read ({error}): delete {folder} to start again") from error
+        if journal.get("work") != work:
+            raise LeftoversError(
+                f"{folder} was begun with other texts or settings (its {JOURNAL} says {journal.get('work')}, these are {work}): "
                 "delete it to start again, or choose another folder"
             )
+        if set(journal) != set(fresh) or journal["of"] != documents:
+            raise LeftoversError(f"{folder / JOURNAL} was written by another version: delete {folder} to start again")
         return journal
     present = [f"{name}.npy" for name in _FILES if (folder / f"{name}.npy").exists()]
     if present:
-        raise ValueError(
+        raise LeftoversError(
             f"{folder} has {', '.join(present)} and no {JOURNAL}, so they are somebody else's: choose another folder"
         )
-    journal = {"work": work, "of": documents, "documents": 0, "tokens": 0, "dim": None}
-    write_json(folder / JOURNAL, journal)
-    return journal
+    write_json(folder / JOURNAL, fresh)
+    return fresh
+
+
+def _hashes_of_kept(folder: Path, journal: dict[str, Any], dtype: str) -> Hashes:
+    """Hashes of the rows that the journal counts. Raises LeftoversError where the files hold others."""
+    if journal["dim"] is None:
+        return {name: hashlib.sha256() for name in _FILES}
+    tokens = journal["tokens"]
+    nbytes = {
+        "vectors": tokens * journal["dim"] * np.dtype(dtype).itemsize,
+        "token_ids": tokens * np.dtype(np.int32).itemsize,
+        "offsets": (journal["documents"] + 1) * np.dtype(np.int64).itemsize,
+    }
+    hashes = {}
+    for name in _FILES:
+        path = folder / f"{name}.npy"
+        try:
+            hashes[name] = hash_of_rows(path, nbytes[name])
+            if _done(journal):
+                load_npy(path, mmap=True)
+        except (OSError, ValueError) as error:
+            raise LeftoversError(
+                f"{path} was damaged since it was written ({error}): delete {folder} to start again"
+            ) from error
+        if hashes[name].hexdigest() != journal["sha256"].get(name):
+            raise LeftoversError(f"{path} is not what {JOURNAL} says (SHA-256 differs): delete {folder} to start again")
+    return hashes
 
 
 def _done(journal: dict[str, Any]) -> bool:
@@ -154,13 +193,14 @@ def _open_writers(stack: ExitStack, folder: Path, journal: dict[str, Any], dim: 
     vectors = stack.enter_context(NpyWriter(folder / "vectors.npy", dtype, (dim,), rows=tokens))
     token_ids = stack.enter_context(NpyWriter(folder / "token_ids.npy", np.int32, rows=tokens))
     offsets = stack.enter_context(NpyWriter(folder / "offsets.npy", np.int64, rows=documents + 1 if documents else 0))
-    if not documents:
-        offsets.append(np.zeros(1, np.int64))
     return [vectors, token_ids, offsets]
 
 
-def _append(writers: list[NpyWriter], shard: TokenVectors, *, first_row: int) -> None:
-    rows = (shard.vectors.values, shard.token_ids.values, shard.vectors.offsets[1:] + first_row)
-    for writer, new in zip(writers, rows, strict=True):
-        writer.append(np.asarray(new))
+def _append(writers: list[NpyWriter], hashes: Hashes, shard: TokenVectors, journal: dict[str, Any]) -> None:
+    offsets = shard.vectors.offsets[0 if not journal["documents"] else 1 :] + journal["tokens"]
+    rows = (shard.vectors.values, shard.token_ids.values, offsets)
+    for writer, name, new in zip(writers, _FILES, rows, strict=True):
+        new = np.ascontiguousarray(new, dtype=writer.dtype)
+        writer.append(new)
         writer.sync()
+        hashes[name].update(new.data if new.size else b"")

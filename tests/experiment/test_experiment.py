@@ -1,5 +1,6 @@
 """Experiments: one config to one record, through stages that are cached by content."""
 
+import json
 import numpy as np
 import pytest
 
@@ -92,6 +93,29 @@ def test_an_interrupted_encoding_is_taken_up_again(cache, folder, monkeypatch):
     again.run("rank")
     assert states(again)["encode documents"] == "cached"
     assert states(again)["encode queries"] == "computed"
+
+
+@pytest.mark.parametrize("left", ["damaged rows", "another's journal", "no journal"])
+def test_a_leftover_that_cannot_be_taken_up_is_started_anew(cache, folder, monkeypatch, caplog, left):
+    stage = make(cache, folder).stages["encode documents"]
+    leftover = cache / "encode" / f".{stage.key}.resumes"
+    with monkeypatch.context() as patch:
+        patch.setattr("colbert_research.cache.StageCache._publish", lambda *_: 1 / 0)  # everything is there but the last step
+        with pytest.raises(ZeroDivisionError):
+            make(cache, folder).run("rank")
+    if left == "damaged rows":
+        data = (leftover / "vectors.npy").read_bytes()
+        (leftover / "vectors.npy").write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
+    elif left == "another's journal":
+        journal = (leftover / "journal.json").read_text()
+        (leftover / "journal.json").write_text(journal.replace(json.loads(journal)["work"], "0" * 12))
+    else:
+        (leftover / "journal.json").unlink()
+    again = make(cache, folder)
+    again.run("rank")
+    assert "it is started anew" in caplog.text
+    assert again.metrics == make(cache.parent / "other", folder).metrics
+    assert not list(cache.rglob("*.resumes"))
 
 
 def test_one_new_query(cache, folder):

@@ -1,17 +1,20 @@
 """Encode: the texts of one side of a collection to token vectors, in shards that resume."""
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from colbert_research.encoders.store import SHARD_DOCUMENTS, encode_to_folder
+from colbert_research.encoders.store import SHARD_DOCUMENTS, LeftoversError, encode_to_folder
 from colbert_research.encoders.stored import open_stored
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import expect_equal
 from colbert_research.experiment.workspace import Workspace
 
+logger = logging.getLogger("colbert_research")
 Side = Literal["documents", "queries"]
 LEAST_CHECKED = 64  # texts; a shorter last shard is checked together with the first
 
@@ -31,14 +34,15 @@ def plan(workspace: Workspace, config: ExperimentConfig, side: Side) -> Stage:
 
 def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     encode, texts = _work(workspace, stage)
-    return encode_to_folder(
-        encode,
-        texts,
-        folder,
-        dtype=stage.settings["dtype"],
-        description=f"encode {stage.settings['side']}",
-        fingerprint=f"{stage.settings['encoder']} {stage.settings['rounding']}",
-    )
+    settings = stage.settings
+    fingerprint, what = f"{settings['encoder']} {settings['rounding']}", f"encode {settings['side']}"
+    try:
+        return encode_to_folder(encode, texts, folder, dtype=settings["dtype"], description=what, fingerprint=fingerprint)
+    except LeftoversError as error:
+        logger.warning("%s; it is started anew", error)
+        shutil.rmtree(folder)
+        folder.mkdir()
+    return encode_to_folder(encode, texts, folder, dtype=settings["dtype"], description=what, fingerprint=fingerprint)
 
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
