@@ -126,8 +126,8 @@ def _open_journal(folder: Path, work: str, *, documents: int) -> dict[str, Any]:
             raise LeftoversError(f"{folder / JOURNAL} cannot be read ({error}): delete {folder} to start again") from error
         if journal.get("work") != work:
             raise LeftoversError(
-                f"{folder} was begun with other texts or settings (its {JOURNAL} says {journal.get('work')}, these are {work}): "
-                "delete it to start again, or choose another folder"
+                f"{folder} was begun with other texts or settings (its {JOURNAL} says {journal.get('work')}, these are "
+                f"{work}): delete it to start again, or choose another folder"
             )
         if set(journal) != set(fresh) or journal["of"] != documents:
             raise LeftoversError(f"{folder / JOURNAL} was written by another version: delete {folder} to start again")

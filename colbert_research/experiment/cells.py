@@ -2,8 +2,10 @@
 
 import ast
 import hashlib
+import linecache
 import sys
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import numpy as np
 from colbert_research.config import ConfigError
 
 Definitions = dict[str, list[ast.AST]]
+RUN_PYTHON = ("time", "capture", "prun")
+"""Magics whose cell runs in the kernel's own namespace."""
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
 
 
@@ -43,11 +47,29 @@ def cell_source(cls: type) -> tuple[str, set[str]]:
             continue
         if name in imported:
             modules.add(imported[name])
-        nodes = defined.get(name, [])
         value = getattr(main, name, None)
+        nodes = _executed(name, value, defined.get(name, []))
         found[name] = "\n".join([*map(ast.unparse, nodes), _value(value)])
         waiting += [node.id for each in nodes for node in ast.walk(each) if isinstance(node, ast.Name)]
     return "\n".join(f"{name}: {found[name]}" for name in sorted(found) if found[name]), modules
+
+
+def _executed(name: str, value: Any, nodes: list[ast.AST]) -> list[ast.AST]:
+    """The definition that is in force, where the newest one stands in a cell that failed before it was reached.
+
+    What a cell defines knows the file name that the kernel gave that cell, under which its lines are kept.
+    """
+    functions = [value, *(vars(value).values() if isinstance(value, type) else ())]
+    codes = [found.__code__ for each in functions if isinstance(found := getattr(each, "__func__", each), FunctionType)]
+    files = sorted({code.co_filename for code in codes if code.co_filename in linecache.cache})
+    if len(files) != 1 or not nodes or not isinstance(nodes[0], (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        return nodes
+    try:
+        tree = ast.parse("".join(linecache.getlines(files[0])))
+    except SyntaxError:
+        return nodes
+    in_force = [node for node in tree.body if isinstance(node, type(nodes[0])) and getattr(node, "name", "") == name]
+    return [*in_force[-1:], *nodes[1:]] if in_force else nodes
 
 
 def _value(value: Any) -> str:
@@ -62,11 +84,7 @@ def _definitions(cells: Any) -> tuple[Definitions, dict[str, str]]:
     defined: Definitions = {}
     imported: dict[str, str] = {}
     for cell in cells:
-        try:
-            tree = ast.parse(cell)
-        except (SyntaxError, ValueError):  # of another language, or one that failed
-            continue
-        for node in tree.body:
+        for node in _statements(cell):
             if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 defined[node.name] = [node]
             elif isinstance(node, ast.Import):
@@ -79,6 +97,22 @@ def _definitions(cells: Any) -> tuple[Definitions, dict[str, str]]:
                 else:
                     defined.setdefault(name, []).append(node)
     return defined, imported
+
+
+def _statements(cell: str) -> Iterator[ast.stmt]:
+    """What a cell runs, in the body of a magic such as `%%time` too, which the kernel hands on as text."""
+    try:
+        tree = ast.parse(cell)
+    except (SyntaxError, ValueError):  # of another language, or one that failed
+        return
+    for node in tree.body:
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "run_cell_magic":
+            magic, _, body = (arg.value if isinstance(arg, ast.Constant) else "" for arg in call.args)
+            if magic in RUN_PYTHON:
+                yield from _statements(str(body))
+        else:
+            yield node
 
 
 def _assigned(node: ast.AST) -> Iterator[tuple[str, bool]]:

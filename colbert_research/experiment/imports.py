@@ -2,9 +2,9 @@
 
 import ast
 import io
-import sys
+import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -28,24 +28,40 @@ def _imported(name: str, file: Path) -> Iterator[str]:
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in _nodes(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield from reached(alias.name)
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             source = ".".join(part for part in (base, node.module) if part)
             for alias in node.names:
-                yield definer(source, alias.name)
+                yield from reached(source, alias.name)
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """All statements but those under `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-            continue
-        if isinstance(child, ast.stmt):  # imports are statements, and stand in the bodies of others
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in child.orelse:
+                yield other
+                yield from _nodes(other)
+        elif isinstance(child, ast.stmt):  # imports are statements, and stand in the bodies of others
             yield child
             yield from _nodes(child)
         elif isinstance(child, (ast.ExceptHandler, ast.match_case)):
             yield from _nodes(child)
+
+
+def reached(source: str, name: str = "") -> tuple[str, ...]:
+    """The modules that `import source` or `from source import name` takes something from.
+
+    Of this package, whose rooms only pass names on, the module that defines the name. Of others, all packages above it, too:
+    they run first, and may change what they pass on.
+    """
+    if source == PACKAGE or source.startswith(f"{PACKAGE}."):
+        return (definer(source, name),) if name else (source,)
+    parts = source.split(".")
+    above = tuple(".".join(parts[: n + 1]) for n in range(len(parts)))
+    return (*above, f"{source}.{name}") if name else above
 
 
 @cache
@@ -62,12 +78,15 @@ def definer(source: str, name: str) -> str:
 
 @cache
 def _passed_on(package: str, file: Path) -> dict[str, tuple[str, str]]:
-    """What a package imports to pass on: name -> (module, name there)."""
+    """What a package imports to pass on, at once or when it is asked (`_HOME`): name -> (module, name there)."""
     found = {}
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             base = package.rsplit(".", node.level - 1)[0] + "." if node.level else ""
             found.update({alias.asname or alias.name: (base + node.module, alias.name) for alias in node.names})
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOME":
+            homes = ast.literal_eval(node.value)
+            found.update({name: (f"{package}.{home}", name) for name, home in homes.items()})
     return found
 
 
@@ -78,54 +97,74 @@ def own_file(name: str) -> Path | None:
     Nothing is imported to know it.
     """
     top, *parts = name.split(".")
-    folder = _top_level(top)
-    if folder is None:
-        return None
-    path = folder.joinpath(*parts)
-    if not parts and folder.suffix == ".py":
-        return folder
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    for place in _places(top):
+        if place.suffix == ".py":
+            return None if parts else place
+        path = place.joinpath(*parts)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file() and (parts or file.name == "__init__.py"):
+                return file
+    return None
+
+
+def is_own(top: str) -> bool:
+    """Whether a top-level module is this package, or neither installed nor of the standard library."""
+    return bool(_places(top))
 
 
 @cache
-def _top_level(top: str) -> Path | None:
-    """The folder (or file, for a lone module) of a top-level module that is this package, or that is neither installed nor of
-    the standard library."""
+def _places(top: str) -> tuple[Path, ...]:
+    """The folders (or the file, for a lone module) of a top-level module that `is_own`; else none."""
     if top == PACKAGE:
-        return Path(__file__).resolve().parents[1]
-    if top in sys.stdlib_module_names:
-        return None
+        return (Path(__file__).resolve().parents[1],)
     try:
         spec = find_spec(top)
     except (ImportError, ValueError):
-        return None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    file = Path(spec.origin)
-    if {"site-packages", "dist-packages"} & set(file.parts):
-        return None
-    return file.parent if file.name == "__init__.py" else file
+        return ()
+    if spec is None:
+        return ()
+    if spec.origin is None or not spec.origin.endswith(".py"):  # a folder without __init__.py, or compiled
+        places = tuple(Path(each) for each in spec.submodule_search_locations or ())
+    else:
+        file = Path(spec.origin)
+        places = (file.parent if file.name == "__init__.py" else file,)
+    return tuple(place for place in places if not _installed(top, place))
+
+
+def _installed(top: str, place: Path) -> bool:
+    if {"site-packages", "dist-packages"} & set(place.parts):
+        return bool(distributions_of(top))  # of a file that somebody laid there, no version tells anything
+    return any(place.is_relative_to(folder) for folder in _STANDARD)
+
+
+_STANDARD = [Path(sysconfig.get_paths()[name]) for name in ("stdlib", "platstdlib")]
+
+
+def distributions_of(module: str) -> tuple[str, ...]:
+    """The distributions of a third party's module that a component from outside uses."""
+    return tuple(_distributions().get(module, ()))
 
 
 @cache
-def distributions_of(module: str) -> tuple[str, ...]:
-    """The distributions of a third party's module that a component from outside uses."""
-    if module in sys.stdlib_module_names or module == PACKAGE:
-        return ()
-    return tuple(metadata.packages_distributions().get(module, ()))
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 def strip(source: str) -> str:
-    """Source text without comments, docstrings and blank lines."""
-    lines = source.splitlines()
+    """Source text without comments, docstrings and blank lines; what is inside other strings stays as it is."""
+    lines = source.split("\n")
     if "#" in source:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
                 row, column = token.start
                 lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
+    docstrings: set[ast.AST] = set()
+    inside: set[int] = set()  # lines that end inside a string
+    for node in ast.walk(ast.parse(source)):  # parents first
         body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
+        if isinstance(node, (ast.Constant, ast.JoinedStr)) and node not in docstrings:
+            inside.update(range(node.lineno - 1, (node.end_lineno or node.lineno) - 1))
+        elif isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
             first = body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
                 last = (first.end_lineno or first.lineno) - 1
@@ -133,4 +172,5 @@ def strip(source: str) -> str:
                 after = lines[last].encode()[first.end_col_offset :]
                 if not before.strip() and not after.strip():  # it has its lines to itself
                     lines[first.lineno - 1 : last + 1] = [""] * (last + 2 - first.lineno)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+                    docstrings.add(first.value)
+    return "\n".join(line if i in inside else line.rstrip() for i, line in enumerate(lines) if line.strip() or i in inside)

@@ -17,7 +17,7 @@ from typing import Any
 
 from colbert_research.config import Config, ConfigError, content_hash
 from colbert_research.experiment.cells import cell_source
-from colbert_research.experiment.imports import PACKAGE, definer, distributions_of, imports_of, own_file, strip
+from colbert_research.experiment.imports import PACKAGE, distributions_of, imports_of, is_own, own_file, reached, strip
 from colbert_research.fingerprints import remembered
 
 STAGE_MODULES = {
@@ -72,18 +72,26 @@ def sources_of(kind: str, settings: Any) -> dict[str, Any]:
     loaded.
     """
     roots = [STAGE_MODULES[kind]]
-    cells = []
-    for component in components(settings):
-        cls = type(component)
-        if _has_file(cls.__module__):
+    cells = []  # and what else is told by text
+    for cls in sorted({cls for each in components(settings) for cls in _lineage(type(each))}, key=_name):
+        if cls.__module__.partition(".")[0] == PACKAGE:
             roots.append(cls.__module__)
+            continue
+        if "<locals>" in cls.__qualname__:
+            raise ConfigError(
+                f"{cls.__qualname__} was made inside a function, whose variables no file tells; define it at the top of a "
+                "module or of a notebook cell"
+            )
+        cells.append(_name(cls))
+        if _has_file(cls.__module__):
+            roots += reached(cls.__module__)
         elif (script := getattr(sys.modules.get(cls.__module__), "__file__", None)) is not None:
-            cells.append(Path(script).read_text(encoding="utf-8"))
+            cells.append(strip(Path(script).read_text(encoding="utf-8")))
             roots += imports_of(cls.__module__, Path(script))
         else:
             text, named = cell_source(cls)
-            cells.append(f"{cls.__qualname__}\n{text}")
-            roots += [definer(*name.split(":")) if ":" in name else name for name in named]
+            cells.append(text)
+            roots += [module for name in named for module in reached(*name.split(":"))]
     modules, libraries = closure(tuple(sorted(set(roots))))
     for name, file in modules.items():
         _check_loaded(name, file)
@@ -122,16 +130,28 @@ def closure(roots: tuple[str, ...]) -> tuple[dict[str, Path], tuple[str, ...]]:
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in modules or name in NEUTRAL or name.rsplit(".", 1)[-1] in REGISTRIES:
+        top, _, rest = name.partition(".")
+        if name in modules or name in NEUTRAL or (top == PACKAGE and rest.rsplit(".", 1)[-1] in REGISTRIES):
+            continue
+        if top in LIBRARIES:
+            libraries.update(LIBRARIES[top])
             continue
         file = own_file(name)
-        if file is None:
-            top = name.partition(".")[0]
-            libraries.update(LIBRARIES[top] if top in LIBRARIES else distributions_of(top))
+        if file is None:  # a name that is no module, or of somebody else's package
+            libraries.update(() if is_own(top) else distributions_of(top))
             continue
         modules[name] = file
         waiting += [*imports_of(name, file), *LOADED_BY_NAME.get(name, ())]
     return dict(sorted(modules.items())), tuple(sorted(libraries))
+
+
+def _lineage(cls: type) -> Iterator[type]:
+    """A config class and those that it takes methods from."""
+    return (base for base in cls.__mro__ if issubclass(base, Config) and base is not Config)
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _has_file(module: str) -> bool:

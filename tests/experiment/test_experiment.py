@@ -1,6 +1,7 @@
 """Experiments: one config to one record, through stages that are cached by content."""
 
 import json
+
 import numpy as np
 import pytest
 

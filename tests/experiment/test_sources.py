@@ -1,5 +1,6 @@
 """The code behind a stage is part of its key: what is edited is computed again, and nothing else is."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -39,8 +40,8 @@ def package(tmp_path_factory) -> Path:
 @pytest.fixture
 def keys(package, cache, folder, monkeypatch):
     """The keys that a new process would plan with, had it loaded the copy."""
-    real = imports._top_level
-    monkeypatch.setattr(imports, "_top_level", lambda top: package if top == "colbert_research" else real(top))
+    real = imports._places
+    monkeypatch.setattr(imports, "_places", lambda top: (package,) if top == "colbert_research" else real(top))
     monkeypatch.setattr(sources, "_check_loaded", lambda name, file: None)
 
     def forget():
@@ -132,6 +133,14 @@ def test_code_beside_a_docstring_counts():
         assert strip(template.format(1)) != strip(template.format(2))
 
 
+def test_what_is_inside_a_string_counts():
+    template = "def f():\n    return '''one{}'''\n"
+    plain = strip(template.format("\ntwo"))
+    for other in ("\n\ntwo", "  \ntwo", "\n# two", "\n\x0ctwo", "\x0c\ntwo", "\x1ctwo"):
+        assert strip(template.format(other)) != plain, repr(other)
+    assert strip("def f():\n    return 1\n\x0c\n") == strip("def f():\n    return 1\n")
+
+
 @pytest.mark.parametrize(
     ("edit", "same"),
     [
@@ -189,6 +198,77 @@ def test_an_edited_codec_of_ones_own_is_never_answered_from_the_cache(tmp_path, 
     (tmp_path / "my_codec.py").write_text(OWN.replace("{factor}", "1"))
     (tmp_path / "my_helper.py").write_text("SIZE = 1\n")
     assert planned()[0] == first
+
+
+LAYOUTS = {
+    "a package of ones own with a module called registry": ("mine/registry.py", "from mine.registry import X"),
+    "a folder without __init__": ("spaced/part.py", "from spaced.part import X"),
+    "a package above": ("above/__init__.py", "import above.inner"),
+    "a package that changes what it passes on": ("above/__init__.py", "from above.inner import X"),
+    "else of TYPE_CHECKING": (
+        "lone.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    X = 2\nelse:\n    import lone",
+    ),
+    "in the place of a standard module": ("colorsys.py", "import colorsys"),
+    "laid into site-packages by hand": ("site-packages/by_hand.py", "import by_hand"),
+    "a base class": ("based.py", "from based import Base\nfrom colbert_research import CODECS"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_what_a_component_imports_lies(tmp_path, monkeypatch, layout):
+    file, statement = LAYOUTS[layout]
+    for each in ("above/__init__.py", "above/inner.py", "mine/__init__.py", "spaced/part.py", file):
+        (tmp_path / each).parent.mkdir(exist_ok=True)
+        (tmp_path / each).write_text("X = 1\nBase = object\n")
+    component = tmp_path / "laid_out.py"
+    component.write_text(f"{statement}\n")
+    for path in (tmp_path, tmp_path / "site-packages"):
+        monkeypatch.syspath_prepend(path)
+
+    def found():
+        for cached in (imports.own_file, imports.definer, imports._places, imports._imported_now, closure):
+            cached.cache_clear()
+        return closure(("laid_out",))[0].values()
+
+    assert tmp_path / file in found()
+    assert component in found()
+
+
+def test_a_room_of_this_package_changes_no_name_that_it_passes_on():
+    """So that a name may be followed past it, to the module that defines it."""
+    for file in (ROOT / "colbert_research").rglob("__init__.py"):
+        nodes = ast.parse(file.read_text()).body
+        passed_on = {alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        named = [ast.unparse(target) for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+        assert not passed_on & {*named, *(getattr(node, "name", "") for node in nodes)}, file
+
+
+def test_a_name_that_the_package_gives_when_asked_is_followed_to_its_module():
+    assert imports.reached("colbert_research", "CODECS") == ("colbert_research.codecs.registry",)
+    assert imports.reached("colbert_research", "Ragged") == ("colbert_research.ragged",)
+
+
+def test_two_classes_of_one_module_are_two_components(tmp_path, monkeypatch):
+    (tmp_path / "two_codecs.py").write_text(
+        "from colbert_research.codecs import ExactConfig\nclass One(ExactConfig): pass\nclass Two(ExactConfig): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import two_codecs
+
+    hashes = {sources_of("index", {"codec": cls()})["hash"] for cls in (two_codecs.One, two_codecs.Two)}
+    assert len(hashes) == 2
+    del sys.modules["two_codecs"]
+
+
+def test_a_class_made_inside_a_function_is_refused():
+    from colbert_research.codecs import ExactConfig
+
+    class Hidden(ExactConfig):
+        pass
+
+    with pytest.raises(ConfigError, match=r"<locals>\.Hidden was made inside a function"):
+        sources_of("index", {"codec": Hidden()})
 
 
 def test_a_module_that_was_edited_while_this_process_runs(tmp_path, monkeypatch, cache, folder):
@@ -274,7 +354,7 @@ def test_modules_that_cells_take_names_from_count(notebook, tmp_path, monkeypatc
     first = notebook(cell)
     del sys.modules["cell_helper"]
     (tmp_path / "cell_helper.py").write_text("FACTOR = 22\n")
-    for cached in (imports.own_file, imports._top_level):
+    for cached in (imports.own_file, imports._places, sources.closure):
         cached.cache_clear()
     monkeypatch.setattr(sources, "_check_loaded", lambda name, file: None)
     assert notebook(cell) != first
@@ -287,6 +367,46 @@ def test_a_class_that_a_later_cell_defined_anew_is_refused(notebook):
     old = main.CellConfig()
     with pytest.raises(ConfigError, match=r"CellConfig was defined anew.*run the cell again that registers it"):
         notebook(CELL.format(scale=2), used=old)
+
+
+KERNEL = """
+from colbert_research.codecs import ExactConfig
+from colbert_research.experiment.sources import sources_of
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+TIME = "%%%%time" + chr(10)
+
+def cell(text):
+    shell.run_cell(text, store_history=True)
+
+def now():
+    return sources_of("index", {"codec": shell.user_ns["CellConfig"]()})["hash"]
+
+import sys
+sys.modules["__main__"] = shell.user_module
+shell.user_ns["ExactConfig"] = ExactConfig
+CELL = '''%s'''
+cell(CELL)
+print(now())
+cell(TIME + CELL)
+print(now())
+cell(CELL)
+cell("1 / 0" + chr(10) + CELL.replace("helper(sample)", "-helper(sample)"))  # fails before it defines anything
+print(now())
+cell(TIME + CELL.replace("helper(sample)", "-helper(sample)"))
+print(now())
+"""
+
+
+def test_what_a_kernel_ran_and_what_it_did_not(tmp_path):
+    program = KERNEL % CELL.format(scale=1)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    hashes = [line for line in done.stdout.splitlines() if len(line) == 12 and line.isalnum()]
+    assert len(hashes) == 4, done.stdout
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
 
 
 def test_a_class_without_a_source(notebook, monkeypatch):

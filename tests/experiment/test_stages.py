@@ -130,7 +130,7 @@ def test_a_collection_that_changes_between_plan_and_run(cache, folder):
     corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
     with pytest.raises(DataChangedError, match="changed between planning and reading"):
         planned.run("rank")
-    with pytest.raises(DataChangedError, match="is not the one that encode/.* was planned for"):
+    with pytest.raises(DataChangedError, match=r"is not the one that encode/.* was planned for"):
         Workspace(StageCache(cache)).run(planned.stages["encode documents"])
     assert list((cache / "encode").iterdir()) == []
 
@@ -139,7 +139,7 @@ def test_an_encoder_that_changes_between_plan_and_run(cache, folder):
     planned = make(cache, folder)
     stage = planned.stages["encode documents"]
     other = make(cache, folder, "encoder.seed=4").config.encoder
-    with pytest.raises(DataChangedError, match="encoder's files were changed since encode/.* was planned"):
+    with pytest.raises(DataChangedError, match=r"encoder's files were changed since encode/.* was planned"):
         planned.workspace.encoder_of(replace(stage, means={**stage.means, "encoder": other}))
 
 
