@@ -28,7 +28,8 @@ def summary(folder: Path, into: Path | None) -> None:
     Where rankings lie beside the records, their overlap with exhaustive search over exact vectors is computed and kept.
     """
     from colbert_research.config import ConfigError
-    from colbert_research.experiment.summary import compare_rankings, markdown, put_into, summarize
+    from colbert_research.experiment.overlaps import compare_rankings
+    from colbert_research.experiment.summary import markdown, put_into, summarize
 
     compare_rankings(folder)
     table = summarize(folder)

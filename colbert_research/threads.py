@@ -52,6 +52,18 @@ def pinned_threads(n: int) -> Iterator[None]:
             _pinned = before
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread in the block: with several it cuts products otherwise, and the last bits are others.
+
+    Our kernels, torch and faiss keep theirs.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
 def _loaded() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
     """How each library that is loaded tells and is told its number of threads; none is imported for it."""
     names = {

@@ -12,7 +12,6 @@ from colbert_research.cache import StageCache
 from colbert_research.config import ConfigError, load_config, merge, nearest, parse_overrides, read_yaml
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.experiment import Experiment
-from colbert_research.experiment.output import write_config
 from colbert_research.experiment.workspace import Workspace
 
 PARAMETERS = ("config", "overrides", "output")
@@ -39,8 +38,7 @@ def start(
     settings = merge(parse_overrides(defaults), merge(read_yaml(config), parse_overrides(overrides)))
     resolved = load_config(ExperimentConfig, None, settings)
     experiment = Experiment(resolved, output=output or None, workspace=workspace or _workspace())
-    experiment.output.claim()
-    write_config(experiment.output.path, experiment.config.model_dump(mode="json"))
+    experiment.output.begin(experiment.config.model_dump(mode="json"))
     _log_to(experiment.output / "stdout.log")
     _show_tables_and_figures()
     return experiment

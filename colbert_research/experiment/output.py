@@ -2,13 +2,14 @@
 
 import atexit
 import os
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from colbert_research.artifacts import remove_unfinished_texts, sha256_file, sync_folder, write_json, write_text
+from colbert_research.artifacts import remove_unfinished_texts, sha256_file, sync_folder, write_text
 from colbert_research.config import ConfigError
-from colbert_research.experiment.record import CONFIG, FILE, PER_QUERY, RANKING, Record, RecordError
+from colbert_research.experiment.record import CONFIG, FILE, OVERLAP, PER_QUERY, RANKING, Record, RecordError
 from colbert_research.locks import Lock
 from colbert_research.ranking import Ranking
 
@@ -16,18 +17,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOCK = ".lock"
-_held: dict[Path, Lock] = {}
+_guard = RLock()
+
+
+class _Claim(NamedTuple):
+    """That this process has a folder, for an experiment. A process that was forked off has it not."""
+
+    lock: Lock
+    id: str
+    process: int
+
+
+_held: dict[Path, _Claim] = {}
 
 
 class OutputInUseError(ConfigError):
-    """Another process writes into the folder, or has taken it over."""
+    """Somebody else writes into the folder, or has taken it over."""
 
 
 class OutputFolder:
     """The folder `path` for the record of experiment `id`. One process at a time has it, from `claim` to the end of `save`."""
 
-    def __init__(self, path: Path, id: str) -> None:
-        self.path, self.id = path, id
+    def __init__(self, path: str | Path, id: str) -> None:
+        self.path, self.id = Path(path).expanduser(), id
 
     def __str__(self) -> str:
         return str(self.path)
@@ -41,59 +53,74 @@ class OutputFolder:
     def claim(self) -> None:
         """Keep other processes out until the record is saved or this process ends.
 
-        Raises OutputInUseError where another process has the folder, ConfigError where it holds another experiment's record.
+        Within a process, the experiment that claims a folder last has it. Raises OutputInUseError where another process has the
+        folder, ConfigError where it is a file or holds another experiment's record.
         """
-        self._check_record()
-        place = self.path.resolve()
-        if place in _held and _held[place].held:
-            return
-        lock = Lock(place / LOCK, f"experiment {self.id}")
-        if not lock.try_acquire():
-            raise OutputInUseError(
-                f"{self.path} is being written by {lock.holder()}; wait until that ends, end it, or choose another output"
-            )
-        if not _held:
-            atexit.register(_release_all)
-        _held[place] = lock
+        with _guard:
+            self._check_record()
+            place = self.path.resolve()
+            claimed = _held.get(place)
+            if claimed is not None and claimed.process == os.getpid() and claimed.lock.held:
+                _held[place] = claimed._replace(id=self.id)
+                return
+            lock = Lock(place / LOCK, f"experiment {self.id}")
+            if not lock.try_acquire():
+                raise OutputInUseError(
+                    f"{self.path} is being written by {lock.holder()}; wait until that ends, end it, or choose another output"
+                )
+            if not _held:
+                atexit.register(_release_all)
+            _held[place] = _Claim(lock, self.id, os.getpid())
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Claim the folder and write `config.yaml` into it, unless a finished record vouches for the one that is there."""
+        self.claim()
+        if not (self.path / FILE).is_file():
+            write_text(self.path / CONFIG, _yaml(config))
 
     def save(self, record: Record, *, ranking: Ranking, per_query: "pd.DataFrame") -> None:
         """Write `config.yaml`, `ranking.parquet`, `per_query.parquet`, then `record.json`, which holds the hashes of the
         others.
 
-        An older record is removed first, so that none ever stands beside files that are not its own. Raises OutputInUseError,
-        and leaves no record, where the folder was removed or taken over since it was claimed.
+        An older record goes when all is written and before anything is put in its place, so that none ever stands beside files
+        that are not its own. Raises OutputInUseError, and leaves no record of its own, where the folder was removed or taken
+        over since it was claimed.
         """
-        place = self.path.resolve()
-        claimed = _held.get(place)
-        if claimed is not None and not claimed.held:
-            del _held[place]
-            claimed.release()
-            raise OutputInUseError(
-                f"{self.path} was removed or taken over while experiment {self.id} ran; save again, or into another output"
-            )
-        self.claim()
-        with suppress(FileNotFoundError):
-            (self.path / FILE).unlink()
+        with _guard:
+            place = self.path.resolve()
+            claimed = _held.get(place)
+            if claimed is not None and claimed.process == os.getpid() and not (claimed.lock.held and claimed.id == self.id):
+                how = f"taken over by experiment {claimed.id} of this process"
+                if not claimed.lock.held:
+                    how = "removed or taken over"
+                    del _held[place]
+                    claimed.lock.release()
+                raise OutputInUseError(
+                    f"{self.path} was {how} while experiment {self.id} ran; save again, or into another output"
+                )
+            self.claim()
+            remove_unfinished_texts(self.path, seconds=0)
+            ready = {name: self.path / f".{name}.{os.getpid()}.tmp" for name in (CONFIG, RANKING, PER_QUERY)}
+            try:
+                ready[CONFIG].write_text(_yaml(record.config), encoding="utf-8", newline="\n")
+                ranking.to_parquet(ready[RANKING])
+                per_query.to_parquet(ready[PER_QUERY], index=False)
+                hashes = {name: _file(path) for name, path in ready.items()}
+            except BaseException:
+                for path in ready.values():
+                    path.unlink(missing_ok=True)
+                raise
+            for name in (FILE, OVERLAP):
+                (self.path / name).unlink(missing_ok=True)
             sync_folder(self.path)
-        remove_unfinished_texts(self.path, seconds=0)
-        write_config(self.path, record.config)
-        self._put(RANKING, ranking)
-        self._put(PER_QUERY, per_query)
-        hashes = {name: _file(self.path / name) for name in (CONFIG, RANKING, PER_QUERY)}
-        write_json(self.path / FILE, record.to_json() | {"files": hashes})
-        _held.pop(place).release()
-
-    def _put(self, name: str, table: Any) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        if isinstance(table, Ranking):
-            table.to_parquet(temporary)
-        else:
-            table.to_parquet(temporary, index=False)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, self.path / name)
+            for name, path in ready.items():
+                os.replace(path, self.path / name)
+            record.write(self.path, hashes)
+            _held.pop(place).lock.release()
 
     def _check_record(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"output {str(self.path)!r} is a file; expected a folder, or the name of one to be made")
         if not (self.path / FILE).is_file():
             return
         try:
@@ -106,18 +133,20 @@ class OutputFolder:
             )
 
 
-def write_config(output: Path, config: Any) -> None:
-    """Write `config.yaml`, from which the same experiment can be run again."""
+def _yaml(config: Mapping[str, Any]) -> str:
+    """The text of a `config.yaml`, from which the same experiment can be run again."""
     import yaml
 
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
 def _file(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def _release_all() -> None:
-    for lock in _held.values():
-        lock.release()
+    for claimed in _held.values():
+        if claimed.process == os.getpid():
+            claimed.lock.release()

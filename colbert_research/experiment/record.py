@@ -3,16 +3,17 @@
 `record.json` is written last, by one rename: it alone says that the experiment is done, and it vouches for the files beside it.
 """
 
+import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colbert_research.artifacts import read_json, sha256_file
+from colbert_research.artifacts import read_json, sha256_file, write_json
 from colbert_research.cache import Artifact
 from colbert_research.codecs.base import bytes_per_token
-from colbert_research.config import flat
+from colbert_research.config import content_hash, flat
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.facts import CollectionFacts
 from colbert_research.experiment.origin import MAY_DIFFER, origin
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("colbert_research")
 FILE, CONFIG, RANKING, PER_QUERY = "record.json", "config.yaml", "ranking.parquet", "per_query.parquet"
+OVERLAP = "overlap.json"
 
 
 class RecordError(ValueError):
@@ -70,9 +72,11 @@ class Record:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: the experiment has not finished, or it is another folder")
         try:
-            data = read_json(path)
+            data = dict(read_json(path))
             if "recorded" not in data:  # the first version named the code and machine of whoever wrote it last
                 data["recorded"] = {**data.pop("code"), **data.pop("environment")}
+            if (check := data.pop("check", None)) is not None and check != content_hash(data):
+                raise ValueError("it was changed since it was written")
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in data.items() if name in known})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,8 +91,10 @@ class Record:
             if expected is None or not file.is_file() or sha256_file(file) != expected["sha256"]:
                 raise RecordError(f"{file} is not the file that {FILE} was written with; run the experiment again")
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def write(self, output: Path, files: Mapping[str, Any]) -> None:
+        """Put `record.json` in place by one rename, vouching for `files` (name -> bytes, sha256) and for itself."""
+        whole = json.loads(json.dumps(asdict(self) | {"files": files}))
+        write_json(output / FILE, whole | {"check": content_hash(whole)})
 
     @property
     def query_ms(self) -> Mapping[str, float] | None:
@@ -199,10 +205,19 @@ def load_records(folder: str | Path) -> "pd.DataFrame":
     """Every finished record below a folder as one table: id, settings by dotted name, metrics, measured figures."""
     import pandas as pd
 
-    rows = []
+    return pd.DataFrame(list(rows_of_records(folder, _row)))
+
+
+def rows_of_records(folder: str | Path, row: Callable[[Path, Record], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """`row(path, record)` of every finished record below a folder; one that lacks what it asks for is named and passed over."""
     for path, record in found_records(folder):
-        row = {"id": record.id, "folder": str(path)}
-        row |= dict(flat(record.config)) | dict(record.metrics) | {"index_bytes": record.index["bytes"]["total"]}
-        row |= {f"seconds.{name}": seconds for name, seconds in record.measured["seconds"].items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        try:
+            yield row(path, record)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            logger.warning("passed over: %s: %s: %s", path / FILE, type(error).__name__, error)
+
+
+def _row(path: Path, record: Record) -> dict[str, Any]:
+    row = {"id": record.id, "folder": str(path)}
+    row |= dict(flat(record.config)) | dict(record.metrics) | {"index_bytes": record.index["bytes"]["total"]}
+    return row | {f"seconds.{name}": seconds for name, seconds in record.measured["seconds"].items()}

@@ -1,22 +1,18 @@
 """A summary of records: what was chosen, what it cost and what it gave, one row a record, to commit and to show."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colbert_research.artifacts import read_json, write_json, write_text
+from colbert_research.artifacts import write_text
 from colbert_research.config import ConfigError, flat, load_config, merge, parse_overrides
-from colbert_research.evaluation import overlap
 from colbert_research.experiment.config import ExperimentConfig
-from colbert_research.experiment.record import RANKING, Record, RecordError, found_records
-from colbert_research.ranking import Ranking
+from colbert_research.experiment.overlaps import overlap_of, pooling_of
+from colbert_research.experiment.record import Record, rows_of_records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-logger = logging.getLogger("colbert_research")
-OVERLAP, DEPTH = "overlap.json", 10
 BEGIN, END = "<!-- records of {} -->\n", "<!-- end of records -->\n"
 PLACES = ("dataset.", "encoder.model", "encoder.revision")
 """Settings that a summary leaves out: they say where data lie."""
@@ -28,59 +24,40 @@ def summarize(
     """Every finished record below `folder`, ordered by collection, width, pooling, codec and search.
 
     `settings`: the base in `configs` from which a record's config differs least, and how. `overlap@10`: with the record that
-    scores all exact vectors of the same width exhaustively, where there is one (see `compare_rankings`). `ms/query`, `p95`:
+    scores all exact vectors of the same width exhaustively, where there is one (see `overlaps`). `ms/query`, `p95`:
     median and 95th percentile over the queries. `bytes/token`: of codes, codec, inverted lists and what the search keeps
     beside them.
     """
     import pandas as pd
 
     bases = _bases(Path(configs))
-    rows = []
-    for path, record in found_records(folder):
-        times = record.query_ms
-        agreement = path / OVERLAP
-        rows.append(
-            {
-                "collection": record.dataset["name"],
-                "documents": record.dataset["documents"],
-                "dim": record.index["dim"],
-                "pooling": _pooling(record),
-                "codec": _codec(record),
-                "search": _search(record),
-                "settings": settings_of(record.config, bases),
-                **{name: f"{record.metrics[name]:.4f}" for name in measures if name in record.metrics},
-                "overlap@10": f"{read_json(agreement)['overlap@10']:.3f}" if agreement.is_file() else "",
-                "ms/query": f"{times['median']:.1f}" if times else "",
-                "p95": f"{times['p95']:.1f}" if times else "",
-                "tokens/document": f"{record.index['tokens'] / max(1, record.dataset['documents']):.1f}",
-                "bytes/token": f"{record.bytes_per_token:.0f}",
-                "record": record.id,
-            }
-        )
+
+    def row(path: Path, record: Record) -> dict[str, Any]:
+        times, agreement = record.query_ms, overlap_of(path, record)
+        return {
+            "collection": record.dataset["name"],
+            "documents": record.dataset["documents"],
+            "dim": record.index["dim"],
+            "pooling": pooling_of(record),
+            "codec": _codec(record),
+            "search": str(record.config["search"]["kind"]),
+            "settings": settings_of(record.config, bases),
+            **{name: f"{record.metrics[name]:.4f}" for name in measures if name in record.metrics},
+            "overlap@10": "" if agreement is None else f"{agreement:.3f}",
+            "ms/query": f"{times['median']:.1f}" if times else "",
+            "p95": f"{times['p95']:.1f}" if times else "",
+            "tokens/document": f"{record.index['tokens'] / max(1, record.dataset['documents']):.1f}",
+            "bytes/token": f"{record.bytes_per_token:.0f}",
+            "record": record.id,
+        }
+
+    rows = list(rows_of_records(folder, row))
     if not rows:
         return pd.DataFrame()
     return pd.DataFrame(rows).sort_values(
         ["collection", "documents", "dim", "pooling", "codec", "search", "settings"],
         ascending=[True, True, False, True, True, True, True],
     )
-
-
-def compare_rankings(folder: str | Path) -> None:
-    """Write `overlap.json` beside each record whose ranking and exact reference lie below `folder`: overlap@10, reference."""
-    found = dict(found_records(folder))
-    exact = {_space(record): path for path, record in found.items() if _is_reference(record)}
-    for path, record in found.items():
-        reference = exact.get(_space(record))
-        if reference is None or not all((p / RANKING).is_file() for p in (path, reference)):
-            continue
-        try:
-            record.verify(path, RANKING)
-            found[reference].verify(reference, RANKING)
-        except RecordError as error:
-            logger.warning("passed over: %s", error)
-            continue
-        value = {"overlap@10": _overlap(path, reference), "reference": found[reference].id}
-        write_json(path / OVERLAP, value)
 
 
 def markdown(table: "pd.DataFrame") -> str:
@@ -148,26 +125,6 @@ def _bases(folder: Path) -> dict[str, dict[str, Any]]:
     return {p.name: load_config(ExperimentConfig, p).model_dump(mode="json") for p in sorted(folder.glob("*.yaml"))}
 
 
-def _space(record: Record) -> tuple[str, str]:
-    """The vectors a record was made from: the collection's content and the reduced token vectors, before pooling."""
-    stages = record.stages
-    return record.dataset["fingerprint"], stages.get("reduce", stages["encode documents"])
-
-
-def _is_reference(record: Record) -> bool:
-    """Whether a record scores every document's own token vectors."""
-    return (record.config["codec"]["kind"], _search(record), _pooling(record)) == ("exact", "exhaustive", "")
-
-
-def _pooling(record: Record) -> str:
-    """Kind, variant and factor, as in `ward cosine unit 2`; nothing where all tokens are kept."""
-    pooling = record.config.get("pooling", {"kind": "none"})
-    if pooling["kind"] == "none":
-        return ""
-    variant = [pooling[key] for key in ("kind", "definition", "merged") if key in pooling]
-    return " ".join([*variant, f"{pooling['factor']:g}"] if "factor" in pooling else variant)
-
-
 def _codec(record: Record) -> str:
     """Kind and size, and what is not the usual choice of its kind."""
     codec = record.config["codec"]
@@ -175,17 +132,3 @@ def _codec(record: Record) -> str:
     parts += [f"m={codec['m']}" if "m" in codec else "", codec.get("rotation", "").replace("identity", "")]
     parts += [codec.get("method", "").replace("kmeans", ""), "quantiles" if codec.get("levels") == "quantiles" else ""]
     return " ".join(part for part in parts if part)
-
-
-def _search(record: Record) -> str:
-    return str(record.config["search"]["kind"])
-
-
-def _overlap(path: Path, reference: Path) -> float:
-    import pandas as pd
-
-    frames = [pd.read_parquet(p / RANKING) for p in (path, reference)]
-    queries = list(dict.fromkeys(frames[1]["query_id"]))
-    documents = sorted(set(frames[0]["document_id"]) | set(frames[1]["document_id"]))
-    rankings = [Ranking.from_parquet(p / RANKING, document_ids=documents, query_ids=queries) for p in (path, reference)]
-    return overlap(rankings[0], rankings[1], DEPTH)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -16,6 +17,7 @@ from colbert_research.experiment.facts import CollectionFacts, facts_of
 from colbert_research.experiment.memory import peak_memory
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import RESUMES, Stage
+from colbert_research.threads import one_blas_thread
 
 logger = logging.getLogger("colbert_research")
 
@@ -156,7 +158,8 @@ class Workspace:
         for needed in stage.inputs.values():
             self.sound(needed)  # what is computed from damaged files would be wrong under a good name
         start = time.perf_counter()
-        with peak_memory() as peak:
+        products = nullcontext() if stage.kind == "latency" else one_blas_thread()
+        with peak_memory() as peak, products:
             notes = stage.module.compute(self, stage, folder)
         return {
             **notes,

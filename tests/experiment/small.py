@@ -10,6 +10,7 @@ from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "tiny.yaml"
 SUBJECTS = ("apple orchard cider", "banana peel yellow", "cherry blossom pink")
+FILES = ("config.yaml", "ranking.parquet", "per_query.parquet", "record.json")
 SETTINGS = "codec.centroids=8 search.ncells=8 search.ndocs=12 search.n_exact=12 k=10 measures=[nDCG@10,R@10,RR@10,AP]"
 
 

@@ -10,8 +10,8 @@ from colbert_research.encoders import TokenVectors
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.stored import open_stored
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace, summarize
+from colbert_research.experiment.overlaps import compare_rankings
 from colbert_research.experiment.stages import pool
-from colbert_research.experiment.summary import compare_rankings
 from tests.experiment.small import TINY, make, states, write_folder
 
 EXACT = "codec={kind: exact} search={kind: exhaustive}"

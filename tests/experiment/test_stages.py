@@ -151,6 +151,24 @@ def test_a_workspace_outlives_its_cache(cache, folder):
     assert make(workspace, folder, "codec.nbits=1").metrics["RR@10"] > 0
 
 
+def test_bytes_do_not_depend_on_the_threads_of_blas(cache, folder, monkeypatch):
+    """With several, BLAS cuts products otherwise."""
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    experiment, seen = make(cache, folder, "reducer={kind: svd, dim: 8} search={kind: muvera} latency={}"), {}
+    for name, stage in experiment.stages.items():
+
+        def counted(*given, name=name, real=stage.module.compute):
+            seen[name] = {entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"}
+            return real(*given)
+
+        monkeypatch.setattr(stage.module, "compute", counted)
+    with threadpool_limits(limits=2, user_api="blas"):
+        experiment.save()
+    assert seen.pop("latency") == {experiment.results["latency"][0].notes["threads"]}
+    assert seen and set(map(frozenset, seen.values())) == {frozenset({1})}
+
+
 def test_fresh_computes_everything_once_more(cache, folder):
     make(cache, folder).run("rank")
     workspace = Workspace(StageCache(cache), fresh=True)

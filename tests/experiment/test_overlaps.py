@@ -1,0 +1,84 @@
+"""Overlaps with exhaustive search are those of the rankings that they were computed of; summaries survive what they find."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from colbert_research.artifacts import read_json, write_json
+from colbert_research.experiment import Record, load_records, summarize
+from colbert_research.experiment.overlaps import compare_rankings, overlap_of
+from tests.experiment.small import make
+
+
+@pytest.fixture
+def runs(cache, folder, tmp_path):
+    """Two records, one of them the exact reference of the other."""
+    exact = "codec={kind: exact} search={kind: exhaustive}"
+    make(cache, folder, exact, output=tmp_path / "runs" / "a").save()
+    make(cache, folder, output=tmp_path / "runs" / "b").save()
+    compare_rankings(tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_an_overlap_counts_for_the_ranking_that_it_was_computed_of(runs, cache, folder, caplog):
+    file, record = runs / "b" / "overlap.json", Record.open(runs / "b")
+    assert 0 < overlap_of(runs / "b", record) <= 1
+    whole = file.read_text()
+    for torn in ("", "{", "[]", '{"overlap@10": 0.5}', '{"overlap@10": "x", "rankings": {"own": 1}}'):
+        file.write_text(torn)
+        caplog.clear()
+        assert overlap_of(runs / "b", record) is None
+        assert len(summarize(runs)) == 2
+        assert f"passed over: {file}" in caplog.text or "rankings" in torn
+    file.write_text(whole)
+    (other,) = [name for name in record.files if name == "ranking.parquet"]
+    assert overlap_of(runs / "b", replace(record, files={other: {"sha256": "another"}})) is None
+    make(cache, folder, output=runs / "b").save()
+    assert not file.exists(), "of the ranking before"
+
+
+def test_a_shallow_ranking_is_no_reference_and_has_none(cache, folder, tmp_path):
+    shallow = "k=5 measures=[RR@5]"
+    make(cache, folder, f"codec={{kind: exact}} search={{kind: exhaustive}} {shallow}", output=tmp_path / "runs" / "a").save()
+    make(cache, folder, output=tmp_path / "runs" / "b").save()
+    make(cache, folder, shallow, output=tmp_path / "runs" / "c").save()
+    compare_rankings(tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("overlap.json"))
+
+
+@pytest.mark.parametrize("damage", [{"index": {}}, {"config": {}}, {"metrics": [1]}, {"dataset": None}, {"stages": {}}])
+def test_a_record_of_another_shape_is_named_and_passed_over(runs, caplog, damage):
+    file = runs / "b" / "record.json"
+    data = {name: value for name, value in read_json(file).items() if name != "check"} | damage
+    write_json(file, data)
+    caplog.clear()
+    compare_rankings(runs)
+    assert len(summarize(runs)) <= 2
+    assert len(load_records(runs)) <= 2
+    assert "passed over" in caplog.text
+
+
+def test_a_ranking_that_is_none_is_passed_over(runs, caplog):
+    file = runs / "b" / "record.json"
+    data = {name: value for name, value in read_json(file).items() if name not in ("check", "files")}
+    write_json(file, data)  # as the first version did, which vouched for nothing
+    (runs / "b" / "ranking.parquet").write_text("garbage")
+    caplog.clear()
+    compare_rankings(runs)
+    assert "passed over" in caplog.text
+    assert len(summarize(runs)) == 2
+
+
+def test_a_changed_ranking_is_not_compared(cache, folder, tmp_path, caplog):
+    exact = "codec={kind: exact} search={kind: exhaustive}"
+    make(cache, folder, exact, output=tmp_path / "runs" / "a").save()
+    make(cache, folder, output=tmp_path / "runs" / "b").save()
+    ranking = tmp_path / "runs" / "b" / "ranking.parquet"
+    frame = pd.read_parquet(ranking)
+    frame["document_id"] = frame["document_id"].to_numpy()[::-1]
+    frame.to_parquet(ranking)
+    compare_rankings(tmp_path / "runs")
+    assert (tmp_path / "runs" / "a" / "overlap.json").is_file()
+    assert not (tmp_path / "runs" / "b" / "overlap.json").exists()
+    assert f"passed over: {ranking}" in caplog.text
