@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,12 @@ from colbert_research.artifacts import (
 )
 from colbert_research.config import content_hash
 from colbert_research.fingerprints import stat_of
-from colbert_research.locks import Lock, locked
+from colbert_research.locks import Lock, LockedError, locked
 
 logger = logging.getLogger("colbert_research")
 NOTES = "done.json"
+KEPT_DAYS = 30
+"""How long what an interrupted stage left is kept, to be taken up again."""
 Compute = Callable[[Path], Mapping[str, Any]]
 
 
@@ -102,6 +106,19 @@ class StageCache:
             return None
         return artifact
 
+    def artifacts(self, kind: str) -> Iterator[Artifact]:
+        """All artifacts of a kind that can be opened, by key; those of a version with other notes are passed over."""
+        folder = self.root / kind
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not path.name.startswith("."):
+                try:
+                    artifact = _open(kind, path.name, path)
+                    artifact.check()
+                except (FileNotFoundError, DamagedArtifactError) as error:
+                    logger.debug("passed over: %s", error)
+                else:
+                    yield artifact
+
     def run(
         self, kind: str, key: str, compute: Compute, *, resumes: bool = False, fresh: bool = False
     ) -> tuple[Artifact, bool]:
@@ -113,22 +130,25 @@ class StageCache:
         folder = self.root / kind
         lock = folder / f".{key}.lock"
         if not fresh and (found := self.find(kind, key)) is not None:
-            left = [folder / f".{key}{ending}" for ending in (".lock", ".partial", ".resumes")]
-            if any(map(os.path.lexists, left)):  # of somebody who died just after, or who is here now
-                _remove_of_the_dead(*left)
+            if left := list(folder.glob(f".{key}.*")):  # of somebody who died just after, or who is here now
+                with suppress(PermissionError):  # of a cache that this process only reads
+                    _remove_of_the_dead(lock, *left)
             return found, True
-        with locked(lock, f"{kind} {key}"):
+        with locked(lock, f"{kind} {key}") as lease:
             if not fresh and (found := self.find(kind, key)) is not None:
                 return found, True
             self._collect(kind, key)
-            unfinished = folder / f".{key}{'.resumes' if resumes else '.partial'}"
-            if fresh or not resumes:
+            unfinished = folder / (f".{key}.resumes" if resumes else f".{key}.{uuid.uuid4().hex[:8]}.partial")
+            if fresh:
                 shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(exist_ok=True)
             remove_unfinished_texts(unfinished, seconds=0)
             (unfinished / NOTES).unlink(missing_ok=True)
             try:
-                self._publish(kind, key, unfinished, dict(compute(unfinished)))
+                notes = dict(compute(unfinished))
+                if not lease.held:
+                    raise LockedError(f"{lock} was removed while {kind} {key} was computed, so another may be at it; run again")
+                self._publish(kind, key, unfinished, notes)
             except BaseException:
                 if not resumes or not any(unfinished.iterdir()):
                     shutil.rmtree(unfinished, ignore_errors=True)
@@ -173,7 +193,10 @@ class StageCache:
             _remove(aside)
 
     def _collect(self, kind: str, key: str) -> None:
-        """Remove what dead processes left in the folder of a kind, except what a resuming stage could still use."""
+        """Remove what dead processes left in the folder of a kind, except what a resuming stage could still use.
+
+        After `KEPT_DAYS` it is no longer kept: with other code or other texts, nobody will ask for it again.
+        """
         folder = self.root / kind
         for path in (*folder.glob(".*.partial"), *folder.glob(".*.lock")):
             of = path.name[1:].split(".")[0]
@@ -181,6 +204,10 @@ class StageCache:
                 shutil.rmtree(path, ignore_errors=True)
                 continue
             _remove_of_the_dead(folder / f".{of}.lock", path)
+        for path in folder.glob(".*.resumes"):
+            of = path.name[1:].split(".")[0]
+            if of != key and time.time() - max(each.stat().st_mtime for each in (path, *path.iterdir())) > KEPT_DAYS * 86_400:
+                _remove_of_the_dead(folder / f".{of}.lock", path)
 
 
 def _remove_of_the_dead(path: Path, *folders: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from colbert_research.artifacts import CACHE_VARIABLE
 from colbert_research.cache import NOTES, DamagedArtifactError, StageCache
+from colbert_research.locks import LockedError
 
 WORKER = """
 import sys, time
@@ -250,6 +251,46 @@ def test_the_next_writer_collects_what_dead_ones_left(cache, tmp_path):
     (folder / ".later.resumes").mkdir()
     cache.run("index", "a1", write)
     assert left(cache) == ["index/.later.resumes"]
+
+
+def test_what_nobody_took_up_for_a_month_is_collected(cache):
+    folder = cache.root / "encode"
+    for name, days in ((".old.resumes", 31), (".new.resumes", 29)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "part").write_text("1")
+        for path in (folder / name / "part", folder / name):
+            os.utime(path, (time.time() - days * 86_400,) * 2)
+    cache.run("encode", "a1", write)
+    assert left(cache) == ["encode/.new.resumes"]
+
+
+def test_a_lock_that_was_removed_by_hand(cache):
+    """Another process may then compute the same: what the first has is not put in place, and neither writes in the other's."""
+    lock = cache.root / "index" / ".a1.lock"
+
+    def compute(folder: Path):
+        lock.unlink()
+        (folder / "x").write_text("first")
+        _, hit = StageCache(cache.root).run("index", "a1", write)
+        assert not hit
+        (folder / "x").write_text("first") if folder.is_dir() else None
+        return {}
+
+    with pytest.raises(LockedError, match=r"\.a1\.lock was removed while index a1 was computed"):
+        cache.run("index", "a1", compute)
+    cache.find("index", "a1").verify()
+    assert left(cache) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_may_only_be_read(cache):
+    cache.run("index", "a1", write)
+    (cache.root / "index" / ".a1.lock").write_text("{}")
+    (cache.root / "index").chmod(0o500)
+    try:
+        assert cache.run("index", "a1", write)[1]
+    finally:
+        (cache.root / "index").chmod(0o700)
 
 
 def test_a_lock_whose_holder_died_after_it_had_finished(cache):

@@ -186,7 +186,9 @@ def compare(
 def machine_lock() -> Path:
     """The file whose lock keeps two processes of one user from timing side by side on this machine."""
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"colbert_research-timing-{user}.lock"
+    shared = Path("/tmp")  # not $TMPDIR, which two processes may have different
+    folder = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return folder / f"colbert_research-timing-{user}.lock"
 
 
 def strategy_of(text: str) -> SearchStrategy:

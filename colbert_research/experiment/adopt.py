@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from colbert_research.cache import Artifact, DamagedArtifactError
-from colbert_research.config import canonical_json
+from colbert_research.config import ConfigError, canonical_json
 from colbert_research.encoders.stored import hand_on
 from colbert_research.experiment.experiment import Experiment
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import DiffersError
 from colbert_research.experiment.workspace import Workspace
+from colbert_research.threads import one_blas_thread
 
 logger = logging.getLogger("colbert_research")
 NEVER = ("latency",)
@@ -36,7 +37,10 @@ class Adoption:
 
 
 def adopt(experiment: Experiment) -> list[Adoption]:
-    """Adopt what can be adopted for an experiment, stage by stage; a stage that differs ends it for all that read it."""
+    """Adopt what can be adopted for an experiment, stage by stage; a stage that differs ends it for all that read it.
+
+    Raises SourceChangedError and DataChangedError as computing the stages would.
+    """
     workspace, found = experiment.workspace, list[Adoption]()
     missing: set[Stage] = set()
     for name, stage in experiment.stages.items():
@@ -57,9 +61,17 @@ def _adopt(workspace: Workspace, name: str, stage: Stage) -> Adoption:
     for candidate in _candidates(workspace, stage):
         try:
             candidate.verify()
-            stage.module.check(workspace, stage, candidate.path)
+            stage.check_sources()
+            with one_blas_thread():
+                stage.module.check(workspace, stage, candidate.path)
         except (DiffersError, DamagedArtifactError) as error:
             reasons.append(f"{candidate.key}: {error}")
+            continue
+        except ConfigError:
+            raise
+        except Exception as error:  # of code that is not ours, which may have changed in any way
+            logger.debug("%s could not be compared", candidate.path, exc_info=True)
+            reasons.append(f"{candidate.key}: it cannot be compared: {type(error).__name__}: {error}")
             continue
         _take_over(workspace, stage, candidate)
         return Adoption(name, "adopted", f"from {candidate.key}: a sample computed by this code has the same bytes")
@@ -73,20 +85,15 @@ def _candidates(workspace: Workspace, stage: Stage) -> Iterator[Artifact]:
     if stage.kind in NEVER:
         return
     settings = json.loads(canonical_json(dict(stage.settings)))
-    artifacts = [workspace.cache.find(stage.kind, path.name) for path in _folders(workspace.cache.root / stage.kind)]
     fitting = [
         artifact
-        for artifact in artifacts
-        if artifact is not None
-        and artifact.key != stage.key
-        and artifact.notes.get("stage", {}).get("settings") == settings
+        for artifact in workspace.cache.artifacts(stage.kind)
+        if artifact.key != stage.key
+        and "stage" in artifact.notes
+        and artifact.notes["stage"]["settings"] == settings
         and _same_inputs(workspace, stage, artifact.notes["stage"]["inputs"])
     ]
     yield from sorted(fitting, key=lambda artifact: str(artifact.notes["origin"]["finished"]), reverse=True)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
 
 
 def _same_inputs(workspace: Workspace, stage: Stage, keys: Mapping[str, str]) -> bool:

@@ -187,16 +187,20 @@ class Experiment:
         """Which stages are cached and which are to do, without computing any."""
         import pandas as pd
 
-        find = self.workspace.find
-        rows = [(name, "to do" if find(stage) is None else "cached", stage.name) for name, stage in self.stages.items()]
+        found = {name: self.workspace.find(stage) for name, stage in self.stages.items()}
+        rows = [
+            (name, "to do" if artifact is None else state_of(artifact, True), self.stages[name].name)
+            for name, artifact in found.items()
+        ]
         return pd.DataFrame(rows, columns=["stage", "state", "artifact"]).set_index("stage")
 
     def status(self) -> "pd.DataFrame":
-        """The stages that were asked for: whether each was cached, how long it took when it was computed, and its folder."""
+        """The stages that were asked for: whether each was cached (and adopted from other code, see `adopt`), how long it took
+        when it was computed, and its folder."""
         import pandas as pd
 
         rows = [
-            (name, "cached" if hit else "computed", round(float(artifact.notes["seconds"]), 2), self.stages[name].name)
+            (name, state_of(artifact, hit), round(float(artifact.notes["seconds"]), 2), self.stages[name].name)
             for name, (artifact, hit) in self.results.items()
         ]
         return pd.DataFrame(rows, columns=["stage", "state", "seconds", "artifact"]).set_index("stage")
@@ -255,3 +259,8 @@ class Experiment:
         answers["best passage"] = [passage[:70] + "…" for passage in answers["best passage"]]
         rows = [(name, "", round(value, 4)) for name, value in self.metrics.items()]
         return pd.concat([answers, pd.DataFrame(rows, columns=answers.columns)], ignore_index=True)
+
+
+def state_of(artifact: Artifact, hit: bool) -> str:
+    """In a word or two, where the artifact of a stage came from."""
+    return "computed" if not hit else "adopted" if "adopted" in artifact.notes else "cached"

@@ -42,8 +42,9 @@ class Record:
     ranking. `work`: stage of the search -> what it touched, all queries together. `index`: bytes by part, structures beside
     the codes among them, and per token. `latency`: milliseconds per query; None where search was not timed. `origins`: stage
     -> where its artifact came from (commit, changes, packages, host, threads, time). `recorded`: the same of this record.
-    `measured`: seconds and peak memory of each stage, and which were cached. `sources`: stage -> hash
-    of the code behind it, components of one's own included. `files`: those that the record vouches for.
+    `measured`: seconds and peak memory of each stage, which were cached, and which of those other code had made and this one
+    compared a sample of (`adopted`). `sources`: stage -> hash of the code behind it, components of one's own included. `files`:
+    those that the record vouches for.
     """
 
     id: str
@@ -133,6 +134,8 @@ class Record:
         if self.results.get("fewer_than_k"):
             rows.append((f"queries with fewer than k={self.config['k']} results", f"{self.results['fewer_than_k']}"))
             rows.append(("shortest ranking", f"{self.results['shortest']}"))
+        if self.measured.get("adopted"):
+            rows.append(("stages made by other code, a sample compared", ", ".join(self.measured["adopted"])))
         rows += [(f"stages differ in {name}", " / ".join(values)) for name, values in self.differences().items()]
         return pd.DataFrame(rows, columns=["figure", self.id]).set_index("figure")
 
@@ -188,6 +191,7 @@ def make_record(
             "search_stage_seconds": ranked["stage_seconds"],
             "search_notes": ranked["search_notes"],
             "cached": [name for name, (_, hit) in results.items() if hit],
+            "adopted": {name: note["adopted"] for name, note in notes.items() if "adopted" in note},
         },
     )
 

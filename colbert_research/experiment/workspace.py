@@ -106,8 +106,8 @@ class Workspace:
         return self._fingerprints[name]
 
     def find(self, stage: Stage) -> Artifact | None:
-        """The artifact of a stage, if it is there and undamaged as far as its sizes tell."""
-        return self._known.get(stage) or self.cache.find(stage.kind, stage.key)
+        """The artifact of a stage, if it is there, undamaged as far as its sizes tell, and not to be computed afresh."""
+        return self._known.get(stage) or (None if self.fresh else self.cache.find(stage.kind, stage.key))
 
     def run(self, stage: Stage) -> tuple[Artifact, bool]:
         """The artifact of a stage, and whether it was found; computed, after its inputs, if need be."""

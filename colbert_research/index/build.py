@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.artifacts import checksums, sync_tree, write_json
+from colbert_research.artifacts import checksums, sync_tree
 from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import GREATEST_SEED, Config
@@ -17,7 +17,7 @@ from colbert_research.encoders import TextPipeline
 from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
 from colbert_research.index.index import Index
-from colbert_research.index.manifest import FORMAT, MANIFEST, VERSION, writing
+from colbert_research.index.manifest import FORMAT, MANIFEST, VERSION, write_manifest, writing
 from colbert_research.index.segment import finite_rows, write_segment
 from colbert_research.progress import progress
 from colbert_research.ragged import Ragged, check_vectors, sampled
@@ -97,7 +97,7 @@ def build_index(
             pipeline.save(path / PIPELINE)
             manifest["pipeline"] = {"name": PIPELINE, "files": checksums(path / PIPELINE)}
         sync_tree(path)
-        write_json(path / MANIFEST, manifest)  # the commit: without it there is no index
+        write_manifest(path, manifest)  # the commit: without it there is no index
     return Index.open(path)
 
 

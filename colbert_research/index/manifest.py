@@ -1,11 +1,13 @@
 """The manifest of an index: what it names, and whether the files are what it says."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from colbert_research.artifacts import read_json, sha256_file
+from colbert_research.artifacts import read_json, sha256_file, write_json
+from colbert_research.config import content_hash
 from colbert_research.index.damage import REMEDY, IndexCorruptedError, IndexMissingError
 from colbert_research.locks import locked
 
@@ -31,11 +33,14 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
         raise IndexCorruptedError(
             f"{path} has format version {manifest['version']}, this package reads up to {VERSION}; update colbert_research"
         )
+    if (check := manifest.pop("check", None)) is not None and check != content_hash(manifest):
+        raise IndexCorruptedError(f"{file} was changed since it was written; {REMEDY}")
     try:
         counted = [sum(part[name] for part in manifest["segments"]) for name in ("n_documents", "n_tokens")]
         entries = [manifest["codec"], *manifest["segments"]]
         entries += [manifest["pipeline"]] if "pipeline" in manifest else []
-        named = all(isinstance(entry["name"], str) for entry in entries)
+        names = [entry["name"] for entry in entries]
+        named = len(set(names)) == len(names) and all(map(_plain, names))
         for structure in manifest.get("structures", {}).values():
             entries += structure["parts"].values()
         complete = named and manifest.keys() >= KEYS and all(_describes_files(entry) for entry in entries)
@@ -46,8 +51,18 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
     return manifest
 
 
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Put a manifest in place by one rename; `check` is the hash of all the rest."""
+    write_json(path / MANIFEST, {**manifest, "check": content_hash(dict(manifest))})
+
+
 def _describes_files(entry: Mapping[str, Any]) -> bool:
-    return all(known.keys() >= {"bytes", "sha256"} for known in entry["files"].values())
+    return all(_plain(name) and known.keys() >= {"bytes", "sha256"} for name, known in entry["files"].items())
+
+
+def _plain(name: Any) -> bool:
+    """Whether a name is one of something inside a folder."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) is not None
 
 
 def files_of(folder: Path, entry: Mapping[str, Any]) -> list[File]:

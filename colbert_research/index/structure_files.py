@@ -15,7 +15,7 @@ from colbert_research.artifacts import atomic_folder, checksums, read_json, writ
 from colbert_research.config import content_hash
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.derived import Arrays, DerivedStructure, Part
-from colbert_research.index.manifest import MANIFEST, VERSION, check_sizes, files_of, read_manifest, writing
+from colbert_research.index.manifest import MANIFEST, VERSION, check_sizes, files_of, read_manifest, write_manifest, writing
 from colbert_research.index.segment import FileSums
 
 FOLDER, FILE, FORMAT = "structures", "structure.json", "colbert_research structure"
@@ -145,7 +145,7 @@ def _superseded(name: str, entry: Entry, structure: DerivedStructure) -> bool:
 
 
 def _commit(path: Path, manifest: Mapping[str, Any], structures: Mapping[str, Entry]) -> None:
-    write_json(path / MANIFEST, {**manifest, "version": VERSION, "structures": structures})
+    write_manifest(path, {**manifest, "version": VERSION, "structures": structures})
 
 
 def _remove_leftovers(path: Path, known: Mapping[str, Entry]) -> None:

@@ -11,6 +11,7 @@ from colbert_research.artifacts import read_json
 from colbert_research.cli import main
 from colbert_research.experiment import stage as stage_module
 from colbert_research.experiment.adopt import adopt
+from colbert_research.experiment.stages.differs import DiffersError, expect_same
 from tests.experiment.small import SETTINGS, TINY, make, states
 
 EVERYTHING = "reducer={kind: svd, dim: 8} pooling={kind: prune_idf, factor: 1.5} search={kind: warp, nprobe: 8}"
@@ -40,7 +41,10 @@ def test_an_update_that_changes_no_bytes_costs_a_sample(cache, folder, updated, 
     assert found["latency"].state == "absent"
     again = make(cache, folder, f"{overrides} latency={{}}")
     again.run("rank")
-    assert set(states(again).values()) == {"cached"}
+    assert set(states(again).values()) == set(again.plan()["state"][:-1]) == {"adopted"}
+    made = again.save()
+    assert set(made.measured["adopted"]) == {*states(again)} - {"latency"}
+    assert made.table().loc["stages made by other code, a sample compared"].item().startswith("encode documents, ")
     artifact = again.run("rank")
     assert (artifact.path / "ranking.parquet").read_bytes() == ranking
     artifact.verify()
@@ -57,7 +61,11 @@ def test_an_update_that_changes_no_bytes_costs_a_sample(cache, folder, updated, 
         ("encode", "vectors.npy"),
         ("reduce", "projection.npy"),
         ("pool", "vectors.npy"),
+        ("pool", "token_ids.npy"),
         ("cluster", "centroids.npy"),
+        ("index", "index/segment-000001/inverted_documents.npy"),
+        ("index", "index/segment-000001/offsets.npy"),
+        ("index", "index/pipeline/arrays.safetensors"),
         ("rank", "ranking.parquet"),
     ],
 )
@@ -70,6 +78,7 @@ def test_what_today_is_computed_otherwise_is_not_adopted(cache, folder, updated,
     def fill(target: Path):
         source = experiment.workspace.path(stage)
         for name in experiment.workspace.find(stage).files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             os.link(source / name, target / name)
         (target / file).unlink()
         if file.endswith(".parquet"):
@@ -78,9 +87,15 @@ def test_what_today_is_computed_otherwise_is_not_adopted(cache, folder, updated,
             frame = pd.read_parquet(source / file)
             frame["score"] += 1
             frame.to_parquet(target / file, index=False)
+        elif file.endswith(".safetensors"):
+            data = bytearray((source / file).read_bytes())
+            data[-1] ^= 1
+            (target / file).write_bytes(data)
         else:
             array = np.load(source / file)
-            array[-1] += 0.25
+            array[-2:] += np.asarray([1, 0.25 if array.dtype.kind == "f" else -1], array.dtype).reshape(
+                2, *[1] * (array.ndim - 1)
+            )
             np.save(target / file, array)
         return experiment.workspace.find(stage).notes
 
@@ -93,6 +108,25 @@ def test_what_today_is_computed_otherwise_is_not_adopted(cache, folder, updated,
     for later in found[found.index(bad) + 1 :]:
         assert later.state in ("adopted", "absent")
     assert found[-1].state != "adopted"
+
+
+def test_code_that_cannot_be_compared_is_a_reason_not_a_crash(cache, folder, updated, monkeypatch):
+    experiment = make(cache, folder)
+    experiment.run("rank")
+    updated()
+    monkeypatch.setattr(type(experiment.config.codec), "fit", lambda self, sample: 1 / 0)  # its arguments are others now
+    found = {each.stage: each for each in adopt(make(cache, folder))}
+    assert found["index"].state == "differs"
+    assert "it cannot be compared: TypeError: " in found["index"].reason
+    assert found["encode documents"].state == "adopted"
+
+
+def test_a_state_of_other_names_differs():
+    one, two = {"a": np.zeros(2)}, {"b": np.zeros(2)}
+    for stored, computed in ((one, two), (one, {**one, **two}), ({**one, **two}, one)):
+        with pytest.raises(DiffersError, match=r"state: \[.*\] instead of \["):
+            expect_same("state", stored, computed)
+    expect_same("state", one, dict(one))
 
 
 def test_nothing_to_adopt(cache, folder):

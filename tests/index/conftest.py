@@ -1,10 +1,13 @@
 """One small collection with token vectors, and the codecs with and without centroids."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from colbert_research.artifacts import read_json, write_json
 from colbert_research.codecs import ExactConfig, ResidualConfig
 from colbert_research.data import Collection
 from colbert_research.index.build import BuildConfig
@@ -26,6 +29,14 @@ def vectors(rng) -> Ragged:
     lengths = rng.integers(1, 12, N)
     values = rng.standard_normal((lengths.sum(), DIM)).astype(np.float32)
     return Ragged(values / np.linalg.norm(values, axis=1, keepdims=True), offsets_of(lengths))
+
+
+def edit_manifest(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest of an index in place; it then vouches for itself no more, as one of an earlier version."""
+    manifest = read_json(path / "manifest.json")
+    del manifest["check"]
+    edit(manifest)
+    write_json(path / "manifest.json", manifest)
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

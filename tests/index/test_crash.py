@@ -17,7 +17,7 @@ from colbert_research.index.build import BuildConfig
 from tests.index.conftest import CODECS, bytes_of
 
 STEPS = [
-    *((build_module, name) for name in ("save_codec", "checksums", "write_segment", "sync_tree", "write_json")),
+    *((build_module, name) for name in ("save_codec", "checksums", "write_segment", "sync_tree", "write_manifest")),
     *((segment_module, name) for name in ("write_documents", "_encode_chunks", "checksums")),
     *((artifacts, name) for name in ("write_text", "sync_folder")),
     (os, "replace"),
@@ -64,7 +64,7 @@ def test_a_crash_at_any_step(tmp_path, collection, vectors, codec):
                         crashes += 1
                         if (path / "manifest.json").exists():  # the cut came after the commit
                             assert step == "sync_folder" or (
-                                step in {"write_json", "write_text", "replace"} and when == "after"
+                                step in {"write_manifest", "write_text", "replace"} and when == "after"
                             )
                             Index.open(path).verify()
                         else:

@@ -3,7 +3,6 @@
 Compiled kernels trust centroid ids, offsets and inverted lists, so opening looks at them.
 """
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from colbert_research.artifacts import sha256_file
 from colbert_research.codecs import ResidualConfig
 from colbert_research.index import Index, IndexCorruptedError, build_index
-from tests.index.conftest import CODECS, SEVERAL, N
+from tests.index.conftest import CODECS, SEVERAL, N, edit_manifest
 
 SEGMENT = "segment-000002"
 
@@ -22,12 +21,6 @@ SEGMENT = "segment-000002"
 @pytest.fixture
 def path(tmp_path, collection, vectors) -> Path:
     return build_index(tmp_path / "i", collection, vectors, CODECS[1], build=SEVERAL).path
-
-
-def edit_manifest(path: Path, edit) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
-    edit(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -130,12 +123,28 @@ def test_a_codec_that_this_package_lacks(path):
         lambda m: m["codec"].pop("files"),
         lambda m: m.update(version="1"),
         lambda m: m.update(n_documents=N + 1),
+        lambda m: m["segments"][1].update(name="segment-000001"),
+        lambda m: m["segments"][0].update(name="../elsewhere"),
+        lambda m: m["codec"].update(name="/tmp"),
+        lambda m: m["segments"][0]["files"].update({"../../x": {"bytes": 1, "sha256": ""}}),
     ],
 )
 def test_a_manifest_that_lacks_or_contradicts(path, edit):
     edit_manifest(path, edit)
     with pytest.raises(IndexCorruptedError, match=r"manifest\.json does not describe a colbert_research index"):
         Index.open(path)
+
+
+def test_a_manifest_that_was_changed(path):
+    file = path / "manifest.json"
+    whole = file.read_text()
+    for old, new in (('"n_tokens": ', '"n_tokens":  1'), ('"seed": 42', '"seed": 43'), ('"generation": 1', '"generation": 3')):
+        if old in whole:
+            file.write_text(whole.replace(old, new, 1))
+            with pytest.raises(IndexCorruptedError, match="was changed since it was written"):
+                Index.open(path)
+    file.write_text(whole)
+    Index.open(path)
 
 
 def test_a_newer_format_need_not_have_the_same_entries(path):

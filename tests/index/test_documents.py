@@ -131,7 +131,7 @@ class TestVersion1:
                 for low in range(0, len(rows), 3):
                     writer.write_table(pa.Table.from_pylist(rows[low : low + 3], schema))
             entry["files"] = checksums(segment.path)
-        del manifest["structures"]
+        del manifest["structures"], manifest["check"]
         (index.path / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
         return index.path
 

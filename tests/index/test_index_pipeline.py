@@ -1,6 +1,5 @@
 """An index that knows what turned texts into its vectors."""
 
-import json
 import re
 import shutil
 
@@ -16,7 +15,7 @@ from colbert_research.encoders.pooling import IdfPruningConfig
 from colbert_research.encoders.reduce import SVDConfig
 from colbert_research.index import Index, IndexCorruptedError, build_index
 from colbert_research.texts import document_text
-from tests.index.conftest import SEVERAL, bytes_of
+from tests.index.conftest import SEVERAL, bytes_of, edit_manifest
 
 ENCODER = HashingConfig(dim=32)
 FILES = ["pipeline.json", "arrays.safetensors"]
@@ -94,11 +93,9 @@ def test_a_damaged_file_is_named_at_opening(built, name, damage):
 
 def vouch(path) -> None:
     """A manifest that says of the pipeline's files what they are now."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    for name in FILES:
-        file = path / "pipeline" / name
-        manifest["pipeline"]["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    files = [path / "pipeline" / name for name in FILES]
+    known = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in files}
+    edit_manifest(path, lambda manifest: manifest["pipeline"]["files"].update(known))
 
 
 def test_a_pipeline_of_another_width(built):
@@ -122,8 +119,7 @@ def test_an_encoder_that_this_package_lacks_leaves_the_vectors_usable(built):
 
 @pytest.mark.parametrize("entry", [None, [], {"name": "pipeline"}, {"files": {}}, {"name": "pipeline", "files": {"a": 1}}])
 def test_a_manifest_with_half_an_entry(built, entry):
-    file = built.path / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "pipeline": entry}))
+    edit_manifest(built.path, lambda manifest: manifest.update(pipeline=entry))
     with pytest.raises(IndexCorruptedError, match="does not describe a colbert_research index"):
         Index.open(built.path)
 

@@ -10,7 +10,7 @@ import pytest
 from colbert_research.artifacts import folder_bytes
 from colbert_research.index import Index, IndexCorruptedError, build_index, structures
 from colbert_research.index.derived import in_order
-from tests.index.conftest import CODECS, SEVERAL, bytes_of
+from tests.index.conftest import CODECS, SEVERAL, bytes_of, edit_manifest
 from tests.index.structures import LaterLengths, Lengths, Norms, Sums, built
 
 
@@ -119,9 +119,7 @@ def test_a_folder_that_was_deleted_is_built_again(index, vectors):
 
 def test_an_index_of_version_1(index, vectors):
     """It has no structures in its manifest, and perhaps a folder of auxiliary ones, which is left alone."""
-    manifest = manifest_of(index.path)
-    del manifest["structures"]
-    (index.path / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+    edit_manifest(index.path, lambda manifest: manifest.update(version=1) or manifest.pop("structures"))
     (index.path / "auxiliary" / "lengths-1-0").mkdir(parents=True)
     np.save(index.path / "auxiliary" / "lengths-1-0" / "lengths.npy", np.zeros(3))
     old = Index.open(index.path)
@@ -177,10 +175,9 @@ def test_a_reader_of_a_read_only_folder_finds_what_others_built_since(index, vec
 )
 def test_a_manifest_with_entries_that_lack_something(index, edit):
     index.structure(Lengths())
-    manifest = manifest_of(index.path)
-    entries = manifest["structures"] = {"x": manifest["structures"][Lengths().name]}
+    entries = {"x": manifest_of(index.path)["structures"][Lengths().name]}
     edit(entries)
-    (index.path / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(index.path, lambda manifest: manifest.update(structures=entries))
     try:
         Index.open(index.path)
     except IndexCorruptedError as error:

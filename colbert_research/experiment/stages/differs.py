@@ -1,5 +1,6 @@
 """How a sample of an artifact is compared with the same, computed again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,3 +18,11 @@ def expect_equal(what: str, stored: NDArray[Any], computed: NDArray[Any]) -> Non
     if np.ascontiguousarray(stored).tobytes() != np.ascontiguousarray(computed).tobytes():
         share = float(np.mean(np.asarray(stored) != np.asarray(computed)))
         raise DiffersError(f"{what}: {share:.1%} of the numbers differ")
+
+
+def expect_same(what: str, stored: Mapping[str, NDArray[Any]], computed: Mapping[str, NDArray[Any]]) -> None:
+    """`expect_equal` of arrays by name. Raises DiffersError for other names, too."""
+    if set(stored) != set(computed):
+        raise DiffersError(f"{what}: {sorted(computed)} instead of {sorted(stored)}")
+    for name in sorted(stored):
+        expect_equal(f"{what} {name!r}", stored[name], np.asarray(computed[name]))

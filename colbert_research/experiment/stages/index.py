@@ -11,9 +11,11 @@ from colbert_research.encoders.stored import StoredVectors, open_stored
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import cluster
-from colbert_research.experiment.stages.differs import DiffersError, expect_equal
+from colbert_research.experiment.stages.differs import DiffersError, expect_equal, expect_same
 from colbert_research.experiment.workspace import Workspace
 from colbert_research.index import Index, build_index
+from colbert_research.index.build import document_at
+from colbert_research.index.inverted import InvertedLists
 from colbert_research.ragged import sample_rows
 
 FOLDER = "index"
@@ -52,22 +54,41 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
 
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
-    """Fit the codec again, and encode the last documents."""
-    index, stored = Index.open(folder / FOLDER), open_stored(workspace.path(stage.inputs["vectors"])).tokens.vectors
+    """Fit the codec again, encode and read the last documents, and compare the rest with what it is made of."""
+    index, collection = Index.open(folder / FOLDER), workspace.collection_of(stage)
+    stored = open_stored(workspace.path(stage.inputs["vectors"]))
+    vectors = stored.tokens.vectors
     codec, seed = stage.settings["codec"], stage.settings["seed"]
-    sample = sample_rows(stored, codec.sample_size(stored.n_rows), seed=seed)
-    fitted = codec.fit(sample, n_tokens=stored.n_rows, seed=seed, centroids=_centroids(workspace, stage))
-    for name, array in fitted.state().items():
-        expect_equal(f"state {name!r} of the codec", index.codec.state()[name], np.asarray(array))
-    positions = np.arange(max(0, len(stored) - CHECKED_DOCUMENTS), len(stored))
-    codes, offsets = index.codes_of(positions)
-    again = stored.take(positions)
-    expect_equal("lengths of the last documents", offsets, again.offsets)
-    for name, array in fitted.encode(np.asarray(again.values, np.float32)).items():
-        expect_equal(f"codes {name!r} of the last documents", codes[name], array)
-    collection = workspace.collection_of(stage)
+    sample = sample_rows(vectors, codec.sample_size(vectors.n_rows), seed=seed)
+    fitted = codec.fit(sample, n_tokens=vectors.n_rows, seed=seed, centroids=_centroids(workspace, stage))
+    expect_same("state of the codec", index.codec.state(), fitted.state())
     if index.document_ids != collection.document_ids:
         raise DiffersError("document ids: those of the index are not those of the collection")
+    positions = np.arange(max(0, len(vectors) - CHECKED_DOCUMENTS), len(vectors))
+    codes, offsets = index.codes_of(positions)
+    again = vectors.take(positions)
+    expect_equal("lengths of the last documents", offsets, again.offsets)
+    expect_same("codes of the last documents", codes, fitted.encode(np.asarray(again.values, np.float32)))
+    if index.documents_at(positions) != [document_at(collection, int(i)) for i in positions]:
+        raise DiffersError("documents: the last ones in the index are not those of the collection")
+    for segment in index.segments:
+        if segment.inverted is not None and index.codec.centroids is not None:
+            lists = InvertedLists.build(segment.centroid_ids, len(index.codec.centroids))
+            expect_equal(f"offsets of the inverted lists of {segment.path.name}", segment.inverted.offsets, lists.offsets)
+            expect_equal(f"inverted lists of {segment.path.name}", segment.inverted.documents, lists.documents)
+    _check_pipeline(index.pipeline, _pipeline(stage, stored))
+
+
+def _check_pipeline(stored: TextPipeline | None, computed: TextPipeline) -> None:
+    if stored is None:
+        raise DiffersError("pipeline: the index carries none")
+    for name in ("encoder_fingerprint", "dim", "pooling", "seed", "text_fields"):
+        if getattr(stored, name) != getattr(computed, name):
+            raise DiffersError(f"pipeline: {name} {getattr(computed, name)!r} instead of {getattr(stored, name)!r}")
+    arrays = [
+        {**each.state, **({} if each.projection is None else {"projection": each.projection})} for each in (stored, computed)
+    ]
+    expect_same("pipeline", arrays[0], arrays[1])
 
 
 def _centroids(workspace: Workspace, stage: Stage) -> NDArray[np.float32] | None:

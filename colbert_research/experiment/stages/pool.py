@@ -11,7 +11,7 @@ from colbert_research.encoders.pooling.base import State
 from colbert_research.encoders.stored import PROJECTION, hand_on, open_stored, save_pooler_state
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
-from colbert_research.experiment.stages.differs import expect_equal
+from colbert_research.experiment.stages.differs import expect_equal, expect_same
 from colbert_research.experiment.workspace import Workspace
 from colbert_research.progress import progress
 from colbert_research.ragged import NpyWriter, offsets_of
@@ -52,12 +52,13 @@ def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
     """Fit the pooler again, and pool the last chunk."""
     documents, stored = open_stored(workspace.path(stage.inputs["vectors"])).tokens, open_stored(folder)
     state = stage.settings["pooling"].fit(documents)
-    for name in sorted({*state, *stored.pooler_state}):
-        expect_equal(f"state {name!r} of the pooler", stored.pooler_state[name], np.asarray(state[name]))
+    expect_same("state of the pooler", stored.pooler_state, state)
     for start, stop in _spans(documents)[-1:]:
-        again, there = _pooled(stage, documents, state, start, stop), stored.tokens.vectors.slice(start, stop)
+        again = _pooled(stage, documents, state, start, stop)
+        there, token_ids = (part.slice(start, stop) for part in stored.tokens)
         expect_equal(f"lengths of documents {start} to {stop}", there.lengths, again.vectors.lengths)
         expect_equal(f"vectors of documents {start} to {stop}", there.values, again.vectors.values.astype(there.values.dtype))
+        expect_equal(f"token ids of documents {start} to {stop}", token_ids.values, again.token_ids.values.astype(np.int32))
 
 
 def _spans(documents: TokenVectors) -> list[tuple[int, int]]:

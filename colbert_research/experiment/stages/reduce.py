@@ -10,7 +10,7 @@ from colbert_research.encoders.reduce import project
 from colbert_research.encoders.stored import PROJECTION, hand_on, open_stored
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
-from colbert_research.experiment.stages.differs import expect_equal
+from colbert_research.experiment.stages.differs import expect_equal, expect_same
 from colbert_research.experiment.workspace import Workspace
 from colbert_research.ragged import NpyWriter, Ragged, sample_rows
 
@@ -38,10 +38,13 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
     """Fit the projection again, and project the last chunk."""
-    vectors, stored = open_stored(workspace.path(stage.inputs["vectors"])).tokens.vectors, open_stored(folder)
+    (vectors, token_ids), stored = open_stored(workspace.path(stage.inputs["vectors"])).tokens, open_stored(folder)
     projection = _fit(stage, vectors)
-    assert stored.projection is not None
-    expect_equal("projection", stored.projection, projection)
+    expect_same(
+        "what was learnt", {} if stored.projection is None else {"projection": stored.projection}, {"projection": projection}
+    )
+    expect_equal("lengths of documents", stored.tokens.vectors.lengths, vectors.lengths)
+    expect_equal("token ids", stored.tokens.token_ids.values, token_ids.values)
     low = max(0, vectors.n_rows - 1) // CHUNK_ROWS * CHUNK_ROWS
     reduced = stored.tokens.vectors.values
     expect_equal(f"vectors from row {low}", reduced[low:], project(vectors.values[low:], projection).astype(reduced.dtype))
