@@ -163,7 +163,7 @@ def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, de
     kind = str(value.get("kind", default)) if isinstance(value, Mapping) else ""
     if not kind:
         raise ValueError(f"expected a mapping with a `kind` ({', '.join(sorted(registry))}); given {value!r}")
-    cls = _config_class(axis, registry, kind)
+    cls = config_class(axis, registry, kind)
     try:
         return cls.model_validate(dict(value))
     except ValidationError as error:
@@ -179,7 +179,8 @@ def component_of_line(axis: str, registry: Mapping[str, type[Any]], line: str) -
         raise ConfigError(f"{axis} {line!r}: {error}") from None
 
 
-def _config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> type[Config]:
+def config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> type[Config]:
+    """The config class that a kind names. Raises ValueError for one that is neither registered nor to be imported."""
     if kind in registry:
         return registry[kind]
     if ":" not in kind:

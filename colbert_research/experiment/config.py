@@ -1,11 +1,12 @@
 """`ExperimentConfig`: every choice of one experiment, each axis by its `kind`."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from colbert_research.codecs import CODECS
-from colbert_research.config import Config, Seed, component, content_hash, flat
+from colbert_research.config import Config, ConfigError, Seed, component, config_class, content_hash, flat
 from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
@@ -13,6 +14,14 @@ from colbert_research.encoders.reduce import REDUCERS
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import STRATEGIES
 
+AXES: dict[str, Mapping[str, type[Any]]] = {
+    "dataset": DATASETS,
+    "encoder": ENCODERS,
+    "reducer": REDUCERS,
+    "pooling": POOLERS,
+    "codec": CODECS,
+    "search": STRATEGIES,
+}
 COMPUTED_WITH = ("device", "dtype", "batch_tokens")
 """Settings of an encoder that are not in its fingerprint and still move the last bits of its vectors."""
 
@@ -54,6 +63,21 @@ class ExperimentConfig(Config):
 
         check_depth(parse_measures(self.measures), self.k)
         return self
+
+    def check_kinds(self) -> None:
+        """Raise ConfigError for a component whose `kind` is not its own, so that its `config.yaml` would run another one."""
+        for axis, registry in AXES.items():
+            given: Any = getattr(self, axis)
+            try:
+                found = config_class(axis, registry, str(given.kind))
+            except ValueError as error:
+                raise ConfigError(f"{axis}: {type(given).__qualname__} could not be run from a config.yaml: {error}") from error
+            if found is not type(given):
+                raise ConfigError(
+                    f"{axis}: {type(given).__qualname__} says that its kind is {given.kind!r}, which is that of "
+                    f"{found.__qualname__}, and its config.yaml would run that one; give it a kind of its own, as in "
+                    f"`kind: Literal['mine'] = 'mine'`, and register it under that name, or let it be 'module:Class'"
+                )
 
     def table(self) -> Any:
         """Every setting by its dotted name, as a table."""

@@ -31,12 +31,14 @@ class Experiment:
     """The boxes of the pipeline, each a property: collection, documents, queries, index, ranking, per_query, record.
 
     `output`: the folder of its record, by default `experiments/scratch/<id>`. Experiments that share a `workspace` read a
-    collection and load an encoder once. Raises ConfigError for measures that the collection's judgements cannot serve.
+    collection and load an encoder once. Raises ConfigError for measures that the collection's judgements cannot serve,
+    and for components that no config.yaml would lead back to.
     """
 
     def __init__(
         self, config: ExperimentConfig, *, output: str | Path | None = None, workspace: Workspace | None = None
     ) -> None:
+        config.check_kinds()
         self.config = config
         self.workspace = workspace or Workspace()
         self.facts = self.workspace.facts(config.dataset)

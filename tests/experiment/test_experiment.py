@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from colbert_research.config import ConfigError, load_config
-from colbert_research.experiment import ExperimentConfig, start
+from colbert_research.experiment import Experiment, ExperimentConfig, start
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from tests.experiment.small import ROOT, TINY, make, states
 
@@ -157,6 +157,26 @@ def test_a_wrong_setting_stops_before_anything_is_written(tmp_path, overrides, m
     with pytest.raises(ConfigError, match=message):
         start(str(TINY), overrides, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_component_whose_config_would_run_another(cache, folder):
+    from colbert_research.codecs import CODECS, ExactConfig
+
+    class Mine(ExactConfig):
+        """Its kind is inherited."""
+
+    config = make(cache, folder, "codec={kind: exact} search={kind: exhaustive}").config
+    with pytest.raises(ConfigError, match=r"codec: .*Mine says that its kind is 'exact', which is that of ExactConfig"):
+        Experiment(config.model_copy(update={"codec": Mine()}))
+    renamed = Mine.model_construct(kind="nobodys")
+    with pytest.raises(ConfigError, match=r"could not be run from a config.yaml: unknown codec kind 'nobodys'"):
+        Experiment(config.model_copy(update={"codec": renamed}))
+    assert CODECS["exact"] is ExactConfig
+
+
+def test_more_queries_to_time_than_there_are(cache, folder):
+    with pytest.raises(ConfigError, match=r"latency.queries=4 is more than the 3 queries that there are"):
+        _ = make(cache, folder, "latency.queries=4").stages
 
 
 def test_an_output_is_not_overwritten_by_another_experiment(cache, folder, tmp_path):

@@ -225,6 +225,7 @@ def test_wherever_what_a_component_imports_lies(tmp_path, monkeypatch, layout):
     component.write_text(f"{statement}\n")
     for path in (tmp_path, tmp_path / "site-packages"):
         monkeypatch.syspath_prepend(path)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
 
     def found():
         for cached in (imports.own_file, imports.definer, imports._places, imports._imported_now, closure):

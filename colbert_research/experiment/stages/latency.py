@@ -7,6 +7,7 @@ import numpy as np
 
 from colbert_research import threads
 from colbert_research.artifacts import write_json
+from colbert_research.config import ConfigError
 from colbert_research.evaluation.timing import measure
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.origin import host
@@ -22,6 +23,9 @@ def plan(workspace: Workspace, config: ExperimentConfig, ranked: Stage) -> Stage
     """The times of the search that gave a ranking, on this host and this number of threads; None where none are asked for."""
     if config.latency is None:
         return None
+    asked, there = config.latency.queries, workspace.facts(config.dataset).n_queries
+    if asked is not None and asked > there:
+        raise ConfigError(f"latency.queries={asked} is more than the {there} queries that there are; leave it out")
     settings = {
         **rank.searched(workspace, config),
         "repeats": config.latency.repeats,
@@ -35,7 +39,7 @@ def plan(workspace: Workspace, config: ExperimentConfig, ranked: Stage) -> Stage
 def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     index = open_index(workspace, stage)
     queries = rank.queries_of(workspace, stage, index)
-    timed = queries.slice(0, min(stage.settings["queries"] or len(queries), len(queries)))
+    timed = queries.slice(0, stage.settings["queries"] or len(queries))
     settings = stage.settings
     latency = measure(
         settings["search"], index, timed, rank.wanted(stage), threads=settings["threads"], repeats=settings["repeats"]

@@ -56,7 +56,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
 
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
-    """Search for the first queries again."""
+    """Search for the first queries again. What was counted of all queries together is not."""
     collection, index = workspace.collection_of(stage), open_index(workspace, stage)
     queries = queries_of(workspace, stage, index)
     stop = min(CHECKED_QUERIES, len(queries))
