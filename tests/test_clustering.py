@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_research.codecs.clustering import kmeans, plaid_centroid_count
+from colbert_research.codecs.clustering import _distinct, _Sample, kmeans, plaid_centroid_count
+from colbert_research.kernels import assign
 
 DIM = 24
 EPS = float(np.finfo(np.float32).eps)
@@ -91,3 +92,29 @@ def test_repeated_and_zero_vectors(sample):
 def test_nothing_is_printed(sample, capfd):
     kmeans(sample, 12, iterations=2, seed=0)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_vector_that_is_there_often_is_one_centroid(rng):
+    few, many = rng.standard_normal((40, 8)).astype(np.float32), rng.standard_normal((1, 8)).astype(np.float32)
+    sample = np.concatenate([few[:20], np.repeat(many, 500, axis=0), few[20:]])
+    centroids = kmeans(sample, 16, iterations=4, seed=0)
+    nearest = (centroids @ (many[0] / np.linalg.norm(many))) > 1 - 1e-5
+    assert nearest.sum() == 1
+    assert len(np.unique(assign(few, centroids))) >= 12, "the others share the rest"
+
+
+def test_fewer_distinct_vectors_than_centroids(rng):
+    few = rng.standard_normal((5, 8)).astype(np.float32)
+    centroids = kmeans(np.repeat(few, 3, axis=0), 8, iterations=4, seed=0)
+    unit = few / np.linalg.norm(few, axis=1, keepdims=True)
+    np.testing.assert_allclose(centroids, unit[[0, 1, 2, 3, 4, 0, 1, 2]], rtol=0, atol=4 * np.finfo(np.float32).eps)
+
+
+def test_weights_do_what_repetitions_do(rng):
+    """The mean of a cluster is that of all its tokens, however often the same vector is among them."""
+    sample = np.repeat(rng.standard_normal((6, 4)).astype(np.float32), [1, 1, 9, 1, 1, 1], axis=0)
+    ids, _, sums = _Sample(*_distinct(sample)).assign_to(sample[[0, 2]])
+    whole = assign(sample, sample[[0, 2]] / np.linalg.norm(sample[[0, 2]], axis=1, keepdims=True))
+    for centroid in (0, 1):
+        np.testing.assert_allclose(sums[centroid], sample[whole == centroid].sum(axis=0), rtol=32 * EPS, atol=32 * EPS)
+    assert len(ids) == 6

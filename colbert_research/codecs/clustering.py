@@ -13,6 +13,7 @@ from colbert_research.codecs.token_aware import token_aware
 from colbert_research.config import Config, ConfigError
 from colbert_research.ragged import float_rows, unfit_row
 
+HASHED_ROWS = 16_384
 HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000
 
 
@@ -148,8 +149,10 @@ def kmeans(sample: NDArray[np.float32], k: int, *, iterations: int, seed: int) -
     """`k` centroids `(k, dim)` of length one of a sample `(n, dim)`, `n >= k`: faiss's k-means, assigned by dot product.
 
     faiss chooses the first centroids, updates them and splits the emptied ones (`faiss.contrib.clustering`); the assignment is
-    our own kernel, several times as fast on a CPU. The same sample and seed give the same bytes on the same machine. Raises
-    ValueError when there are fewer vectors than centroids.
+    our own kernel, several times as fast on a CPU. A vector that is there several times is clustered once, with that weight: as
+    often as it is there, it would be chosen again and again. Of fewer distinct vectors than centroids the first ones are
+    repeated, whose clusters are empty. The same sample and seed give the same bytes on the same machine. Raises ValueError when
+    there are fewer vectors than centroids.
     """
     from faiss.contrib import clustering
 
@@ -160,15 +163,33 @@ def kmeans(sample: NDArray[np.float32], k: int, *, iterations: int, seed: int) -
         return _unit(sample)
     if k == 1:
         return _unit(sample.mean(axis=0, keepdims=True, dtype=np.float64))
+    vectors, weights = _distinct(np.ascontiguousarray(sample, np.float32))
+    if len(vectors) <= k:
+        return _unit(vectors[np.arange(k) % len(vectors)])
     with redirect_stdout(io.StringIO()):  # faiss prints a line even when it is told not to
-        return _unit(clustering.kmeans(k, _Sample(sample), niter=iterations, seed=seed, verbose=False))
+        return _unit(clustering.kmeans(k, _Sample(vectors, weights), niter=iterations, seed=seed, verbose=False))
+
+
+def _distinct(sample: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The vectors of a sample without repetitions, in its order, and how often each is there, float32."""
+    multipliers = np.random.default_rng(0).integers(0, 2**63, sample.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
+    hashes = np.concatenate(
+        [
+            (sample[start : start + HASHED_ROWS].view(np.uint32) * multipliers).sum(axis=1, dtype=np.uint64)
+            for start in range(0, len(sample), HASHED_ROWS)
+        ]
+    )
+    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    vectors = sample if len(first) == len(sample) else sample[first[order]]
+    return vectors, counts[order].astype(np.float32)
 
 
 class _Sample:
     """A sample in the form that faiss's k-means takes: it asks for the size, some vectors, and an assignment with sums."""
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self.vectors = np.ascontiguousarray(vectors, np.float32)
+    def __init__(self, vectors: NDArray[np.float32], counts: NDArray[np.float32]) -> None:
+        self.vectors, self.counts = vectors, counts
 
     def count(self) -> int:
         return len(self.vectors)
@@ -185,7 +206,7 @@ class _Sample:
 
         n, k = len(self.vectors), len(centroids)
         ids = kernels.assign(self.vectors, _unit(centroids))
-        members = csr_array((np.ones(n, np.float32), (ids, np.arange(n))), shape=(k, n))
+        members = csr_array((self.counts, (ids, np.arange(n))), shape=(k, n))
         return ids.astype(np.int64), np.zeros(n, np.float32), members @ self.vectors
 
 

@@ -127,6 +127,14 @@ class Index:
         return offsets_of([len(segment) for segment in self.segments])
 
     @cached_property
+    def empty_cells(self) -> NDArray[np.int64]:
+        """The centroids that no token has, rising; none for a codec without centroids. Nobody probes them."""
+        lists = [segment.inverted.offsets for segment in self.segments if segment.inverted is not None]
+        if not lists:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(np.all([np.diff(offsets) == 0 for offsets in lists], axis=0))
+
+    @cached_property
     def _position(self) -> dict[str, int]:
         return {document: i for i, document in enumerate(self.document_ids)}
 

@@ -62,6 +62,10 @@ def found_cells(index: Index, finder: Ann, query: NDArray[np.float32], n: int) -
 
     One thread: on a busy machine faiss's threads wait longer for each other than a query takes.
     """
+    occupied = None
+    if len(index.empty_cells):
+        occupied = np.ones(len(_centroids(index.codec)), np.bool_)
+        occupied[index.empty_cells] = False
     with one_thread():
         neighbours: Neighbours = index.structure(neighbours_of(finder))
-        return neighbours.search(query, n, finder)
+        return neighbours.search(query, n, finder, occupied)

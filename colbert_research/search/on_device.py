@@ -20,6 +20,7 @@ from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged
 from colbert_research.search.device_copy import DeviceCopy
 from colbert_research.search.found import Found
+from colbert_research.search.probe import nearest_cells
 from colbert_research.search.shards import Shard, widened
 from colbert_research.search.trace import Stage, Trace
 
@@ -77,9 +78,14 @@ class DeviceEngine:
         return to_numpy(column_maxima(products))
 
     def cells(self, products: Array, n: int) -> NDArray[np.int64]:
+        none = self.there.empty_cells
         if n > CHOSEN_THERE:
-            return np.unique(kernels.greatest(to_numpy(products), n))
-        return np.unique(to_numpy(cuda_backend.greatest(products, n)))
+            found = np.unique(nearest_cells(to_numpy(products), n, none))
+            return found[found >= 0]
+        if len(none):
+            products = products.copy()
+            products[:, upload(none, self.there.place)] = -np.inf
+        return np.setdiff1d(to_numpy(cuda_backend.greatest(products, n)), none)
 
     def candidates(self, cells: NDArray[np.int64], scope: Scope) -> ShardDocuments:
         found = cuda_backend.union(self.there.inverted, cells, self.there.n_documents)

@@ -14,6 +14,7 @@ from colbert_research.kernels.operands import Places
 from colbert_research.ragged import Ragged
 from colbert_research.search.engine import SCORES_HELD
 from colbert_research.search.found import Found, best
+from colbert_research.search.probe import nearest_cells
 from colbert_research.search.trace import Stage, Trace
 
 Positions = NDArray[np.int64]
@@ -42,7 +43,8 @@ class HostEngine:
         return reduce(np.maximum, products)  # products lie column by column
 
     def cells(self, products: NDArray[np.float32], n: int) -> NDArray[np.int64]:
-        return np.unique(kernels.greatest(products, n))
+        found = np.unique(nearest_cells(products, n, self.index.empty_cells))
+        return found[found >= 0]
 
     def candidates(self, cells: NDArray[np.int64], scope: Scope) -> Positions:
         found = [

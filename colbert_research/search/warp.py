@@ -23,6 +23,7 @@ from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_or
 from colbert_research.search.finders import FINDERS, ExactFinder, found_cells, neighbours_of
 from colbert_research.search.found import best, joined
 from colbert_research.search.imputation import IMPUTATIONS, Retrieved
+from colbert_research.search.probe import nearest_cells
 from colbert_research.search.trace import Trace
 
 
@@ -130,7 +131,7 @@ class Warp(SearchStrategy):
         """
         if self.finder.kind == "exact":
             scores = kernels.dot_products(query, cells[0].tokens.table.centroids)  # type: ignore[arg-type]
-            found = kernels.greatest(scores, self.nprobe)
+            found = nearest_cells(scores, self.nprobe, index.empty_cells)
         else:
             numbers = found_cells(index, self.finder, query, self.nprobe)
             near = np.unique(numbers[numbers >= 0])

@@ -8,6 +8,7 @@ import pytest
 from colbert_research import kernels
 from colbert_research.codecs import ExactConfig, ResidualConfig, ResidualProductConfig, TableCodec
 from colbert_research.data import Collection
+from colbert_research.encoders import HashingConfig
 from colbert_research.index import Index, build_index, build_structure
 from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
@@ -262,6 +263,24 @@ class TestContract:
             strategy.search(index, clustered(1, [3, 0]), 5)
         with pytest.raises(ValueError, match="2 query ids"):
             strategy.search(index, queries, 5, query_ids=["a", "b"])
+
+
+@pytest.mark.parametrize("copies", [300, 1000])
+@pytest.mark.parametrize("strategy", [StanfordPlaid, Plaid, FastPlaid, NextPlaid, Emvb, Warp, Auto], ids=lambda s: s.__name__)
+def test_a_passage_that_is_there_a_thousand_times_is_found(tmp_path, strategy, copies):
+    """Its words were most of the centroids, all of them but one without tokens, and those were probed."""
+    words = np.random.default_rng(0).choice([f"word{i}" for i in range(300)], (60, 12))
+    texts = ["the quick brown fox jumps over the lazy dog near a river"] * copies + [" ".join(row) for row in words]
+    encoder, collection = HashingConfig(dim=32).load(), Collection.from_texts(texts)
+    vectors = encoder.encode_documents(texts).vectors
+    index = build_index(tmp_path / "i", collection, vectors, ResidualConfig(nbits=4))
+    assert len(index.empty_cells), "fewer distinct vectors than centroids"
+    asked = encoder.encode_queries(["quick fox jumps", words[7][0]]).vectors
+    settings = {"exhaustive_tokens": 0} if strategy is Auto else {}
+    found = strategy(**settings).search(index, asked, 10)
+    first = [collection.document_ids.index(document) for document, _ in found.top(0)]
+    assert len(first) == 10 and max(first) < copies
+    assert collection.document_ids.index(found.top(1)[0][0]) >= copies
 
 
 def test_segments_do_not_change_the_result(indexes, queries):
