@@ -27,9 +27,9 @@ def summary(folder: Path, into: Path | None) -> None:
 
     Where rankings lie beside the records, their overlap with exhaustive search over exact vectors is computed and kept.
     """
-    from colbert_research.config import ConfigError
     from colbert_research.experiment.overlaps import compare_rankings
     from colbert_research.experiment.summary import markdown, put_into, summarize
+    from colbert_research.settings import ConfigError
 
     compare_rankings(folder)
     table = summarize(folder)
@@ -58,10 +58,11 @@ def adopt(config: str, overrides: str) -> None:
     After an update the sources are others, and so are the names of artifacts. For each stage that is not there yet, one with
     the same settings and inputs is looked for, a sample of it is computed again, and equal bytes are adopted.
     """
-    from colbert_research.config import ConfigError, load_config
+    from colbert_research.config import load_config
     from colbert_research.data import DataError
     from colbert_research.experiment import Experiment, ExperimentConfig
     from colbert_research.experiment.adopt import adopt as adopt_stages
+    from colbert_research.settings import ConfigError
 
     try:
         experiment = Experiment(load_config(ExperimentConfig, config, overrides))
@@ -132,3 +133,7 @@ def _table(hits: "Sequence[Hit]", width: int) -> str:
         cut = text if len(text) <= room else f"{text[: room - 1]}…"
         lines.append(f"{rank:>{ranks}}  {score:>{scores}}  {document:<{ids}}  {cut}".rstrip())
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(prog_name="colbert-research")

@@ -1,26 +1,24 @@
 """Configs: frozen pydantic models, read from YAML, changed by overrides, identified by a hash.
 
-Every component has one `Config` beside it, tagged by `kind`. A YAML file (which may `extends:` one parent) is merged with
-overrides, validated and frozen; whatever is not understood is an error that names the nearest valid name.
+Every component has one `Config` beside it, tagged by `kind`. Files and overrides (see `settings`) are merged, validated and
+frozen; whatever is not understood is an error that names the nearest valid name.
 """
 
-import difflib
 import hashlib
 import importlib
 import json
-import math
-import shlex
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-
-class ConfigError(ValueError):
-    """A config that cannot be used: says what was given, what was expected and what to do."""
+from colbert_research.settings import ConfigError, Quoted, merge, nearest, parse_overrides, read_yaml
 
 
 class Config(BaseModel):
@@ -38,9 +36,14 @@ class Config(BaseModel):
             return data
         data = dict(data)
         for name, info in cls.model_fields.items():
-            if get_origin(info.annotation) is Literal and isinstance(data.get(name), str):
+            given, kinds = data.get(name), _alternatives(info.annotation)
+            if isinstance(given, Quoted):
+                given = data[name] = str(given) if str in kinds else given.parsed
+            if get_origin(info.annotation) is Literal and isinstance(given, str):
                 options = {str(option): option for option in get_args(info.annotation)}
-                data[name] = options.get(data[name], data[name])
+                data[name] = options.get(given, given)
+            elif isinstance(given, bool) and bool not in kinds and {int, float} & {*kinds}:
+                raise ValueError(f"{name}: expected a number; given {given}")
         return data
 
     def identity(self) -> dict[str, Any]:
@@ -57,8 +60,17 @@ class Config(BaseModel):
         }
 
 
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types that a field may have: those of a union, or its own; of an annotated type, what it annotates."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(kind for each in get_args(annotation) for kind in _alternatives(each))
+    return (annotation,)
+
+
 C = TypeVar("C", bound=Config)
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
+_may_import = ContextVar("may_import", default=True)
 GREATEST_SEED = 2**31 - 1
 Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
 """A seed that every library takes: faiss counts in 32 bits with a sign."""
@@ -112,15 +124,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(_identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`(dotted name, value)` of every setting in a nested mapping."""
-    for key, item in value.items():
-        if isinstance(item, Mapping) and item:
-            yield from flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
-
-
 def content_hash(*values: Any) -> str:
     """First 12 hex digits of the SHA-256 of the canonical JSON of the values."""
     return hashlib.sha256(canonical_json(list(values)).encode()).hexdigest()[:12]
@@ -129,14 +132,6 @@ def content_hash(*values: Any) -> str:
 def config_id(config: Config) -> str:
     """The id of a resolved config: `sha256(canonical JSON)[:12]`."""
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:12]
-
-
-def nearest(name: str, valid: Any) -> str:
-    """A sentence that names the valid name closest to `name` and lists the rest."""
-    names = sorted(str(v) for v in valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Valid: {', '.join(names)}"
 
 
 def component(axis: str, registry: Mapping[str, type[Any]], *, default: str = "") -> Any:
@@ -156,6 +151,8 @@ def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, de
     """The config of one member of an axis from a mapping with a `kind` (or else the default one), or from the kind alone."""
     if isinstance(value, Config):
         return value
+    if isinstance(value, Quoted):
+        value = value.parsed
     if value is None or isinstance(value, str):
         value = {"kind": value}
     if isinstance(value, Mapping) and value.get("kind", default) is None:
@@ -164,6 +161,12 @@ def component_of(axis: str, registry: Mapping[str, type[Any]], value: Any, *, de
     if not kind:
         raise ValueError(f"expected a mapping with a `kind` ({', '.join(sorted(registry))}); given {value!r}")
     cls = config_class(axis, registry, kind)
+    own = cls.model_fields["kind"].default if "kind" in cls.model_fields else None
+    if ":" in kind and isinstance(own, str) and own != kind:
+        raise ValueError(
+            f"{axis} kind {kind!r}: the class says that its kind is {own!r}, under which no config.yaml would find it again; "
+            f"write `kind: Literal[{kind!r}] = {kind!r}` in it, or register it and use kind={own}"
+        )
     try:
         return cls.model_validate(dict(value))
     except ValidationError as error:
@@ -186,6 +189,11 @@ def config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> typ
     if ":" not in kind:
         raise ValueError(f"unknown {axis} kind {kind!r}: {nearest(kind, registry)}")
     module, _, name = kind.partition(":")
+    if not _may_import.get() and module not in sys.modules:
+        raise ValueError(
+            f"{axis} kind {kind!r} is code outside this package, which opening a file never loads; if you trust where the file "
+            f"comes from, `import {module}` first"
+        )
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
@@ -195,90 +203,14 @@ def config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> typ
     return found
 
 
-def read_yaml(path: str | Path, *, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A YAML file as a mapping, with the parent that its `extends:` names (relative to the file) merged below it."""
-    path = Path(path)
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path(".")
-        known = [p.name for p in folder.glob("*.yaml")]
-        raise ConfigError(f"no config file {str(path)!r}: " + nearest(path.name, known))
+@contextmanager
+def no_imports() -> Iterator[None]:
+    """Let the kinds in the block name code only that this process has loaded: what a file says is then no reason to run it."""
+    token = _may_import.set(False)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _YAML) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping of settings; it holds a {type(data).__name__}")
-    if path.resolve() in _children:
-        raise ConfigError(f"{path} extends itself, by way of {', '.join(child.name for child in _children)}")
-    parent = data.pop("extends", None)
-    return merge(read_yaml(path.parent / str(parent), _children=(*_children, path.resolve())), data) if parent else data
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; a changed `kind` drops the settings of the old kind."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            other_kind = "kind" in value and value["kind"] != old.get("kind")
-            merged[key] = dict(value) if other_kind else merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def parse_overrides(overrides: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides as a nested mapping.
-
-    A string holds dotted assignments, `codec.nbits=4 search.k=100`; a value may be quoted, a list (`[a, b]`), a mapping
-    (`{a: 1}`) or `null`. A mapping may use dotted keys too.
-    """
-    if isinstance(overrides, Mapping):
-        pairs = list(overrides.items())
-    else:
-        pairs = []
-        for item in _words(overrides):
-            key, equals, text = item.partition("=")
-            if not equals or not key:
-                raise ConfigError(f"override {item!r} is not of the form name=value, as in codec.nbits=4")
-            pairs.append((key, _parse_value(text)))
-    # a kind drops the settings of the kind before it, so kinds come first, outer before inner, wherever they were written
-    pairs.sort(key=lambda pair: str(pair[0]).count(".") if str(pair[0]).split(".")[-1] == "kind" else math.inf)
-    nested: dict[str, Any] = {}
-    for key, value in pairs:
-        *parents, last = str(key).split(".")
-        value = parse_overrides(value) if isinstance(value, Mapping) else value
-        for parent in reversed([*parents, last]):
-            value = {parent: value}
-        nested = merge(nested, value)
-    return nested
-
-
-def _words(overrides: str) -> list[str]:
-    """The assignments of a string: split at white space that is neither quoted nor inside a list or a mapping."""
-    try:
-        pieces = shlex.split(overrides)
-    except ValueError as error:
-        raise ConfigError(f"overrides {overrides!r} cannot be read: {error}") from None
-    words: list[str] = []
-    for piece in pieces:
-        value = words[-1].partition("=")[2] if words else ""
-        if value[:1] in ("[", "{") and sum(map(value.count, "[{")) > sum(map(value.count, "]}")):
-            words[-1] += f" {piece}"
-        else:
-            words.append(piece)
-    return words
-
-
-def _parse_value(text: str) -> Any:
-    if text.lower() in ("null", "none"):
-        return None
-    if text[:1] in ("[", "{"):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"override value {text!r} is not a valid list or mapping: {error}") from error
-    return text
+        yield
+    finally:
+        _may_import.reset(token)
 
 
 def load_config(model: type[C], path: str | Path | None = None, overrides: str | Mapping[str, Any] = "") -> C:

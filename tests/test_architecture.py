@@ -16,7 +16,20 @@ PACKAGE = ROOT / "colbert_research"
 # every room may import from rooms with a smaller number only, and from itself
 FLOORS = {
     **dict.fromkeys(
-        ("config", "ragged", "ranking", "artifacts", "progress", "threads", "fingerprints", "texts", "locks", "cache"), 0
+        (
+            "settings",
+            "config",
+            "ragged",
+            "ranking",
+            "artifacts",
+            "progress",
+            "threads",
+            "fingerprints",
+            "texts",
+            "locks",
+            "cache",
+        ),
+        0,
     ),
     "kernels": 1,
     **dict.fromkeys(("data", "encoders", "codecs"), 2),
@@ -25,6 +38,7 @@ FLOORS = {
     "evaluation": 5,
     "experiment": 6,
     **dict.fromkeys(("training", "executors", "rag", "integrations", "cli"), 7),
+    "__main__": 8,
 }
 
 
@@ -50,14 +64,15 @@ def room(path: Path) -> str:
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_one_way(path):
-    for name, _ in imports_of(path):
-        if name.startswith("colbert_research."):
-            target = name.split(".")[1]
-            if target != room(path):
-                assert FLOORS[target] <= FLOORS[room(path)], f"{path.name} of {room(path)} imports {name}"
-                assert FLOORS[target] < FLOORS[room(path)] or FLOORS[target] == 0, f"{room(path)} imports its neighbour {name}"
+def test_imports_go_one_way():
+    for path in FILES:
+        for name, _ in imports_of(path):
+            if name.startswith("colbert_research."):
+                target = name.split(".")[1]
+                if target != room(path):
+                    assert FLOORS[target] <= FLOORS[room(path)], f"{path.name} of {room(path)} imports {name}"
+                    neighbours = FLOORS[target] == FLOORS[room(path)] > 0
+                    assert not neighbours, f"{room(path)} imports its neighbour {name}"
 
 
 def module_of(path: Path) -> str:
@@ -79,42 +94,39 @@ def test_no_circle_of_imports():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_packages_are_imported_on_first_use(path):
+def test_heavy_libraries_are_imported_where_they_are_used():
     heavy = {"torch", "cupy", "faiss", "ray", "datasets", "transformers", "sentence_transformers", "pandas", "matplotlib"}
     allowed = {PACKAGE / "kernels" / "torch_backend.py", PACKAGE / "kernels" / "cuda" / "autograd.py"}
-    if path not in allowed:
-        assert not {name.split(".")[0] for name, at_top in imports_of(path) if at_top} & heavy
+    for path in set(FILES) - allowed:
+        assert not {name.split(".")[0] for name, at_top in imports_of(path) if at_top} & heavy, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_hardware_is_touched_in_two_rooms(path):
-    if room(path) not in ("kernels", "encoders"):
-        assert not {name.split(".")[0] for name, _ in imports_of(path)} & {"torch", "cupy", "numba"}
+def test_hardware_is_touched_in_two_rooms():
+    for path in FILES:
+        if room(path) not in ("kernels", "encoders"):
+            assert not {name.split(".")[0] for name, _ in imports_of(path)} & {"torch", "cupy", "numba"}, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_are_small(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+def test_files_are_small():
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
 
 
-def loaded_by(code: str) -> tuple[set[str], float]:
-    """Modules that a fresh interpreter has after running `code`, and the seconds the code took."""
-    program = f"import time, sys, json; t = time.perf_counter(); {code}; t = time.perf_counter() - t"
-    program += "; print(json.dumps([sorted(sys.modules), t]))"
+def loaded_by(code: str) -> set[str]:
+    """Modules that a fresh interpreter has after running `code`."""
+    program = f"import sys, json; {code}; print(json.dumps(sorted(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    modules, seconds = json.loads(out.stdout)
-    return set(modules), seconds
+    return set(json.loads(out.stdout))
 
 
 def test_importing_the_package_is_cheap():
-    runs = [loaded_by("import colbert_research") for _ in range(3)]
-    assert not runs[0][0] & {"torch", "cupy", "faiss", "ray", "pandas", "transformers"}
-    assert min(seconds for _, seconds in runs) < 0.5
+    modules = loaded_by("import colbert_research")
+    assert {name for name in modules if name.startswith("colbert_research")} == {"colbert_research"}
+    assert not {name.split(".")[0] for name in modules} & {"torch", "cupy", "faiss", "ray", "pandas", "transformers", "numpy"}
 
 
 def test_kernels_need_numpy_alone():
-    modules, _ = loaded_by("import colbert_research.kernels")
+    modules = loaded_by("import colbert_research.kernels")
     third_party = {name.split(".")[0] for name in modules} & {"torch", "cupy", "faiss", "pydantic", "yaml", "pandas", "scipy"}
     assert not third_party
 

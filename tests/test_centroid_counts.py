@@ -5,8 +5,8 @@ import pytest
 
 from colbert_research.codecs import CentroidConfig, ResidualCodec, ResidualConfig, ResidualProductConfig
 from colbert_research.codecs.buckets import Buckets
-from colbert_research.config import ConfigError
 from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.settings import ConfigError
 from tests.contracts.codec_cases import clustered, fit
 
 

@@ -1,6 +1,8 @@
 """The command line: what it prints, and what it says of what it cannot read."""
 
 import json
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -127,3 +129,10 @@ def test_summary_of_nothing(tmp_path):
     assert code == 1
     assert "nothing has finished there" in out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", ["colbert_research", "colbert_research.cli"])
+def test_as_a_module(module):
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: colbert-research ")

@@ -6,16 +6,15 @@ import pytest
 
 from colbert_research.config import (
     Config,
-    ConfigError,
     Threshold,
     canonical_json,
     component,
     config_id,
     content_hash,
     load_config,
-    merge,
-    parse_overrides,
+    no_imports,
 )
+from colbert_research.settings import ConfigError, merge, parse_overrides
 
 
 class SmallConfig(Config):
@@ -50,6 +49,99 @@ def test_overrides():
     assert load_config(Whole, None, {"shape.rate": "1e-6"}).shape.rate == 1e-6
     assert load_config(Whole, None, "shape.kind=large shape.limit=null").shape.limit is None
     assert parse_overrides("a.b='c d' e=") == {"a": {"b": "c d"}, "e": ""}
+
+
+class Texts(Config):
+    prefix: str = ""
+    maybe: str | None = None
+    path: str = ""
+    names: tuple[str, ...] = ()
+    number: int = 1
+    rate: float | None = None
+    flag: bool = False
+    shape: component("shape", SHAPES, default="small") = "small"  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ("prefix='[Q] '", {"prefix": "[Q] "}),
+        ("prefix='{a: 1}'", {"prefix": "{a: 1}"}),
+        ("maybe='[D]' path=x", {"maybe": "[D]", "path": "x"}),
+        ('prefix="it\'s" maybe=null', {"prefix": "it's"}),
+        ("prefix=it's", {"prefix": "it's"}),
+        ("prefix='null'", {"prefix": "null"}),
+        (r"path=C:\data\new", {"path": r"C:\data\new"}),
+        (r"path='C:\my data\x'", {"path": r"C:\my data\x"}),
+        ("'path=my data' number=2", {"path": "my data", "number": 2}),
+        ("names='[a, b]'", {"names": ("a", "b")}),
+        ("names=['a b', c]  number=3", {"names": ("a b", "c"), "number": 3}),
+        ("shape='{kind: large, limit: {value: 1}}'", {"shape": LargeConfig(limit=Threshold(value=1))}),
+        ("shape={kind: 'large'}", {"shape": LargeConfig()}),
+        ("  number=5\n flag=true ", {"number": 5, "flag": True}),
+        ({"prefix": "[Q] "}, {"prefix": "[Q] "}),
+    ],
+)
+def test_a_string_stays_a_string_where_the_field_is_one(overrides, expected):
+    assert load_config(Texts, None, overrides) == Texts(**expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("prefix=[Q]", "prefix: .*valid string.*given \\['Q'\\]"),
+        ("number=1 number=2", "overrides give 'number' twice"),
+        ("prefix='a'b", "expected a space at 'b'"),
+        ({"number": True}, "number: expected a number; given True"),
+        ({"rate": False}, "rate: expected a number; given False"),
+    ],
+)
+def test_what_would_be_taken_for_something_else(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(Texts, None, overrides)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"flag: \xff\n", "is not UTF-8"),
+        (b"flag: true\nflag: false\n", "the key 'flag' is there twice"),
+        (b"shape: {kind: small, size: 1, size: 2}", "the key 'size' is there twice"),
+        (b"names: " + b"[" * 5000, "nested too deeply|not valid YAML"),
+        (b"number: true", "number: expected a number; given True"),
+    ],
+)
+def test_files_that_say_nothing_sensible(tmp_path, data, message):
+    (tmp_path / "a.yaml").write_bytes(data)
+    with pytest.raises(ConfigError, match=message):
+        load_config(Whole, tmp_path / "a.yaml")
+
+
+def test_a_file_may_extend_several(tmp_path):
+    (tmp_path / "one.yaml").write_text("shape: {kind: small, size: 4}\nnumber: 1\n")
+    (tmp_path / "two.yaml").write_text("shape: {rate: 0.25}\nnumber: 2\n")
+    (tmp_path / "both.yaml").write_text("extends: [one.yaml, two.yaml]\nflag: true\n")
+    assert load_config(Whole, tmp_path / "both.yaml") == Whole(shape=SmallConfig(size=4, rate=0.25), number=2, flag=True)
+
+
+def test_a_class_outside_that_calls_itself_otherwise(tmp_path, monkeypatch):
+    source = "from typing import Literal\nfrom colbert_research.config import Config\n"
+    source += "class Mine(Config):\n    kind: Literal['mine'] = 'mine'\n"
+    (tmp_path / "calls_itself.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"says that its kind is 'mine'.*write `kind: Literal\['calls_itself:Mine'\]"):
+        load_config(Whole, None, "shape.kind=calls_itself:Mine")
+    (tmp_path / "calls_rightly.py").write_text(source.replace("'mine'", "'calls_rightly:Mine'"))
+    shape = load_config(Whole, None, "shape.kind=calls_rightly:Mine").shape
+    assert load_config(Whole, None, {"shape": shape.model_dump()}).shape == shape
+
+
+def test_what_a_file_says_loads_no_code(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with no_imports(), pytest.raises(ConfigError, match="if you trust where the file comes from, `import planted` first"):
+        load_config(Whole, None, "shape.kind=planted:Thing")
+    assert not (tmp_path / "planted.ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colbert_research.config import ConfigError
 from colbert_research.evaluation import align, evaluate, mean_measures, overlap, parse_measures
 from colbert_research.ranking import Ranking
+from colbert_research.settings import ConfigError
 
 # sums and quotients of at most 10 terms in float64, each rounded once, and the hand's own sum as well
 TOLERANCE = 20 * float(np.finfo(np.float64).eps)
@@ -108,3 +108,42 @@ def test_an_alignment_sums_to_maxsim(rng):
     # a product of 8 terms errs by at most 8 * eps * |q| |d|, and the maximum by no more
     norms = np.linalg.norm(query, axis=1) * np.linalg.norm(document, axis=1).max()
     assert (np.abs(table["similarity"] - exact.max(axis=1)) <= 8 * np.finfo(np.float32).eps * norms).all()
+
+
+def every_measure() -> list[str]:
+    import ir_measures
+
+    names = sorted(ir_measures.measures.registry)
+    return [f"{name}{shape}" for name in names for shape in ("", "@10", "(rel=0)@5", "(max_rel=2)@5")]
+
+
+def test_every_measure_is_refused_at_the_start_or_computed_at_the_end(capfd):
+    """Of 69, 28 passed the check of the config and failed after all the computing."""
+    found = ranking({"q1": [3.0, 2.0, 1.0], "q2": []}, n=5)
+    judged = {"q1": {"d1": 1, "d4": 2}, "q2": {"d0": 2}, "q3": {"d0": 1}}
+    computed = []
+    for name in every_measure():
+        try:
+            parse_measures([name])
+        except ConfigError as error:
+            assert name in str(error) and "<object" not in str(error)
+            continue
+        values = evaluate(found, judged, [name])["value"]
+        assert np.isfinite(values).all() and len(values) == 3, name
+        computed.append(name)
+    assert {"nDCG@10", "R@10", "RR@10", "AP", "P@10", "Success@10", "Judged@10"} <= set(computed)
+
+
+def test_a_query_with_results_and_no_value_is_an_error(monkeypatch):
+    import ir_measures
+
+    found = ranking({"q1": [3.0], "q2": [2.0]}, n=5)
+    judged = {"q1": {"d0": 1}, "q2": {"d0": 1}}
+    real = ir_measures.iter_calc
+    parse_measures(["nDCG@10"])
+    monkeypatch.setattr(ir_measures, "iter_calc", lambda *given: [m for m in real(*given) if m.query_id == "q1"])
+    with pytest.raises(ValueError, match=r"nDCG@10 of query 'q2', which found 1 documents, has no value"):
+        evaluate(found, judged, ["nDCG@10"])
+    monkeypatch.setattr(ir_measures, "iter_calc", lambda *given: [m._replace(value=float("nan")) for m in real(*given)])
+    with pytest.raises(ValueError, match="has no value: given nan"):
+        evaluate(found, judged, ["nDCG@10"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from colbert_research.codecs import CODECS, ExactConfig, bytes_per_token, open_codec, save_codec
-from colbert_research.config import ConfigError
+from colbert_research.settings import ConfigError
 from tests.contracts.codec_cases import DIM, clustered, fit
 
 

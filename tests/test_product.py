@@ -6,7 +6,7 @@ import pytest
 from colbert_research import threads
 from colbert_research.codecs import ProductConfig, ResidualProductConfig
 from colbert_research.codecs.subspaces import balanced_rotation, nearest_codewords, rotate, train_codewords, train_rotated
-from colbert_research.config import ConfigError
+from colbert_research.settings import ConfigError
 
 DIM = 16
 EPS = float(np.finfo(np.float32).eps)

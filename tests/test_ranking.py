@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_research.config import ConfigError
 from colbert_research.evaluation import evaluate, mean_measures, overlap
 from colbert_research.ragged import NpyWriter, Ragged
 from colbert_research.ranking import Ranking
+from colbert_research.settings import ConfigError
 
 ITEMS = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=6)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders.reduce import REDUCERS, IdentityConfig, RandomProjectionConfig, SVDConfig, project
+from colbert_research.settings import ConfigError
 
 EPS = float(np.finfo(np.float32).eps)
 DIM, KEPT = 16, 5

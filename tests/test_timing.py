@@ -11,12 +11,12 @@ import torch
 
 from colbert_research import threads
 from colbert_research.codecs import ResidualConfig
-from colbert_research.config import ConfigError
 from colbert_research.data import Collection
 from colbert_research.evaluation.timing import REST, TURN, compare, measure, strategy_of
 from colbert_research.evaluation.timing_plot import plot_latency
 from colbert_research.index import build_index
 from colbert_research.search import Exhaustive, Plaid, SearchStrategy, Trace
+from colbert_research.settings import ConfigError
 from tests.conftest import random_ragged
 
 N_DOCUMENTS, N_QUERIES, DIM = 40, 23, 16

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from colbert_research.codecs import CentroidConfig
 from colbert_research.codecs.token_aware import allocate, token_aware, weights
-from colbert_research.config import ConfigError
 from colbert_research.data import Collection
 from colbert_research.index import build_index
 from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.settings import ConfigError
 
 DIM = 8
 

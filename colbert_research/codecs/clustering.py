@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field
 
 from colbert_research import kernels
 from colbert_research.codecs.token_aware import token_aware
-from colbert_research.config import Config, ConfigError
+from colbert_research.config import Config
 from colbert_research.ragged import float_rows, unfit_row
+from colbert_research.settings import ConfigError
 
 HASHED_ROWS = 16_384
 HELD_OUT_SHARE, HELD_OUT_LEAST, HELD_OUT_MOST = 0.05, 4096, 50_000

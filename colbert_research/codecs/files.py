@@ -2,28 +2,26 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from colbert_research.artifacts import read_json, write_json
+from colbert_research.artifacts import read_json, save_arrays, write_json
 from colbert_research.codecs.base import Codec
 from colbert_research.codecs.registry import CODECS
-from colbert_research.config import ConfigError, component_of
+from colbert_research.config import component_of, no_imports
+from colbert_research.settings import ConfigError
 
 
 def save_codec(codec: Codec, folder: Path) -> None:
     """Write `codec.json` (its config) and `state.safetensors` (its arrays) into `folder`."""
-    from safetensors.numpy import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(array) for name, array in codec.state().items()}, folder / "state.safetensors")
+    save_arrays(folder / "state.safetensors", codec.state())
     write_json(folder / "codec.json", codec.config.model_dump(mode="json"))
 
 
 def open_codec(folder: Path) -> Codec:
-    """Read what `save_codec` wrote."""
+    """Read what `save_codec` wrote. Raises ValueError for a kind that is neither registered nor loaded: none is imported."""
     from safetensors.numpy import load_file
 
-    config = component_of("codec", CODECS, read_json(folder / "codec.json"))
+    with no_imports():
+        config = component_of("codec", CODECS, read_json(folder / "codec.json"))
     arrays = load_file(folder / "state.safetensors")
     for array in arrays.values():
         array.flags.writeable = False  # a codec is immutable, and kernels keep answers for what cannot change

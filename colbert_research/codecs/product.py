@@ -16,8 +16,9 @@ from colbert_research.codecs.base import State
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.codecs.subspaces import nearest_codewords, rotate, train_codewords, train_rotated
 from colbert_research.codecs.table import TableCodec
-from colbert_research.config import Config, ConfigError
+from colbert_research.config import Config
 from colbert_research.kernels.operands import ProductTable
+from colbert_research.settings import ConfigError
 
 SAMPLE, ITERATIONS = 65_536, 20
 

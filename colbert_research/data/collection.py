@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from colbert_research.texts import TextFields, document_text
 
-GREATEST_GRADE = 2**31 - 1
-"""What the measures' C code holds; a greater one would count as another."""
+GREATEST_GRADE = 10_000
+"""Measures' C code keeps a count for every grade up to the highest; far beyond this it runs out of memory or counts wrong."""
 
 
 @dataclass(frozen=True, repr=False)

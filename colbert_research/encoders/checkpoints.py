@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_research.config import ConfigError
+from colbert_research.settings import ConfigError
 
 Layout = Literal["stanford", "pylate", "native"]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders.base import Encoder
 from colbert_research.encoders.checkpoints import layout_of
 from colbert_research.encoders.settings import ModelConfig, check_lengths, place
 from colbert_research.encoders.weights import find_model
+from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.config import ConfigError, content_hash
+from colbert_research.config import content_hash
 from colbert_research.encoders.base import Encoder, TokenVectors
 from colbert_research.encoders.identity import fingerprint_of
 from colbert_research.encoders.pooling import NoPoolingConfig, State
 from colbert_research.encoders.reduce import project
 from colbert_research.encoders.saved import SavedPipeline
 from colbert_research.ragged import Ragged
+from colbert_research.settings import ConfigError
 from colbert_research.texts import TextFields
 
 _LOADING = RLock()

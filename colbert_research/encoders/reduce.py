@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.config import Config, ConfigError
+from colbert_research.config import Config
+from colbert_research.settings import ConfigError
 
 
 class ReducerConfig(Protocol):

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from colbert_research.artifacts import read_json, write_json
-from colbert_research.config import Config, ConfigError, Seed, component, explain
+from colbert_research.artifacts import read_json, save_arrays, write_json
+from colbert_research.config import Config, Seed, component, explain, no_imports
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.registry import ENCODERS
+from colbert_research.settings import ConfigError
 from colbert_research.texts import TextFields
 
 VERSION = 1
@@ -32,15 +32,13 @@ class SavedPipeline(Config):
 
     def write(self, folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write both files into `folder`."""
-        from safetensors.numpy import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+        save_arrays(folder / ARRAYS, arrays)
         write_json(folder / SETTINGS, self.model_dump(mode="json"))
 
     @classmethod
     def read(cls, folder: Path) -> "tuple[SavedPipeline, dict[str, NDArray[Any]]]":
-        """Read both files. Raises FileNotFoundError or `ConfigError`."""
+        """Read both files. Raises FileNotFoundError, or `ConfigError`, also for kinds that are not loaded: none is imported."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -53,7 +51,8 @@ class SavedPipeline(Config):
                 raise ConfigError(
                     f"it has version {found['version']}, this package reads up to {VERSION}; update colbert_research"
                 )
-            return cls.model_validate(found), load_file(folder / ARRAYS)
+            with no_imports():
+                return cls.model_validate(found), load_file(folder / ARRAYS)
         except ValidationError as error:
             raise ConfigError(f"the pipeline in {folder} cannot be opened: {explain(error, cls)}") from None
         except (OSError, SafetensorError, ValueError) as error:

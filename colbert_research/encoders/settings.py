@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from colbert_research.config import Config, ConfigError, content_hash
+from colbert_research.config import Config, content_hash
 from colbert_research.encoders.weights import find_model, model_hash
+from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
     import torch

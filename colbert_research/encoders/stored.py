@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research.artifacts import save_arrays
 from colbert_research.encoders.base import TokenVectors
 from colbert_research.encoders.pooling.base import State
 from colbert_research.ragged import Ragged, load_npy
@@ -42,9 +43,7 @@ def open_stored(folder: str | Path) -> StoredVectors:
 
 
 def save_pooler_state(folder: Path, state: State) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, folder / POOLER)
+    save_arrays(folder / POOLER, state)
 
 
 def hand_on(source: Path, folder: Path, *names: str) -> None:

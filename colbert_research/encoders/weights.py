@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from colbert_research.config import ConfigError
 from colbert_research.fingerprints import file_hash, files_hash
+from colbert_research.settings import ConfigError
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 # model.safetensors of MINILM: the figures of this project were measured with exactly these weights

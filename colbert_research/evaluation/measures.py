@@ -4,13 +4,15 @@ ir-measures hands measures to providers that break ties of scores in different w
 are given strictly decreasing scores, one a rank. A query without results counts 0.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from colbert_research.config import ConfigError
 from colbert_research.ranking import Ranking
+from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +38,25 @@ def parse_measures(names: Sequence[str]) -> list[Any]:
         if parsed[-1].params.get("cutoff", 1) < 1:
             raise ConfigError(f"measure {name!r} looks at no document; its cutoff must be at least 1, as in nDCG@10")
         _check_provider(name, parsed[-1])
+        _try(name)
     return parsed
+
+
+@cache
+def _try(name: str) -> None:
+    """Compute a measure of a made-up ranking: many are listed that no provider here can compute. Raises ConfigError."""
+    import ir_measures
+
+    measure = ir_measures.parse_measure(name)
+    judged = {"q1": {"d1": 1, "d2": 0}, "q2": {"d1": 0, "d3": 1}}
+    ranked = {query: {f"d{i}": float(9 - i) for i in range(9)} for query in judged}
+    try:
+        values = {found.query_id: float(found.value) for found in ir_measures.iter_calc([measure], judged, ranked)}
+    except Exception as error:  # of any provider, each in its own way
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"measure {name!r} cannot be computed: {reason}; choose another one") from error
+    if set(values) != set(judged) or not np.isfinite(list(values.values())).all():
+        raise ConfigError(f"measure {name!r} cannot be computed: of a made-up ranking it gives {values}; choose another one")
 
 
 def _check_provider(name: str, measure: Any) -> None:
@@ -47,7 +67,8 @@ def _check_provider(name: str, measure: Any) -> None:
     try:
         providers = {provider.NAME for provider in pipeline.providers if provider.is_available() and provider.supports(measure)}
     except AssertionError as error:
-        raise ConfigError(f"measure {name!r}: {error}") from None
+        reason = re.sub(r"invalid param (\w+)=<object.*", r"it needs a \1, as nDCG@10 has a cutoff", str(error))
+        raise ConfigError(f"measure {name!r}: {reason}") from None
     if not providers - _BY_SUBTOPIC:
         reason = (
             "it needs judgements by subtopic, which collections here do not have" if providers else "no provider is installed"
@@ -78,19 +99,25 @@ def evaluate(ranking: Ranking, qrels: Mapping[str, Mapping[str, int]], measures:
     """Every measure of every judged query: a table with columns query_id, measure, value.
 
     Queries of the ranking that are not judged are left out; judged queries that the ranking lacks, or that found nothing, count
-    0. Rows come in the order of `qrels`, then of `measures`.
+    0. Rows come in the order of `qrels`, then of `measures`. Raises ValueError where a provider gives no value for a query that
+    found something.
     """
     import ir_measures
     import pandas as pd
 
     parsed = parse_measures(measures)
-    run: dict[str, dict[str, float]] = {query: {} for query in ranking.query_ids if query in qrels}
+    run: dict[str, dict[str, float]] = {}
     for i, query in enumerate(ranking.query_ids):
-        if query in qrels:
-            found = ranking.top(i)
+        if query in qrels and (found := ranking.top(i)):  # of one that found nothing, providers say what they like
             run[query] = {document: float(len(found) - place) for place, (document, _) in enumerate(found)}
     judged = {query: dict(grades) for query, grades in qrels.items()}
     computed = {(m.query_id, str(m.measure)): float(m.value) for m in ir_measures.iter_calc(parsed, judged, run)}
+    lost = [(query, str(m)) for query in run for m in parsed if judged[query] and (query, str(m)) not in computed]
+    wrong = [key for key, value in computed.items() if not np.isfinite(value)]
+    if lost or wrong:
+        query, measure = (lost or wrong)[0]
+        given = "none" if lost else str(computed[query, measure])
+        raise ValueError(f"{measure} of query {query!r}, which found {len(run[query])} documents, has no value: given {given}")
     rows = [(query, str(m), computed.get((query, str(m)), 0.0)) for query in qrels for m in parsed]
     return pd.DataFrame(rows, columns=["query_id", "measure", "value"])
 

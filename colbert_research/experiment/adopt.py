@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from colbert_research.cache import Artifact, DamagedArtifactError
-from colbert_research.config import ConfigError, canonical_json
+from colbert_research.config import canonical_json
 from colbert_research.encoders.stored import hand_on
 from colbert_research.experiment.experiment import Experiment
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import DiffersError
 from colbert_research.experiment.workspace import Workspace
+from colbert_research.settings import ConfigError
 from colbert_research.threads import one_blas_thread
 
 logger = logging.getLogger("colbert_research")

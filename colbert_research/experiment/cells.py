@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from colbert_research.config import ConfigError
+from colbert_research.settings import ConfigError
 
 Definitions = dict[str, list[ast.AST]]
 RUN_PYTHON = ("time", "capture", "prun")

@@ -6,13 +6,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from colbert_research.codecs import CODECS
-from colbert_research.config import Config, ConfigError, Seed, component, config_class, content_hash, flat
+from colbert_research.config import Config, Seed, component, config_class, content_hash
 from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.reduce import REDUCERS
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import STRATEGIES
+from colbert_research.settings import ConfigError, flat
 
 AXES: dict[str, Mapping[str, type[Any]]] = {
     "dataset": DATASETS,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colbert_research.cache import Artifact
-from colbert_research.config import load_config, merge, parse_overrides
+from colbert_research.config import load_config
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, TokenVectors
 from colbert_research.encoders.stored import open_stored
@@ -22,6 +22,7 @@ from colbert_research.experiment.workspace import Workspace
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
+from colbert_research.settings import merge, parse_overrides
 
 if TYPE_CHECKING:
     import pandas as pd

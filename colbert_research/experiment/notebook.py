@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from colbert_research.cache import StageCache
-from colbert_research.config import ConfigError, load_config, merge, nearest, parse_overrides, read_yaml
+from colbert_research.config import load_config
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.experiment import Experiment
 from colbert_research.experiment.workspace import Workspace
+from colbert_research.settings import ConfigError, merge, nearest, parse_overrides, read_yaml
 
 PARAMETERS = ("config", "overrides", "output")
 

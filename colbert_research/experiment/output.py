@@ -8,10 +8,10 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from colbert_research.artifacts import remove_unfinished_texts, sha256_file, sync_folder, write_text
-from colbert_research.config import ConfigError
 from colbert_research.experiment.record import CONFIG, FILE, OVERLAP, PER_QUERY, RANKING, Record, RecordError
 from colbert_research.locks import Lock
 from colbert_research.ranking import Ranking
+from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd

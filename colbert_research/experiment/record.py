@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from colbert_research.artifacts import read_json, sha256_file, write_json
 from colbert_research.cache import Artifact
 from colbert_research.codecs.base import bytes_per_token
-from colbert_research.config import content_hash, flat
+from colbert_research.config import content_hash
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.facts import CollectionFacts
 from colbert_research.experiment.origin import MAY_DIFFER, origin
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import rank
 from colbert_research.index import Index
+from colbert_research.settings import flat
 
 if TYPE_CHECKING:
     import pandas as pd

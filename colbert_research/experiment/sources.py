@@ -15,10 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from colbert_research.config import Config, ConfigError, content_hash
+from colbert_research.config import Config, content_hash
 from colbert_research.experiment.cells import cell_source
 from colbert_research.experiment.imports import PACKAGE, distributions_of, imports_of, is_own, own_file, reached, strip
 from colbert_research.fingerprints import remembered
+from colbert_research.settings import ConfigError
 
 STAGE_MODULES = {
     kind: f"{PACKAGE}.experiment.stages.{kind}"
@@ -26,7 +27,7 @@ STAGE_MODULES = {
 }
 NEUTRAL = {
     # they plan, check, report or store, and what they hand on is hashed in its own right
-    *(f"{PACKAGE}.{name}" for name in ("artifacts", "cache", "config", "fingerprints", "locks", "progress")),
+    *(f"{PACKAGE}.{name}" for name in ("artifacts", "cache", "config", "fingerprints", "locks", "progress", "settings")),
     *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin", "sources", "imports")),
     # documents and queries are in the keys by their contents
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "hub", "irds")),

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colbert_research.artifacts import write_text
-from colbert_research.config import ConfigError, flat, load_config, merge, parse_overrides
+from colbert_research.config import load_config
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.overlaps import overlap_of, pooling_of
 from colbert_research.experiment.record import Record, rows_of_records
+from colbert_research.settings import ConfigError, flat, merge, parse_overrides
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,13 +10,14 @@ from typing import Any
 
 from colbert_research.artifacts import remove_unfinished_texts
 from colbert_research.cache import Artifact, DamagedArtifactError, StageCache
-from colbert_research.config import Config, ConfigError, canonical_json
+from colbert_research.config import Config, canonical_json
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, fingerprint_of, rounding_of
 from colbert_research.experiment.facts import CollectionFacts, facts_of
 from colbert_research.experiment.memory import peak_memory
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import RESUMES, Stage
+from colbert_research.settings import ConfigError
 from colbert_research.threads import one_blas_thread
 
 logger = logging.getLogger("colbert_research")

@@ -1,6 +1,6 @@
 """An open index: one generation of it, as its manifest names it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.codecs import Codec, bytes_per_token, open_codec
-from colbert_research.config import ConfigError
 from colbert_research.encoders import TextPipeline
 from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.index.derived import DerivedStructure
@@ -19,6 +18,7 @@ from colbert_research.index.manifest import File, check_sizes, check_sums, files
 from colbert_research.index.segment import Segment
 from colbert_research.index.structures import Structures
 from colbert_research.ragged import Ragged, offsets_of, rows_of
+from colbert_research.settings import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,16 +138,19 @@ class Index:
     def _position(self) -> dict[str, int]:
         return {document: i for i, document in enumerate(self.document_ids)}
 
-    def positions(self, document_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of documents by identifier. Raises KeyError that names the unknown ones, TypeError for a lone string."""
+    def positions(self, document_ids: Iterable[str]) -> NDArray[np.int64]:
+        """Positions of documents by identifier. Raises KeyError that names unknown ones, TypeError for others than strings."""
         if isinstance(document_ids, str):
             raise TypeError(f"expected a list of document ids; given one string, {document_ids!r:.60}. Put it in a list")
+        document_ids = list(document_ids)  # of a generator, too, which gives its items once
+        if strange := [each for each in document_ids if not isinstance(each, str)]:
+            raise TypeError(f"expected a list of document ids, which are strings; given {strange[0]!r:.60}")
         unknown = [d for d in document_ids if d not in self._position]
         if unknown:
             raise KeyError(f"{len(unknown)} unknown document ids, such as {unknown[:3]}; the index has {self.n_documents}")
         return np.array([self._position[d] for d in document_ids], np.int64)
 
-    def documents(self, document_ids: Sequence[str]) -> list[Document]:
+    def documents(self, document_ids: Iterable[str]) -> list[Document]:
         """Documents by identifier, in the order asked for."""
         return self.documents_at(self.positions(document_ids))
 
@@ -178,7 +181,7 @@ class Index:
             codes[name] = np.concatenate([np.empty((0, *shape), dtype), *arrays])
         return codes, offsets_of(np.concatenate([np.empty(0, np.int64), *lengths]))
 
-    def vectors_of(self, document_ids: Sequence[str]) -> Ragged:
+    def vectors_of(self, document_ids: Iterable[str]) -> Ragged:
         """Decoded token vectors `(n_tokens, dim)` float32 of some documents."""
         positions = self.positions(document_ids)
         order = np.argsort(positions, kind="stable")

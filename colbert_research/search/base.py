@@ -1,7 +1,7 @@
 """What a search strategy is: frozen parameters with one verb, `search`. It holds no state and learns nothing from a query."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from colbert_research.config import Config
@@ -27,7 +27,7 @@ class SearchStrategy(Config, ABC):
         *,
         query_ids: Sequence[str] | None = None,
         query_texts: Sequence[str] | None = None,
-        subset: Sequence[str] | None = None,
+        subset: Iterable[str] | None = None,
         trace: Trace | None = None,
     ) -> Ranking:
         """The best `k` documents of every query; fewer where the index, the subset or the strategy's candidates are fewer.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.artifacts import sha256_file
-from colbert_research.config import Config, ConfigError
+from colbert_research.config import Config
 from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.kernels import topk
 from colbert_research.ranking import Ranking
@@ -18,6 +18,7 @@ from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.found import joined
 from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
 from colbert_research.search.trace import Trace
+from colbert_research.settings import ConfigError
 
 
 class FirstStage(Config, ABC):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders import Encoder, TextPipeline
 from colbert_research.encoders.base import checked
 from colbert_research.index import Index
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import SearchStrategy
+from colbert_research.settings import ConfigError
 
 
 @dataclass(frozen=True)

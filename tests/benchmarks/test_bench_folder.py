@@ -9,13 +9,14 @@ import pytest
 from colbert_research import kernels
 from colbert_research.artifacts import folder_bytes
 from colbert_research.codecs import ExactConfig, ResidualConfig
-from colbert_research.config import ConfigError, load_config
+from colbert_research.config import load_config
 from colbert_research.data import Collection
 from colbert_research.experiment import Experiment, ExperimentConfig
 from colbert_research.index import SegmentStructure, build_index
 from colbert_research.index.damage import open_array
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import Exhaustive
+from colbert_research.settings import ConfigError
 
 
 class Numbers(SegmentStructure):

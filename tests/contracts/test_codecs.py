@@ -5,9 +5,9 @@ import pytest
 
 from colbert_research import kernels
 from colbert_research.codecs import CODECS, TableCodec, bytes_per_token, open_codec, save_codec
-from colbert_research.config import ConfigError
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.settings import ConfigError
 from tests.contracts.codec_cases import CASES, DIM, IDS, clustered, error, fit, fit_anew
 
 

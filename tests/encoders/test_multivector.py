@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders import MultiVectorConfig
 from colbert_research.encoders.base import Encoder
+from colbert_research.settings import ConfigError
 
 MARKERS = {"stanford": ("[unused0]", "[unused1]"), "pylate": ("[Q] ", "[D] "), "native": ("[unused0]", "[unused1]")}
 LAYOUTS = sorted(MARKERS)

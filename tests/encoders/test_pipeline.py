@@ -10,10 +10,11 @@ import threading
 import numpy as np
 import pytest
 
-from colbert_research.config import Config, ConfigError
+from colbert_research.config import Config
 from colbert_research.encoders import HashingConfig, MultiVectorConfig, TextPipeline, TokenVectors, settings
 from colbert_research.encoders.pooling import POOLERS, IdfPruningConfig, WardPoolingConfig
 from colbert_research.encoders.reduce import RandomProjectionConfig, SVDConfig, project
+from colbert_research.settings import ConfigError
 
 ENCODER = HashingConfig(dim=16, seed=2)
 TEXTS = ["green tea and breast cancer", "a study of the heart", "statins, diet and the risk of cancer", "tea", ""]

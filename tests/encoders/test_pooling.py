@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.cluster import hierarchy
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders import TokenVectors
 from colbert_research.encoders.pooling import (
     IdfPruningConfig,
@@ -26,6 +25,7 @@ from colbert_research.encoders.pooling import (
 )
 from colbert_research.encoders.pooling.base import Document
 from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.settings import ConfigError
 
 EPS = float(np.finfo(np.float32).eps)
 DEFINITIONS = ("euclidean", "cosine", "cosine_rows")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from colbert_research.config import Config, component, load_config, read_yaml
+from colbert_research.config import Config, component, load_config
 from colbert_research.encoders import ENCODERS, MultiVectorConfig
 from colbert_research.encoders.weights import MINILM
+from colbert_research.settings import read_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "encoders"
 PRESETS = sorted(FOLDER.glob("*.yaml"))

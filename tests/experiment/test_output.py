@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from colbert_research.config import ConfigError
 from colbert_research.experiment import Record, start
 from colbert_research.experiment.output import OutputInUseError
+from colbert_research.settings import ConfigError
 from tests.experiment.small import FILES, SETTINGS, TINY, make
 
 

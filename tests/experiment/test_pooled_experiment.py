@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colbert_research.config import ConfigError, load_config
+from colbert_research.config import load_config
 from colbert_research.encoders import TokenVectors
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.stored import open_stored
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace, summarize
 from colbert_research.experiment.overlaps import compare_rankings
 from colbert_research.experiment.stages import pool
+from colbert_research.settings import ConfigError
 from tests.experiment.small import TINY, make, states, write_folder
 
 EXACT = "codec={kind: exact} search={kind: exhaustive}"

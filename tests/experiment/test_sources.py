@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from colbert_research.config import ConfigError
 from colbert_research.experiment import imports, sources
 from colbert_research.experiment.imports import strip
 from colbert_research.experiment.sources import NEUTRAL, STAGE_MODULES, SourceChangedError, closure, sources_of
+from colbert_research.settings import ConfigError
 from tests.experiment.small import ROOT, make
 
 OVERRIDES = "reducer={kind: svd, dim: 8} pooling={kind: prune_idf} search={kind: warp, nprobe: 4} latency={}"

@@ -8,12 +8,12 @@ import pytest
 
 from colbert_research.artifacts import folder_bytes, sha256_file
 from colbert_research.codecs import ExactConfig
-from colbert_research.config import ConfigError
 from colbert_research.data import Collection
 from colbert_research.encoders import HashingConfig, TextPipeline
 from colbert_research.encoders.pooling import IdfPruningConfig
 from colbert_research.encoders.reduce import SVDConfig
 from colbert_research.index import Index, IndexCorruptedError, build_index
+from colbert_research.settings import ConfigError
 from colbert_research.texts import document_text
 from tests.index.conftest import SEVERAL, bytes_of, edit_manifest
 

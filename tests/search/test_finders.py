@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from colbert_research.codecs import ResidualConfig, ResidualProductConfig
-from colbert_research.config import ConfigError
 from colbert_research.index import build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import Trace, Warp, finders
 from colbert_research.search.ann import HnswAnn
 from colbert_research.search.cells import TokensByCell
+from colbert_research.settings import ConfigError
 from tests.search.conftest import N
 
 K = 12

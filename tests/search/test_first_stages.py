@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from colbert_research.codecs import ExactConfig
-from colbert_research.config import ConfigError, config_id
+from colbert_research.config import config_id
 from colbert_research.data import Collection
 from colbert_research.index import Scope, build_index
 from colbert_research.index.build import BuildConfig
@@ -20,6 +20,7 @@ from colbert_research.search import FIRST_STAGES, Queries, Rerank, Trace
 from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.first_stages import Bm25Stage, MeanVectorStage, TrecStage
 from colbert_research.search.word_counts import WordCounts, split
+from colbert_research.settings import ConfigError
 from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
 
 IDS = ("q0", "q1", "q2")

@@ -11,13 +11,13 @@ import pytest
 
 import colbert_research
 from colbert_research.codecs import ExactConfig, ResidualConfig
-from colbert_research.config import ConfigError
 from colbert_research.data import Collection
 from colbert_research.encoders import HashingConfig, TextPipeline, TransformerConfig
 from colbert_research.encoders.pooling import IdfPruningConfig, WardPoolingConfig
 from colbert_research.encoders.reduce import SVDConfig
 from colbert_research.index import Index, IndexCorruptedError, IndexMissingError, build_index
 from colbert_research.search import Auto, Exhaustive, Hit, Plaid, Retriever
+from colbert_research.settings import ConfigError
 from tests.conftest import ROOT
 from tests.search.conftest import WORDS
 

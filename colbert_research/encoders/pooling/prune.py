@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.config import ConfigError
 from colbert_research.encoders.base import TokenVectors
 from colbert_research.encoders.pooling.base import Document, Pooling, State, document_rng
 from colbert_research.ragged import item_of_row
+from colbert_research.settings import ConfigError
 
 CHUNK_ROWS = 1 << 18  # tokens looked at together by `fit`
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from colbert_research import threads
 from colbert_research.artifacts import write_json
-from colbert_research.config import ConfigError
 from colbert_research.evaluation.timing import measure
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.origin import host
@@ -17,6 +16,7 @@ from colbert_research.experiment.stages.differs import DiffersError
 from colbert_research.experiment.stages.structure import open_index
 from colbert_research.experiment.workspace import Workspace
 from colbert_research.search import Trace
+from colbert_research.settings import ConfigError
 
 
 def plan(workspace: Workspace, config: ExperimentConfig, ranked: Stage) -> Stage | None:
