@@ -1,22 +1,28 @@
 """How many threads a computation may use: one number, which our kernels ask for and other libraries are told.
 
-It is the number of CPUs that this process may run on, unless the environment variable `COLBERT_RESEARCH_THREADS` or a
-`pinned_threads` block says otherwise. More threads than CPUs is an error: they would only wait for each other.
+It is the number of CPUs that this process may use (its affinity, the quota of its control group as of a container, and
+`OMP_NUM_THREADS` where that is less), unless the environment variable `COLBERT_RESEARCH_THREADS` or a `pinned_threads` block
+says otherwise. More threads than CPUs is an error: they would only wait for each other.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 VARIABLE = "COLBERT_RESEARCH_THREADS"
+CGROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _pinned: int | None = None
 
 
 def available() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs that this process may use: those that it may run on, or fewer where its control group has a quota of time."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cpus, _quota())))
 
 
 def count() -> int:
@@ -24,7 +30,37 @@ def count() -> int:
     if _pinned is not None:
         return _pinned
     written = os.environ.get(VARIABLE, "")
-    return _checked(written, VARIABLE) if written else available()
+    if written:
+        return _checked(written, VARIABLE)
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # one number for each level of nesting
+    return min(available(), int(first)) if first.isdecimal() and int(first) else available()
+
+
+@cache
+def _quota() -> float:
+    """CPUs' worth of time that the control group of this process may use; infinity without a limit, or none to be read."""
+    try:
+        groups = dict(line.split(":", 2)[1:] for line in CGROUPS.read_text().splitlines())
+    except (OSError, ValueError):
+        return math.inf
+    limits = []
+    for base, group, names in (
+        (CGROUP, groups.get(""), ("cpu.max",)),  # version 2
+        (CGROUP / "cpu", groups.get("cpu") or groups.get("cpu,cpuacct"), ("cpu.cfs_quota_us", "cpu.cfs_period_us")),
+    ):
+        for folder in [] if group is None else [base, *(base / part for part in _prefixes(group))]:
+            try:
+                quota, period = " ".join((folder / name).read_text() for name in names).split()
+                limits.append(float(quota) / float(period))
+            except (OSError, ValueError):  # no limit there ("max"), or seen from inside a container
+                continue
+    return min((limit for limit in limits if limit > 0), default=math.inf)
+
+
+def _prefixes(group: str) -> list[str]:
+    """A control group and those around it, which limit it too."""
+    parts = [part for part in group.split("/") if part]
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 @contextmanager

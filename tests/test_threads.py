@@ -84,3 +84,44 @@ def test_no_library_is_loaded_for_it():
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu.max": "max 100000\n"}, float("inf")),
+        ({"a/b/cpu.max": "150000 100000", "a/cpu.max": "max 100000"}, 1.5),
+        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000"}, 3.0),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, float("inf")),
+        ({}, float("inf")),
+    ],
+)
+def test_the_quota_of_a_container(tmp_path, monkeypatch, files, expected):
+    version_1 = any(name.startswith("cpu/") for name in files)
+    (tmp_path / "cgroup").write_text("4:cpu,cpuacct:/\n1:name=systemd:/x\n" if version_1 else "0::/a/b\n")
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    monkeypatch.setattr(threads, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(threads, "CGROUP", tmp_path / "fs")
+    threads._quota.cache_clear()
+    try:
+        assert threads._quota() == expected
+        assert threads.available() >= 1
+        if expected < 1:
+            assert threads.available() == threads.count() == 1
+    finally:
+        threads._quota.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("1", 1), ("1,2", 1), ("", None), ("0", None), ("many", None), ("4096", None)]
+)
+def test_openmps_variable_is_heeded_where_ours_is_not_set(monkeypatch, written, expected):
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", written)
+    assert threads.count() == (expected or threads.available())
+    monkeypatch.setenv(threads.VARIABLE, str(threads.available()))
+    assert threads.count() == threads.available()

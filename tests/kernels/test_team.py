@@ -1,17 +1,24 @@
 """The team of threads: every part is done once, whoever does it, whoever else calls, asleep or awake, after a fork too."""
 
+import contextlib
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from colbert_research import threads
+from colbert_research import kernels, threads
+from colbert_research.codecs import ResidualConfig
+from colbert_research.data import Collection
+from colbert_research.index import build_index
 from colbert_research.kernels.cpu import team
 from colbert_research.kernels.cpu.memory import load_i64, store_i64
-from colbert_research.ragged import offsets_of
+from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.search import Exhaustive, Plaid, Warp
 
 
 @team.Job
@@ -97,3 +104,80 @@ def test_parts_are_consecutive_and_about_equal(rng, n_threads):
             sizes = np.add.reduceat(taken, bounds[:-1]) if len(taken) else np.zeros(1)
             wanted = min(team.PARTS_PER_THREAD * n_threads, max(1, taken.sum() // team.SMALLEST_PART)) if n_threads > 1 else 1
             assert sizes.max() <= taken.sum() / wanted + 500
+
+
+def test_an_interrupt_at_any_step_leaves_the_team_usable(monkeypatch):
+    """Ctrl-C between two lines: the next job is done rightly by all, and no thread keeps the team for itself."""
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(team, "FORGOTTEN", 0.05)
+    monkeypatch.setattr(team, "PATIENCE", 10)  # helpers fall asleep at once, so that they are woken for every job
+    inside = {team.Team.run.__code__, team.Team._provide.__code__}
+    places = 0
+    for stop in range(1, 200):
+        mine = team.Team()
+        monkeypatch.setattr(team, "_team", mine)
+        seen = 0
+
+        def tracer(frame, event, argument, stop=stop):
+            nonlocal seen
+            if frame.f_code not in inside:
+                return None
+            if event == "line":
+                seen += 1
+                if seen == stop:
+                    raise KeyboardInterrupt
+            return tracer
+
+        sys.settrace(tracer)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                for _ in range(2):
+                    add_to_each(np.zeros(3000, np.int64), 1)
+        finally:
+            sys.settrace(None)
+        if seen < stop:
+            break
+        places += 1
+        numbers = np.zeros(3000, np.int64)
+        for wait in (0, 0.001, 0):
+            time.sleep(wait)
+            add_to_each(numbers, 1)
+        assert set(numbers) == {3}
+        assert mine._owner == {}
+        other = threading.Thread(target=add_to_each, args=(numbers, 1))
+        other.start()
+        other.join()
+        assert set(numbers) == {4}
+    assert places > 30
+
+
+@pytest.mark.parametrize("kernel", ["assign", "bucket_numbers", "decode", "search"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_everything_computes_after_a_fork(monkeypatch, rng, kernel, tmp_path):
+    """A pool of threads that a child does not have was waited for, forever."""
+    monkeypatch.setattr(threads, "count", lambda: 2)
+    vectors = rng.standard_normal((60_000, 16)).astype(np.float32)
+    codec = ResidualConfig(nbits=4, centroids=64).fit(vectors[:8000], n_tokens=len(vectors), seed=0)
+
+    def compute():
+        if kernel == "assign":
+            return kernels.assign(vectors, codec.centroids)
+        codes = codec.encode(vectors)  # bucket numbers
+        return codes["residuals"] if kernel == "bucket_numbers" else codec.decode(codes)
+
+    if kernel == "search":
+        collection = Collection.from_texts([str(i) for i in range(600)])
+        packed = Ragged(vectors, offsets_of(np.full(600, 100)))
+        index = build_index(tmp_path / "i", collection, packed, ResidualConfig(nbits=4, centroids=64))
+        queries = Ragged(vectors[:32], np.array([0, 32]))
+
+        def compute():
+            found = [strategy.search(index, queries, 5).scores for strategy in (Exhaustive(), Plaid(), Warp(nprobe=8))]
+            return np.concatenate([*found, index.vectors_of(["3"]).values.ravel()])
+
+    expected = compute()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # ends the child, should it wait forever
+        os._exit(0 if np.array_equal(compute(), expected) else 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

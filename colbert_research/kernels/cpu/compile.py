@@ -1,40 +1,66 @@
 """How the kernels are compiled: without the interpreter's lock, once for these sources and this processor, kept on disk."""
 
+import atexit
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 from numba.core import config
 
 from colbert_research.kernels.cpu.simd import TIER
 
 
-def _folder() -> str:
-    """Numba looks only at the file of a function; the folder's name covers all files that its code comes from."""
+def _name() -> str:
+    """Numba looks only at the file of a function; this name covers all files that its code comes from, and the processor."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    root = Path(os.environ.get("COLBERT_RESEARCH_CACHE") or Path.home() / ".cache" / "colbert_research").expanduser()
-    return str(root / "numba" / f"{numba.__version__}-{TIER}-{digest}")
+    features = config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
+    processor = hashlib.sha256(f"{config.CPU_NAME or llvm.get_host_cpu_name()} {features}".encode()).hexdigest()[:8]
+    return f"{numba.__version__}-{TIER}-{processor}-{digest}"
+
+
+def _folder() -> str | None:
+    """Where compiled code is kept; a folder that dies with this process, or none, where that cannot be written to.
+
+    Numba itself would fall back to a folder beside the sources, which tells neither processors nor sources apart.
+    """
+    try:
+        root = Path(os.environ.get("COLBERT_RESEARCH_CACHE") or Path.home() / ".cache" / "colbert_research").expanduser()
+        folder = root / "numba" / _name()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except (OSError, RuntimeError):  # no home, or one that is read-only
+        pass
+    try:
+        private = tempfile.mkdtemp(prefix="colbert_research-")
+    except OSError:
+        return None
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return private
 
 
 _FOLDER = _folder()
 
 
 @contextmanager
-def kept_on_disk() -> Iterator[None]:
-    """Let what Numba is told to cache within the block be kept below `$COLBERT_RESEARCH_CACHE/numba`."""
-    before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER
+def kept_on_disk() -> Iterator[bool]:
+    """Let what Numba is to cache within the block be kept below `$COLBERT_RESEARCH_CACHE/numba`; whether that is possible."""
+    before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER or config.CACHE_DIR
     try:
-        yield
+        yield _FOLDER is not None
     finally:
         config.CACHE_DIR = before
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """A compiled function that does not hold the interpreter's lock, kept on disk."""
-    with kept_on_disk():
-        return numba.njit(nogil=True, cache=True)(function)
+    """A compiled function that does not hold the interpreter's lock, kept on disk where that can be written to."""
+    with kept_on_disk() as kept:
+        return numba.njit(nogil=True, cache=kept)(function)

@@ -1,5 +1,6 @@
 """Threads for the long computations of building an index, whose parts are Python functions; a search has its `team`."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -35,3 +36,7 @@ def in_parallel(work: Callable[[int, int], None], weights: NDArray[np.int64]) ->
 @lru_cache(maxsize=1)
 def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="colbert_research")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child process has none of its parent's threads

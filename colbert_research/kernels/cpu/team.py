@@ -13,6 +13,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numpy.typing import NDArray
 
 from colbert_research import threads
@@ -33,10 +35,13 @@ PARTS_PER_THREAD = 4
 MOST_THREADS = 1024
 PATIENCE = 40_000  # looks for the next job before a helper falls asleep, half a millisecond: longer than what lies between jobs
 
+FORGOTTEN = 10.0  # seconds after which a helper looks by itself, should an interrupt have come between noting and waking it
+YIELD_AFTER = 4096  # pauses after which a leader lets others have its core, on which a helper may wait for its turn
+
 _LINE = 8  # int64 of a cache line: what different threads write lies apart
 _OPEN, _NEXT, _ACTIVE = 0, _LINE, 2 * _LINE
 _FUNCTION, _ARGUMENTS, _PARTS, _HELPERS, _BOUNDS = (3 * _LINE + i for i in range(5))
-_I64 = ir.IntType(64)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 @emit(types.int64, types.intp, types.int64)
@@ -60,6 +65,14 @@ def _pause(builder: Any) -> Any:
     """Tell the processor that this is a loop that waits, where it has an instruction for that."""
     if platform.machine() in ("x86_64", "AMD64"):
         call_intrinsic(builder, "llvm.x86.sse2.pause", ir.VoidType())
+
+
+@emit(types.void)
+def _yield(builder: Any) -> Any:
+    """Let another thread have this core, where the system has a call for that."""
+    if os.name == "posix":
+        kind = ir.FunctionType(_I32, [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
 
 
 @emit(types.void, types.intp, types.intp, types.intp, types.intp, types.intp)
@@ -121,8 +134,12 @@ def _lead(job: Any, scratch: Any, number: Any) -> None:
     _put(job + 8 * _OPEN, number)
     _work(job, scratch)
     _put(job + 8 * _OPEN, 0)
+    looks = 0
     while _look(job + 8 * _ACTIVE):
         _pause()
+        looks += 1
+        if looks % YIELD_AFTER == 0:
+            _yield()
 
 
 @compiled
@@ -165,8 +182,8 @@ class Job:
     @cached_property
     def _compiled(self) -> Any:
         signature = types.void(types.int64, types.int64, types.int64, types.int64)
-        with kept_on_disk():
-            return numba.cfunc(signature, nopython=True, cache=True)(self._function)
+        with kept_on_disk() as kept:
+            return numba.cfunc(signature, nopython=True, cache=kept)(self._function)
 
     @cached_property
     def address(self) -> int:
@@ -188,14 +205,20 @@ def arguments_of(n: int) -> Any:
 
 
 class Team:
-    """Helpers of the thread that brings a job. They are started when first needed and die with the process."""
+    """Helpers of the thread that brings a job. They are started when first needed and die with the process.
+
+    An interrupt (Ctrl-C) may come between any two steps of the thread that brings a job: who has the team, and which helpers
+    sleep, is therefore kept in dictionaries, which change in one step and say afterwards what was done.
+    """
 
     def __init__(self) -> None:
         self._memory = _state(MOST_THREADS)
         self._job = _aligned(self._memory)
-        self._busy, self._number = threading.Lock(), 0
-        self._asleep: list[threading.Lock | None] = []
-        self._scratch: list[NDArray[np.uint8]] = []
+        self._number = 0
+        self._owner: dict[str, int] = {}
+        self._helpers: list[threading.Thread] = []
+        self._asleep: dict[int, threading.Lock] = {}
+        self._scratch: list[tuple[NDArray[np.uint8], int]] = []
         self._addresses = np.zeros(MOST_THREADS, np.int64)
 
     def run(
@@ -213,7 +236,8 @@ class Team:
         given, n_threads = np.array(arguments, np.int64), min(n_threads, MOST_THREADS)
         what = job.address, given.ctypes.data, offsets.ctypes.data, address(only)
         n = len(offsets) - 1 if only is None else len(only)
-        if n_threads > 1 and self._busy.acquire(blocking=False):
+        me = threading.get_ident()
+        if n_threads > 1 and self._owner.setdefault("me", me) == me:  # also after an interrupt that left it mine
             try:
                 self._provide(n_threads, scratch)
                 n_parts = _fill(self._job, *what, n, n_threads, parts_each)
@@ -222,13 +246,13 @@ class Team:
                     return
                 self._number += 1
                 for helper in range(min(n_threads, n_parts) - 1):
-                    lock = self._asleep[helper]
-                    if lock is not None:
-                        self._asleep[helper] = None
-                        lock.release()
+                    rest = self._asleep.pop(helper, None)
+                    if rest is not None:
+                        with suppress(RuntimeError):  # it has just woken by itself
+                            rest.release()
                 _lead(self._job, self._addresses[0], self._number)
             finally:
-                self._busy.release()
+                self._owner.pop("me", None)
         else:
             state, own = _state(1), _memory(scratch)
             _fill(_aligned(state), *what, n, 1, 1)
@@ -238,14 +262,17 @@ class Team:
         """Scratch memory for all, and as many threads, this one among them."""
         for place in range(n_threads):
             if place == len(self._scratch):
-                self._scratch.append(np.empty(0, np.uint8))
-            if len(self._scratch[place]) < scratch_bytes + 64:
-                self._scratch[place] = _memory(scratch_bytes)
-                self._addresses[place] = _aligned(self._scratch[place])
-        while len(self._asleep) < n_threads - 1:
-            self._asleep.append(None)
-            name = f"colbert_research {len(self._asleep)}"
-            threading.Thread(target=self._live, args=(len(self._asleep) - 1,), name=name, daemon=True).start()
+                self._scratch.append((np.empty(0, np.uint8), 0))
+            if len(self._scratch[place][0]) < scratch_bytes + 64:
+                memory = _memory(scratch_bytes)
+                self._scratch[place] = memory, _aligned(memory)
+        self._addresses[:n_threads] = [address for _, address in self._scratch[:n_threads]]
+        for helper in range(n_threads - 1):
+            if helper == len(self._helpers):
+                name = f"colbert_research {helper + 1}"
+                self._helpers.append(threading.Thread(target=self._live, args=(helper,), name=name, daemon=True))
+            if self._helpers[helper].ident is None:
+                self._helpers[helper].start()
 
     def _live(self, helper: int) -> None:
         done, rest = 0, threading.Lock()
@@ -254,7 +281,7 @@ class Team:
             done = _help(self._job, helper, self._addresses.ctypes.data, done, PATIENCE)
             # whoever brings a job now wakes this thread; one brought since its last look goes without
             self._asleep[helper] = rest
-            rest.acquire()
+            rest.acquire(timeout=FORGOTTEN)
 
 
 def _state(n_threads: int) -> NDArray[np.uint8]:
