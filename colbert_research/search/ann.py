@@ -91,8 +91,13 @@ class IvfAnn(Ann):
     def widest(self) -> Self:
         return self.model_copy(update={"nprobe": self.nlist})
 
+    @property
+    def usual(self) -> bool:
+        """Whether `nlist` stands at its default: an index with too few vectors for it is then compared whole."""
+        return bool(self.nlist == type(self).model_fields["nlist"].default)
+
     def check(self, *, n: int, dim: int, k: int) -> None:
-        if self.nlist > n:
+        if self.nlist > n and not self.usual:
             raise ValueError(f"nlist={self.nlist} cells need at least as many vectors; there are {n}. Lower search.ann.nlist")
 
     def parameters(self, selector: Any) -> Any:
@@ -112,7 +117,7 @@ class IvfPqAnn(IvfAnn):
 
     def check(self, *, n: int, dim: int, k: int) -> None:
         super().check(n=n, dim=dim, k=k)
-        check_product(n=n, dim=dim, m=self.m)
+        check_product(n=PQ_CENTROIDS if self.usual else n, dim=dim, m=self.m)
 
 
 class HnswAnn(Ann):

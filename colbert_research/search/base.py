@@ -1,7 +1,7 @@
 """What a search strategy is: frozen parameters with one verb, `search`. It holds no state and learns nothing from a query."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from colbert_research.config import Config
@@ -43,12 +43,31 @@ class SearchStrategy(Config, ABC):
         k, asked = whole(k), Queries.of(queries, query_ids, query_texts, dim=index.dim)
         if asked.texts is None and self.needs_texts():
             raise ValueError(f"{self!r} looks at the words of the queries; pass query_texts, one text a query")
-        self.check(index, k)
+        strategy, notes = self.fitted(index)
+        strategy.check(index, k)
         scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
         trace = trace if trace is not None else Trace()
         trace.queries += len(queries)
-        found = self._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
+        trace.notes += [note for note in notes if note not in trace.notes]
+        found = strategy._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
+
+    def fitted(self, index: Index) -> tuple[Self, list[str]]:
+        """This strategy with settings at their default lowered to the most that the index has, and a note of each.
+
+        A setting with another value is never changed: `check` refuses it.
+        """
+        fields, changed, notes = type(self).model_fields, {}, []
+        for name, most in self._most(index).items():
+            given = getattr(self, name)
+            if given == fields[name].default and given > most:
+                changed[name] = most
+                notes.append(f"{self.kind}: {name}={most}, all that there are, where the default is {given}")  # type: ignore[attr-defined]
+        return (self.model_copy(update=changed) if changed else self), notes
+
+    def _most(self, index: Index) -> Mapping[str, int]:
+        """The most that settings may be on an index, as far as there are such limits."""
+        return {}
 
     def structures(self) -> tuple[DerivedStructure, ...]:
         """The structures beside the codes that a search opens, and all that these are built from, in an order to build them."""

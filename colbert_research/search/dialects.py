@@ -4,6 +4,7 @@ What an engine derives from k or from another knob is derived here too, and noth
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -32,9 +33,13 @@ class Dialect(SearchStrategy):
     def plaid(self, k: int) -> Plaid:
         """What this engine does for the best `k`."""
 
+    def _most(self, index: Index) -> Mapping[str, int]:
+        return {} if getattr(self, self.cells) is None else {self.cells: len(centroids_of(index, self.kind))}
+
     def check(self, index: Index, k: int) -> None:
-        plaid = self.plaid(k)
-        check_cells(self.cells, plaid.ncells, len(centroids_of(index, self.kind)))
+        plaid, n_centroids = self.plaid(k), len(centroids_of(index, self.kind))
+        if getattr(self, self.cells) is not None:  # else it follows k, as far as there are cells
+            check_cells(self.cells, plaid.ncells, n_centroids)
         wanted = min(k, index.n_documents)
         if wanted > plaid.n_exact:
             raise ValueError(
@@ -43,7 +48,10 @@ class Dialect(SearchStrategy):
             )
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
-        return self.plaid(k)._search(index, queries, k, scope, trace)
+        plaid, n_centroids = self.plaid(k), len(centroids_of(index, self.kind))
+        if plaid.ncells > n_centroids:
+            plaid = plaid.model_copy(update={"ncells": n_centroids})
+        return plaid._search(index, queries, k, scope, trace)
 
 
 class StanfordPlaid(Dialect):

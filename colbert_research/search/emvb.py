@@ -3,6 +3,7 @@
 Source: EMVB (Nardini et al. 2024), section 3. Its codes are product codes of residuals; here any codec with centroids serves.
 """
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 import numpy as np
@@ -51,6 +52,9 @@ class Emvb(SearchStrategy):
     def widest(self, index: Index) -> Self:
         n, n_centroids = index.n_documents, coded(index, self.kind).n_centroids
         return self.model_copy(update={"ncells": n_centroids, "n_filtered": n, "n_exact": n, "term_threshold": None})
+
+    def _most(self, index: Index) -> Mapping[str, int]:
+        return {"ncells": coded(index, self.kind).n_centroids}
 
     def check(self, index: Index, k: int) -> None:
         check_cells("ncells", self.ncells, coded(index, self.kind).n_centroids)

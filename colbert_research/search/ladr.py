@@ -46,8 +46,8 @@ class Ladr(SearchStrategy):
         return self.model_copy(update={"n_seeds": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:
-        most = largest_segment(index)[0] - 1
-        if self.graph.neighbours > most:
+        most, given = largest_segment(index)[0] - 1, self.graph.neighbours
+        if given > most and given != type(self.graph).model_fields["neighbours"].default:  # of the default, all that there are
             raise ValueError(
                 f"graph.neighbours={self.graph.neighbours}, but a document has at most {most} others in its segment of the "
                 "index; lower search.graph.neighbours"

@@ -6,6 +6,7 @@ of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, n
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -57,6 +58,9 @@ class PlaidSearch(SearchStrategy):
         n = index.n_documents
         opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
         return self.model_copy(update=opened)
+
+    def _most(self, index: Index) -> Mapping[str, int]:
+        return {"ncells": len(centroids_of(index, self.kind))}
 
     def check(self, index: Index, k: int) -> None:
         check_cells("ncells", self.ncells, len(centroids_of(index, self.kind)))

@@ -6,6 +6,7 @@ are all that is computed. Tokens are scored from their codes, without decoding t
 centroid; here scores are also multiplied by the stored inverse norm, so that they are those of exhaustive search.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Self
@@ -85,6 +86,9 @@ class Warp(SearchStrategy):
         n_centroids = coded(index, self.kind).n_centroids
         opened = {"nprobe": n_centroids, "imputation": self.imputation.widest(index), "finder": ExactFinder()}
         return self.model_copy(update=opened)
+
+    def _most(self, index: Index) -> Mapping[str, int]:
+        return {"nprobe": coded(index, self.kind).n_centroids}
 
     def check(self, index: Index, k: int) -> None:
         n_centroids = coded(index, self.kind).n_centroids

@@ -283,6 +283,38 @@ def test_a_passage_that_is_there_a_thousand_times_is_found(tmp_path, strategy, c
     assert collection.document_ids.index(found.top(1)[0][0]) >= copies
 
 
+@pytest.mark.parametrize("strategy", [cls for cls in STRATEGIES.values() if not cls.__name__.startswith("Cuda")])
+@pytest.mark.parametrize("n_documents", [1, 2, 6])
+def test_defaults_follow_a_small_collection(tmp_path, strategy, n_documents):
+    texts = ["red apples", "green pears in autumn", "a blue boat", "yellow sun over sea", "grapes", "brown bread"][:n_documents]
+    encoder = HashingConfig(dim=32).load()
+    vectors = encoder.encode_documents(texts).vectors
+    index = build_index(tmp_path / "i", Collection.from_texts(texts), vectors, ResidualConfig(nbits=4))
+    for k in (1, 3, 1000):
+        for asked in texts:
+            query = encoder.encode_queries([asked]).vectors
+            found = strategy().search(index, query, k, query_texts=[asked])
+            assert found.top(0)[0][0] == str(texts.index(asked))
+
+
+def test_what_a_default_became_is_noted_and_what_was_asked_for_is_not_changed(tmp_path):
+    texts = ["red apples", "green pears"]
+    vectors = HashingConfig(dim=32).load().encode_documents(texts).vectors
+    index = build_index(tmp_path / "i", Collection.from_texts(texts), vectors, ResidualConfig(nbits=4))
+    trace = Trace()
+    Warp().search(index, vectors.slice(0, 2), 1, trace=trace)
+    assert trace.notes == ["warp: nprobe=4, all that there are, where the default is 32"]
+    for asked in (
+        Warp(nprobe=33),
+        Plaid(ncells=5),
+        FastPlaid(n_ivf_probe=9),
+        NextPlaid(n_ivf_probe=5),
+        StanfordPlaid(ncells=5),
+    ):
+        with pytest.raises(ValueError, match="but the index has 4 centroids; lower search"):
+            asked.search(index, vectors.slice(0, 1), 1)
+
+
 def test_segments_do_not_change_the_result(indexes, queries):
     for codec in CODECS:
         one, several = (Exhaustive().search(indexes[codec, parts], queries, 20) for parts in ("one", "several"))

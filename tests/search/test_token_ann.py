@@ -134,7 +134,7 @@ def test_bad_settings(settings, message):
 @pytest.mark.parametrize(
     ("settings", "k", "message"),
     [
-        ({"ann": "ivf", "k_tokens": 50}, 5, "nlist=2000 cells need at least as many vectors"),
+        ({"ann": {"kind": "ivf", "nlist": 1999}, "k_tokens": 50}, 5, "nlist=1999 cells need at least as many vectors"),
         ({"ann": {"kind": "ivfpq", "nlist": 4, "nprobe": 1, "m": 7}}, 5, "16 dimensions into m=7 equal parts"),
         ({"ann": {"kind": "hnsw", "ef_search": 10}, "k_tokens": 20}, 5, "ef_search=10 is less than the 20 neighbours"),
         ({"ann": "flat", "n_exact": 4}, 5, "k=5 results cannot come from n_exact=4"),

@@ -26,7 +26,7 @@ def plan(structure: DerivedStructure, built: Stage, earlier: Iterable[Stage], se
 
 def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     index = open_index(workspace, stage)
-    stage.means["search"].check(index, 1)  # before anything is built for it
+    stage.means["search"].fitted(index)[0].check(index, 1)  # before anything is built for it
     (folder / FOLDER).mkdir()
     build_structure(index, stage.settings["structure"], folder / FOLDER)
     return {"bytes": sum(file["bytes"] for file in checksums(folder / FOLDER).values())}
