@@ -35,6 +35,7 @@ def start(
     experiment's record or is in use by another process.
     """
     _check_parameters()
+    _check_text(config=config, overrides=overrides, output=output)
     _move_to_root()
     settings = merge(parse_overrides(defaults), merge(read_yaml(config), parse_overrides(overrides)))
     resolved = load_config(ExperimentConfig, None, settings)
@@ -55,17 +56,41 @@ def _workspace() -> Workspace:
 
 
 def _check_parameters() -> None:
-    """Papermill only logs a parameter that a notebook lacks, and runs it with the defaults: here that is an error."""
+    """Papermill only logs a parameter that a notebook lacks, and runs it with the defaults: here that is an error.
+
+    Names that the notebook's cells assign before those that papermill injects are parameters of its own.
+    """
     from IPython import get_ipython
 
-    shell = get_ipython()
+    shell, own = get_ipython(), set(PARAMETERS)
     for source in shell.user_ns.get("In", []) if shell is not None else []:
+        names = _assigned(source)
         if source.startswith("# Parameters\n"):  # the first line of the cell that papermill injects
-            targets = [t for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign) for t in node.targets]
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-            unknown = [name for name in names if name not in PARAMETERS]
+            unknown = [name for name in names if name not in own]
             if unknown:
-                raise ConfigError(f"unknown parameter {unknown[0]!r}: {nearest(unknown[0], PARAMETERS)}")
+                raise ConfigError(f"unknown parameter {unknown[0]!r}: {nearest(unknown[0], own)}")
+        own |= {*names}
+
+
+def _assigned(source: str) -> list[str]:
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError:  # of another language
+        return []
+    targets: list[ast.expr] = []
+    for node in nodes:
+        targets += node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _check_text(**given: Any) -> None:
+    """Papermill's `-p` makes a number of what looks like one, and a truth value of `True`."""
+    for name, value in given.items():
+        if not isinstance(value, str | Mapping | Path):
+            raise ConfigError(
+                f"{name} must be text; given {value!r} ({type(value).__name__}). From the shell, `papermill -r {name} …` hands "
+                "on what is written, where `-p` makes a number or a truth value of it"
+            )
 
 
 def _move_to_root() -> None:

@@ -59,6 +59,47 @@ def test_a_mistyped_parameter_fails_too(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+OWN = """
+config: str = "configs/tiny.yaml"
+overrides: str = ""
+output: str = ""
+beta: float = 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (["-p", "beta", "0.7"], None),
+        (["-p", "bete", "0.7"], "unknown parameter 'bete': did you mean 'beta'"),
+        (["-p", "output", "20240101"], r"output must be text; given 20240101 (int)"),
+        (["-p", "output", "True"], "output must be text; given True (bool)"),
+        (["-p", "config", "7"], "`papermill -r config …`"),
+        (["-r", "output", "007"], None),
+    ],
+)
+def test_parameters_of_a_notebook_of_ones_own(tmp_path, parameters, message):
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}})
+    notebook.cells = [nbformat.v4.new_code_cell(OWN.strip(), metadata={"tags": ["parameters"]})]
+    notebook.cells += [
+        nbformat.v4.new_code_cell("from colbert_research.experiment import start"),
+        nbformat.v4.new_code_cell("print(start(config, overrides, output), beta)"),
+    ]
+    nbformat.write(notebook, tmp_path / "own.ipynb")
+    command = [sys.executable, "-m", "papermill", str(tmp_path / "own.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar"]
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *parameters], cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode == 0) is (message is None), done.stderr
+    if message is not None:
+        assert message in done.stderr
+        assert not (tmp_path / "experiments").exists()
+    elif "-r" in parameters:
+        assert (tmp_path / "007" / "config.yaml").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the kernel's process through /proc")
 def test_a_killed_kernel_leaves_no_record_and_the_same_command_finishes(tmp_path, monkeypatch):
