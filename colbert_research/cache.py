@@ -150,7 +150,7 @@ class StageCache:
                     raise LockedError(f"{lock} was removed while {kind} {key} was computed, so another may be at it; run again")
                 self._publish(kind, key, unfinished, notes)
             except BaseException:
-                if not resumes or not any(unfinished.iterdir()):
+                if not resumes or (unfinished.is_dir() and not any(unfinished.iterdir())):
                     shutil.rmtree(unfinished, ignore_errors=True)
                 raise
         return _open(kind, key, self.path(kind, key)), False
@@ -206,8 +206,16 @@ class StageCache:
             _remove_of_the_dead(folder / f".{of}.lock", path)
         for path in folder.glob(".*.resumes"):
             of = path.name[1:].split(".")[0]
-            if of != key and time.time() - max(each.stat().st_mtime for each in (path, *path.iterdir())) > KEPT_DAYS * 86_400:
+            if of != key and _days_old(path) > KEPT_DAYS:
                 _remove_of_the_dead(folder / f".{of}.lock", path)
+
+
+def _days_old(folder: Path) -> float:
+    """Days since something in a folder changed; 0 where somebody changes it just now."""
+    try:
+        return (time.time() - max(each.stat().st_mtime for each in (folder, *folder.iterdir()))) / 86_400
+    except FileNotFoundError:
+        return 0.0
 
 
 def _remove_of_the_dead(path: Path, *folders: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from weakref import WeakSet
 
 logger = logging.getLogger("colbert_research")
 WAIT_VARIABLE = "COLBERT_RESEARCH_WAIT"
@@ -64,6 +65,7 @@ class Lock:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         holder = {"process": os.getpid(), "host": platform.node(), "since": now, "purpose": self.purpose}
         self._handle = handle
+        _held.add(self)
         with suppress(OSError):  # on a full disk the lock holds without a name
             os.ftruncate(handle, 0)
             os.write(handle, json.dumps(holder).encode()[:HOLDER_BYTES])
@@ -91,6 +93,26 @@ class Lock:
                 self.path.unlink()
         os.close(self._handle)
         self._handle = None
+        _held.discard(self)
+
+    def forget(self) -> None:
+        """In a child process: close the file that it shares, with which it would hold the lock of a parent that died."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+_held: "WeakSet[Lock]" = WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in list(_held):
+        lock.forget()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 @contextmanager

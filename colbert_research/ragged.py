@@ -112,8 +112,8 @@ class Ragged:
         """Write `<name>.npy` and `offsets.npy` into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{name}.npy", np.asarray(self.values))
-        np.save(folder / "offsets.npy", self.offsets)
+        save_npy(folder / f"{name}.npy", np.asarray(self.values))
+        save_npy(folder / "offsets.npy", self.offsets)
 
     @classmethod
     def open(cls, folder: str | Path, name: str = "values", *, mmap: bool = True) -> Self:
@@ -208,6 +208,15 @@ def load_npy(path: str | Path, *, mmap: bool) -> NDArray[Any]:
     return array if array.size else np.array(array)
 
 
+def save_npy(path: str | Path, array: NDArray[Any]) -> None:
+    """Write an `.npy` file, in C order. Raises OSError where not all of it is written, which `np.save` does not notice."""
+    array = np.ascontiguousarray(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        if array.size:
+            file.write(array.data)
+
+
 class NpyWriter:
     """Appends rows to an `.npy` file without knowing their number beforehand.
 
@@ -231,7 +240,9 @@ class NpyWriter:
         """Write rows `(n, *trailing)`; converted to the file's dtype."""
         if rows.shape[1:] != self.trailing:
             raise ValueError(f"{self.path.name} takes rows of shape {self.trailing}; given {rows.shape[1:]}")
-        np.ascontiguousarray(rows, dtype=self.dtype).tofile(self._file)
+        data = np.ascontiguousarray(rows, dtype=self.dtype)
+        if data.size:
+            self._file.write(data.data)  # `tofile` would lose the end of a file on a full disk without a word
         self.rows += len(rows)
 
     def sync(self) -> None:

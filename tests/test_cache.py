@@ -264,6 +264,13 @@ def test_what_nobody_took_up_for_a_month_is_collected(cache):
     assert left(cache) == ["encode/.new.resumes"]
 
 
+def test_a_leftover_that_somebody_takes_up_meanwhile_is_no_error(cache, monkeypatch):
+    (cache.root / "encode" / ".other.resumes").mkdir(parents=True)
+    monkeypatch.setattr(Path, "iterdir", lambda self, real=Path.iterdir: iter([*real(self), self / "gone"]))
+    cache.run("encode", "a1", write)
+    assert left(cache) == ["encode/.other.resumes"]
+
+
 def test_a_lock_that_was_removed_by_hand(cache):
     """Another process may then compute the same: what the first has is not put in place, and neither writes in the other's."""
     lock = cache.root / "index" / ".a1.lock"

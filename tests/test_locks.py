@@ -135,3 +135,33 @@ def test_time_is_not_burnt_while_waiting(tmp_path):
         with locked(tmp_path / "lock", wait=30):
             assert time.process_time() - start < 0.5
         process.wait(timeout=30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_holds_no_lock_of_a_parent_that_is_gone(tmp_path):
+    """A worker that was forked off kept the lock of a run that had been killed."""
+    program = f"""
+import os, time
+from pathlib import Path
+from colbert_research.locks import Lock
+lock = Lock(Path({str(tmp_path / "lock")!r}), "hold on")
+assert lock.try_acquire()
+child = os.fork()
+if child == 0:
+    assert not lock.held
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    try:
+        time.sleep(0.2)
+        assert not Lock(tmp_path / "lock", "").try_acquire()
+        parent.kill()
+        parent.wait(timeout=30)
+        assert Lock(tmp_path / "lock", "").try_acquire()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        parent.stdout.close()

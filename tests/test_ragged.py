@@ -1,13 +1,15 @@
 """Ragged arrays and the writer of `.npy` files: what tests/test_ranking.py's comparison with lists leaves open."""
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_of_row, offsets_of, rows_of
+from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_of_row, offsets_of, rows_of, save_npy
 from colbert_research.threads import available, pinned_threads
 
 LENGTHS = st.lists(st.integers(0, 4), max_size=7)
@@ -144,3 +146,34 @@ def test_rows_as_floats(rng, dtype, n, n_threads):
 def test_single_precision_is_not_copied():
     values = np.zeros((9, 4), np.float32)
     assert np.shares_memory(float_rows(values, slice(2, 5)), values)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits the size of files in a child")
+@pytest.mark.parametrize("written", ["rows", "array"])
+def test_what_does_not_fit_on_the_disk_is_an_error(tmp_path, written):
+    """`ndarray.tofile` loses the last block without a word."""
+    import resource
+
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        try:
+            array = np.ones((400, 4), np.float32)
+            if written == "array":
+                save_npy(tmp_path / "a.npy", array)
+            else:
+                with NpyWriter(tmp_path / "a.npy", np.float32, (4,)) as writer:
+                    writer.append(array)
+        except OSError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("array", [np.arange(12.0).reshape(3, 4).T, np.zeros((0, 3)), np.array(5)])
+def test_an_array_is_written_as_numpy_reads_it(tmp_path, array):
+    save_npy(tmp_path / "a.npy", array)
+    found = np.load(tmp_path / "a.npy")
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)

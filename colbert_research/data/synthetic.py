@@ -22,7 +22,7 @@ from pydantic import Field
 
 from colbert_research.config import Config, Seed
 from colbert_research.progress import progress
-from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of
+from colbert_research.ragged import NpyWriter, Ragged, load_npy, offsets_of, save_npy
 
 BLOCK = 256  # documents that are made together, from a seed of their own
 HEAPS = 4  # types = HEAPS * sqrt(tokens)
@@ -87,7 +87,7 @@ class Synthetic(Config):
                 token_ids.append(part.token_ids.values)
                 lengths.append(part.vectors.lengths)
         offsets = offsets_of(np.concatenate(lengths))
-        np.save(folder / "offsets.npy", offsets)
+        save_npy(folder / "offsets.npy", offsets)
         values, ids = (load_npy(folder / f"{name}.npy", mmap=True) for name in ("vectors", "token_ids"))
         return TokenPart(Ragged(values, offsets), Ragged(ids, offsets))
 

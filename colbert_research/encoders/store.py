@@ -27,6 +27,10 @@ _FILES = ("vectors", "token_ids", "offsets")
 Hashes = dict[str, Any]  # of the rows of each file, SHA-256
 
 
+FILES = (JOURNAL, *(f"{name}.npy" for name in _FILES))
+"""What a folder holds."""
+
+
 class LeftoversError(ValueError):
     """A folder that cannot be taken up again: of other work, of somebody else, or damaged since."""
 

@@ -18,7 +18,7 @@ from colbert_research.experiment.plan import ENCODED, QUERIES, RANK, planned, st
 from colbert_research.experiment.record import Record, make_record
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import rank, structure
-from colbert_research.experiment.workspace import Workspace
+from colbert_research.experiment.workspace import DataChangedError, Workspace
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
@@ -59,7 +59,16 @@ class Experiment:
 
     @property
     def collection(self) -> Collection:
+        """Raises DataChangedError where its files were changed since the experiment was made."""
+        self._check_unchanged()
         return self.workspace.collection(self.config.dataset)
+
+    def _check_unchanged(self) -> None:
+        if self.workspace.facts(self.config.dataset) != self.facts:
+            raise DataChangedError(
+                f"the collection {self.facts.name!r} was changed since this experiment was made, and it is another one now; "
+                "make the experiment anew"
+            )
 
     @property
     def encoder(self) -> Encoder:
@@ -68,6 +77,7 @@ class Experiment:
     @cached_property
     def stages(self) -> dict[str, Stage]:
         """All stages by name, in order, without those that this config does not need; planning loads and computes nothing."""
+        self._check_unchanged()
         return planned(self.workspace, self.config)
 
     def run(self, name: str) -> Artifact:

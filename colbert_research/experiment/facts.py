@@ -7,8 +7,9 @@ from typing import Any
 from colbert_research import data
 from colbert_research.config import content_hash
 from colbert_research.data import Collection
-from colbert_research.experiment.imports import PACKAGE, strip
-from colbert_research.experiment.sources import closure
+from colbert_research.experiment.imports import PACKAGE
+from colbert_research.experiment.live import Live
+from colbert_research.experiment.sources import check_loaded, significant
 from colbert_research.fingerprints import remembered
 from colbert_research.texts import TextFields
 
@@ -64,9 +65,11 @@ def facts_of(dataset: Any, load: Any) -> CollectionFacts:
 
 
 def _readers(cls: type) -> str:
-    """A hash of the code that reads collections: this package's, and for a class from outside all that its module imports."""
+    """A hash of the code that reads collections: this package's, and of a class from outside what it is now."""
     room = Path(data.__file__).parent
-    files = [*sorted(room.glob("*.py")), room.parent / "texts.py"]
-    if not cls.__module__.startswith(f"{PACKAGE}."):
-        files += closure((cls.__module__,))[0].values()
-    return content_hash([strip(file.read_text(encoding="utf-8")) for file in files])
+    files = {f"{data.__name__}.{file.stem}": file for file in sorted(room.glob("*.py"))}
+    files[f"{PACKAGE}.texts"] = room.parent / "texts.py"
+    for name, file in files.items():
+        check_loaded(name.removesuffix(".__init__"), file)
+    own = [] if cls.__module__.startswith(f"{PACKAGE}.") else [Live.of([cls]).digest]
+    return content_hash([significant(file) for file in files.values()], own)

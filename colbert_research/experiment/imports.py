@@ -7,6 +7,7 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def _imported_now(name: str, file: Path, changed: int, size: int) -> tuple[str, 
 
 def _imported(name: str, file: Path) -> Iterator[str]:
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _nodes(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in _nodes(ast.parse(source_text(file))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from reached(alias.name)
@@ -80,7 +81,7 @@ def definer(source: str, name: str) -> str:
 def _passed_on(package: str, file: Path) -> dict[str, tuple[str, str]]:
     """What a package imports to pass on, at once or when it is asked (`_HOME`): name -> (module, name there)."""
     found = {}
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    for node in ast.parse(source_text(file)).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             base = package.rsplit(".", node.level - 1)[0] + "." if node.level else ""
             found.update({alias.asname or alias.name: (base + node.module, alias.name) for alias in node.names})
@@ -98,13 +99,19 @@ def own_file(name: str) -> Path | None:
     """
     top, *parts = name.split(".")
     for place in _places(top):
-        if place.suffix == ".py":
-            return None if parts else place
+        if place.is_file():
+            return place if place.suffix == ".py" and not parts else None
         path = place.joinpath(*parts)
-        for file in (path.with_suffix(".py"), path / "__init__.py"):
+        for file in (path / "__init__.py", path.with_suffix(".py")):  # as Python chooses
             if file.is_file() and (parts or file.name == "__init__.py"):
                 return file
     return None
+
+
+def source_text(file: Path) -> str:
+    """A source file's text, in the encoding that it says it has."""
+    with tokenize.open(file) as opened:
+        return opened.read()
 
 
 def is_own(top: str) -> bool:
@@ -123,10 +130,12 @@ def _places(top: str) -> tuple[Path, ...]:
         return ()
     if spec is None:
         return ()
-    if spec.origin is None or not spec.origin.endswith(".py"):  # a folder without __init__.py, or compiled
+    if spec.origin is None or not spec.origin.endswith(
+        (".py", *EXTENSION_SUFFIXES)
+    ):  # a folder without __init__.py, or built in
         places = tuple(Path(each) for each in spec.submodule_search_locations or ())
     else:
-        file = Path(spec.origin)
+        file = Path(str(spec.origin))
         places = (file.parent if file.name == "__init__.py" else file,)
     return tuple(place for place in places if not _installed(top, place))
 

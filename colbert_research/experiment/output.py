@@ -39,7 +39,7 @@ class OutputFolder:
     """The folder `path` for the record of experiment `id`. One process at a time has it, from `claim` to the end of `save`."""
 
     def __init__(self, path: str | Path, id: str) -> None:
-        self.path, self.id = Path(path).expanduser(), id
+        self.path, self.id = Path(path).expanduser().absolute(), id
 
     def __str__(self) -> str:
         return str(self.path)
@@ -90,13 +90,13 @@ class OutputFolder:
             place = self.path.resolve()
             claimed = _held.get(place)
             if claimed is not None and claimed.process == os.getpid() and not (claimed.lock.held and claimed.id == self.id):
-                how = f"taken over by experiment {claimed.id} of this process"
+                how, then = f"taken over by experiment {claimed.id} of this process", "take it back with `output.claim()`"
                 if not claimed.lock.held:
-                    how = "removed or taken over"
+                    how, then = "removed or taken over", "save again"
                     del _held[place]
                     claimed.lock.release()
                 raise OutputInUseError(
-                    f"{self.path} was {how} while experiment {self.id} ran; save again, or into another output"
+                    f"{self.path} was {how} while experiment {self.id} ran; {then}, or choose another output"
                 )
             self.claim()
             remove_unfinished_texts(self.path, seconds=0)

@@ -58,8 +58,10 @@ def pooling_of(record: Record) -> str:
 
 def _deep_enough(record: Record) -> bool:
     try:
-        return int(record.config["k"]) >= DEPTH and bool(_space(record))
-    except (LookupError, TypeError, ValueError) as error:
+        _is_reference(record)
+        hash(_space(record))
+        return int(record.config["k"]) >= DEPTH
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         logger.warning("passed over: record %s: %s: %s", record.id, type(error).__name__, error)
         return False
 

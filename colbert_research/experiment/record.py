@@ -218,7 +218,7 @@ def rows_of_records(folder: str | Path, row: Callable[[Path, Record], dict[str, 
     for path, record in found_records(folder):
         try:
             yield row(path, record)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             logger.warning("passed over: %s: %s: %s", path / FILE, type(error).__name__, error)
 
 

@@ -1,8 +1,8 @@
 """Which sources decide the bytes of a stage: their hash is part of its key, so that edited code never finds old results.
 
 From the modules that compute a stage (`STAGE_MODULES`) and those of the components in its settings, imports are followed
-through this package and through files beside it. Comments, docstrings and blank lines do not count. Of other packages those
-in `LIBRARIES` count, by their versions.
+through this package. Comments, docstrings and blank lines do not count. Of other packages those in `LIBRARIES` count, by their
+versions. Components from outside the package count by the code and the values that they have now (see `live`).
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 from colbert_research.config import Config, content_hash
-from colbert_research.experiment.cells import cell_source
-from colbert_research.experiment.imports import PACKAGE, distributions_of, imports_of, is_own, own_file, reached, strip
+from colbert_research.experiment.imports import PACKAGE, distributions_of, imports_of, is_own, own_file, source_text, strip
+from colbert_research.experiment.live import Live
 from colbert_research.fingerprints import remembered
 from colbert_research.settings import ConfigError
 
@@ -28,7 +28,8 @@ STAGE_MODULES = {
 NEUTRAL = {
     # they plan, check, report or store, and what they hand on is hashed in its own right
     *(f"{PACKAGE}.{name}" for name in ("artifacts", "cache", "config", "fingerprints", "locks", "progress", "settings")),
-    *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin", "sources", "imports")),
+    *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin")),
+    *(f"{PACKAGE}.experiment.{name}" for name in ("sources", "imports", "live")),
     # documents and queries are in the keys by their contents
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "hub", "irds")),
     # where weights lie; what they hold is in the encoder's fingerprint
@@ -67,46 +68,35 @@ class SourceChangedError(ConfigError):
 
 def sources_of(kind: str, settings: Any) -> dict[str, Any]:
     """What decides the bytes of a stage beside its settings and inputs: `hash`, the `modules` behind it, `libraries` with
-    versions.
+    versions, and of components of one's `own` a hash of each, and of each global that their code names (see `live`).
 
-    Raises ConfigError for a component whose source cannot be read, SourceChangedError for one that was edited since it was
-    loaded.
+    Raises ConfigError for a component that uses what cannot be told from something else, SourceChangedError for a module that
+    was edited since it was loaded.
     """
-    roots = [STAGE_MODULES[kind]]
-    cells = []  # and what else is told by text
-    for cls in sorted({cls for each in components(settings) for cls in _lineage(type(each))}, key=_name):
-        if cls.__module__.partition(".")[0] == PACKAGE:
-            roots.append(cls.__module__)
-            continue
-        if "<locals>" in cls.__qualname__:
-            raise ConfigError(
-                f"{cls.__qualname__} was made inside a function, whose variables no file tells; define it at the top of a "
-                "module or of a notebook cell"
-            )
-        cells.append(_name(cls))
-        if _has_file(cls.__module__):
-            roots += reached(cls.__module__)
-        elif (script := getattr(sys.modules.get(cls.__module__), "__file__", None)) is not None:
-            cells.append(strip(Path(script).read_text(encoding="utf-8")))
-            roots += imports_of(cls.__module__, Path(script))
-        else:
-            text, named = cell_source(cls)
-            cells.append(text)
-            roots += [module for name in named for module in reached(*name.split(":"))]
-    modules, libraries = closure(tuple(sorted(set(roots))))
+    used = {type(each) for each in components(settings)}
+    inside = {cls for cls in used if cls.__module__.partition(".")[0] == PACKAGE}
+    live = Live.of(sorted(used - inside, key=lambda cls: (cls.__module__, cls.__qualname__)))
+    roots = {STAGE_MODULES[kind], *(cls.__module__ for cls in inside), *live.modules}
+    modules, libraries = closure(tuple(sorted(roots)))
+    libraries = (*libraries, *(name for top in sorted(live.libraries) for name in libraries_of(top)))
     for name, file in modules.items():
-        _check_loaded(name, file)
+        check_loaded(name, file)
     digest = hashlib.sha256()
     for name, file in modules.items():
-        digest.update(f"{name}\n{_significant(file)}\n".encode())
+        digest.update(f"{name}\n{significant(file)}\n".encode())
         for pattern in DATA.get(name, ()):
             for path in sorted(file.parent.glob(pattern)):
                 digest.update(f"{path.name}\n".encode() + path.read_bytes())
-    for source in sorted(cells):
-        digest.update(source.encode())
-    versions = {name: version for name in libraries if (version := _version(name))}
+    if used - inside:
+        digest.update(f"{sys.implementation.cache_tag} {live.digest}".encode())
+    versions = {name: version for name in sorted(set(libraries)) if (version := _version(name))}
     digest.update(repr(sorted(versions.items())).encode())
-    return {"hash": digest.hexdigest()[:12], "modules": [*modules, *(["cells"] if cells else [])], "libraries": versions}
+    return {
+        "hash": digest.hexdigest()[:12],
+        "modules": [*modules],
+        "libraries": versions,
+        "own": dict(sorted(live.parts.items())),
+    }
 
 
 def components(value: Any) -> Iterator[Config]:
@@ -134,35 +124,26 @@ def closure(roots: tuple[str, ...]) -> tuple[dict[str, Path], tuple[str, ...]]:
         top, _, rest = name.partition(".")
         if name in modules or name in NEUTRAL or (top == PACKAGE and rest.rsplit(".", 1)[-1] in REGISTRIES):
             continue
-        if top in LIBRARIES:
-            libraries.update(LIBRARIES[top])
-            continue
-        file = own_file(name)
-        if file is None:  # a name that is no module, or of somebody else's package
-            libraries.update(() if is_own(top) else distributions_of(top))
+        file = None if top in LIBRARIES else own_file(name)
+        if file is None:  # of somebody else's package, or a name that is no module
+            libraries.update(libraries_of(top))
             continue
         modules[name] = file
         waiting += [*imports_of(name, file), *LOADED_BY_NAME.get(name, ())]
     return dict(sorted(modules.items())), tuple(sorted(libraries))
 
 
-def _lineage(cls: type) -> Iterator[type]:
-    """A config class and those that it takes methods from."""
-    return (base for base in cls.__mro__ if issubclass(base, Config) and base is not Config)
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _has_file(module: str) -> bool:
-    return module != "__main__" and (own_file(module) is not None or hasattr(sys.modules.get(module), "__file__"))
+def libraries_of(top: str) -> tuple[str, ...]:
+    """The distributions whose versions count where a top-level module is used."""
+    if top in LIBRARIES:
+        return LIBRARIES[top]
+    return () if top in sys.stdlib_module_names or top == "builtins" or is_own(top) else distributions_of(top)
 
 
 _seen: dict[str, tuple[Any, tuple[int, int]]] = {}
 
 
-def _check_loaded(name: str, file: Path) -> None:
+def check_loaded(name: str, file: Path) -> None:
     """Raise SourceChangedError for a module of which this process may run another version than its file holds.
 
     One that was loaded again counts too: classes and functions of the first version may still be in use elsewhere.
@@ -207,7 +188,7 @@ def _compiled_from(module: ModuleType, stat: os.stat_result) -> bool:
     return header[4:8] == bytes(4) and header[8:16] == expected
 
 
-def _significant(file: Path) -> str:
+def significant(file: Path) -> str:
     """A hash of what counts in a source file."""
     stat = file.stat()
     return _hash_of(file, stat.st_mtime_ns, stat.st_size)
@@ -216,7 +197,7 @@ def _significant(file: Path) -> str:
 @cache
 def _hash_of(file: Path, changed: int, size: int) -> str:
     """Remembered on disk too, because telling comments apart takes longer than all the rest."""
-    return str(remembered("source/1", None, [file], lambda: content_hash(strip(file.read_text(encoding="utf-8")))))
+    return str(remembered("source/1", None, [file], lambda: content_hash(strip(source_text(file)))))
 
 
 @cache

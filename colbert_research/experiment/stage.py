@@ -64,9 +64,13 @@ class Stage:
         """Raise SourceChangedError when this process has other code than the one that the key was made with, or an input's."""
         for needed in self.inputs.values():
             needed.check_sources()
-        if self._key(sources_of(self.kind, [self.settings, self.means.get("encoder")])["hash"]) != self.key:
+        now = sources_of(self.kind, [self.settings, self.means.get("encoder")])
+        if self._key(now["hash"]) != self.key:
+            own = [self.sources.get("own", {}), now["own"]]
+            changed = sorted(name for name in {*own[0], *own[1]} if own[0].get(name) != own[1].get(name))
+            what = f": {', '.join(changed)} changed since" if changed else ""
             raise SourceChangedError(
-                f"{self.name} was planned with other code than this process has; plan it again with these sources"
+                f"{self.name} was planned with other code or other globals than this process has now{what}; plan it again"
             )
 
     @property

@@ -17,6 +17,7 @@ from colbert_research.experiment.facts import CollectionFacts, facts_of
 from colbert_research.experiment.memory import peak_memory
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import RESUMES, Stage
+from colbert_research.fingerprints import stat_of
 from colbert_research.settings import ConfigError
 from colbert_research.threads import one_blas_thread
 
@@ -38,7 +39,7 @@ class Workspace:
         self.fresh = fresh
         self._collections: dict[str, Collection] = {}
         self._encoders: dict[str, Encoder] = {}
-        self._facts: dict[str, CollectionFacts] = {}
+        self._facts: dict[str, tuple[Any, CollectionFacts]] = {}
         self._fingerprints: dict[str, tuple[str, dict[str, Any]]] = {}
         self._known: dict[Stage, Artifact] = {}
         self._verified: dict[Stage, object] = {}
@@ -54,11 +55,10 @@ class Workspace:
         name = _name(dataset)
         with self._lock:
             if name not in self._collections:
-                loaded, planned = dataset.load(), self._facts.get(name)
+                _, planned = self._facts.get(name, ((), None))
+                loaded = dataset.load()
                 if planned is not None and CollectionFacts.of(loaded) != planned:
-                    raise DataChangedError(
-                        f"{loaded!r} was changed between planning and reading it; plan again, in a new workspace or process"
-                    )
+                    raise DataChangedError(f"{loaded!r} was changed between planning and reading it; plan again")
                 self._collections[name] = loaded
             return self._collections[name]
 
@@ -74,18 +74,22 @@ class Workspace:
         return collection
 
     def facts(self, dataset: Any) -> CollectionFacts:
-        """Fingerprints and counts of a collection, which is read only where its files are not known."""
-        name = _name(dataset)
+        """Fingerprints and counts of a collection, which is read only where its files are not known, or changed since."""
+        name, stats = _name(dataset), _stats(dataset)
         with self._lock:
+            if name in self._facts and self._facts[name][0] != stats:
+                del self._facts[name]
+                self._collections.pop(name, None)
             if name not in self._facts:
-                self._facts[name] = facts_of(dataset, lambda: self.collection(dataset))
-            return self._facts[name]
+                self._facts[name] = stats, facts_of(dataset, lambda: self.collection(dataset))
+            return self._facts[name][1]
 
     def encoder(self, config: Any) -> Encoder:
         """The encoder of a config, loaded once."""
         name = _name(config)
         with self._lock:
-            if name not in self._encoders:
+            known = self._encoders.get(name)
+            if known is None or known.fingerprint() != self.fingerprint(config)[0]:  # or trained on in place since
                 self._encoders[name] = config.load()
             return self._encoders[name]
 
@@ -95,15 +99,16 @@ class Workspace:
         if encoder.fingerprint() != stage.settings["encoder"]:
             raise DataChangedError(
                 f"the encoder's files were changed since {stage.name} was planned: its fingerprint is {encoder.fingerprint()}, "
-                f"expected {stage.settings['encoder']}; plan again, in a new workspace or process"
+                f"expected {stage.settings['encoder']}; plan again"
             )
         return encoder
 
     def fingerprint(self, config: Any) -> tuple[str, dict[str, Any]]:
         """An encoder's fingerprint, and what moves only the last bits of its vectors on this machine; no model is loaded."""
         name = _name(config)
-        if name not in self._fingerprints:
-            self._fingerprints[name] = (fingerprint_of(config), rounding_of(config))
+        fingerprint = fingerprint_of(config)  # its files' hashes are remembered as long as nobody touches them
+        if self._fingerprints.get(name, ("",))[0] != fingerprint:
+            self._fingerprints[name] = (fingerprint, rounding_of(config))
         return self._fingerprints[name]
 
     def find(self, stage: Stage) -> Artifact | None:
@@ -169,6 +174,14 @@ class Workspace:
             "origin": origin(),
             "stage": stage.description(),
         }
+
+
+def _stats(dataset: Any) -> Any:
+    """What tells whether a dataset's files were touched; nothing for one that names none."""
+    try:
+        return [stat_of(path) for path in sorted(dataset.files())] if hasattr(dataset, "files") else ()
+    except (OSError, ValueError):  # loading says what is missing
+        return ()
 
 
 def _name(config: Config) -> str:

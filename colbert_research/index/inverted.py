@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from colbert_research import kernels
 from colbert_research.index.damage import check_range, open_array, open_offsets
-from colbert_research.ragged import Ragged, item_of_row, offsets_of
+from colbert_research.ragged import Ragged, item_of_row, offsets_of, save_npy
 
 FILES = ("inverted_offsets.npy", "inverted_documents.npy")
 
@@ -39,8 +39,8 @@ class InvertedLists:
         return kernels.union(self._lists, centroids, n_documents)
 
     def save(self, folder: Path) -> None:
-        np.save(folder / FILES[0], self.offsets)
-        np.save(folder / FILES[1], self.documents)
+        save_npy(folder / FILES[0], self.offsets)
+        save_npy(folder / FILES[1], self.documents)
 
     @classmethod
     def open(cls, folder: Path, *, n_centroids: int, n_documents: int) -> "InvertedLists":

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.index.damage import REMEDY, IndexCorruptedError, open_rows
+from colbert_research.ragged import save_npy
 
 BLOCK_BYTES = 2**13  # of records, before they are compressed: smaller ones compress worse, larger ones read slower
 
@@ -35,7 +36,7 @@ class RecordWriter:
         if self._lines:
             self._close_block()
         self._file.close()
-        np.save(self._index, np.array(self._blocks, np.int64))
+        save_npy(self._index, np.array(self._blocks, np.int64))
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from colbert_research.codecs import Codec
 from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.index.documents import Document, DocumentStore, open_documents, write_documents
 from colbert_research.index.inverted import InvertedLists
-from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_at, load_npy, unfit_row
+from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_at, load_npy, save_npy, unfit_row
 
 FileSums = dict[str, dict[str, Any]]
 """File name -> {"bytes": int, "sha256": hex}."""
@@ -64,7 +64,7 @@ def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, 
     """
     folder.mkdir(parents=True)
     write_documents(folder, documents)
-    np.save(folder / "offsets.npy", vectors.offsets)
+    save_npy(folder / "offsets.npy", vectors.offsets)
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(NpyWriter(folder / f"{name}.npy", dtype, shape))

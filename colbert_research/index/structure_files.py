@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from colbert_research.artifacts import atomic_folder, checksums, read_json, write_json
 from colbert_research.config import content_hash
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.derived import Arrays, DerivedStructure, Part
 from colbert_research.index.manifest import MANIFEST, VERSION, check_sizes, files_of, read_manifest, write_manifest, writing
 from colbert_research.index.segment import FileSums
+from colbert_research.ragged import save_npy
 
 FOLDER, FILE, FORMAT = "structures", "structure.json", "colbert_research structure"
 
@@ -133,7 +132,7 @@ def _lacking(
 def _write(folder: Path, arrays: Arrays) -> FileSums:
     with atomic_folder(folder) as unfinished:
         for name, array in arrays.items():
-            np.save(unfinished / f"{name}.npy", array)
+            save_npy(unfinished / f"{name}.npy", array)
         return checksums(unfinished)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from colbert_research.cache import StageCache
 from colbert_research.config import load_config
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
+from colbert_research.settings import merge, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "tiny.yaml"
@@ -26,10 +27,16 @@ def write_folder(path: Path, document: str = "{subject} note {i}") -> Path:
     return path
 
 
-def make(cache: Path | Workspace, folder: Path, overrides: str = "", output: Path | None = None) -> Experiment:
-    """An experiment over such a folder: in a workspace, or in one of its own over the cache in a folder, as another process."""
+def make(
+    cache: Path | Workspace, folder: Path, overrides: str | tuple[str, ...] = "", output: Path | None = None
+) -> Experiment:
+    """An experiment over such a folder, with overrides laid over each other: in a workspace, or, as another process would have
+    it, in one of its own over the cache in a folder."""
     workspace = cache if isinstance(cache, Workspace) else Workspace(StageCache(cache))
-    config = load_config(ExperimentConfig, TINY, f"dataset.path={folder} {SETTINGS} {overrides}")
+    settings = parse_overrides(f"dataset.path={folder} {SETTINGS}")
+    for each in (overrides,) if isinstance(overrides, str) else overrides:
+        settings = merge(settings, parse_overrides(each))
+    config = load_config(ExperimentConfig, TINY, settings)
     return Experiment(config, workspace=workspace, output=output)
 
 

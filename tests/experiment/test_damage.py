@@ -43,9 +43,7 @@ def figures(record: Record) -> tuple[object, ...]:
 def test_every_file_of_a_finished_experiment_damaged_six_ways(tmp_path, folder):
     """Of 984 reruns over damaged files, 55 wrote a record that looked normal and held wrong numbers."""
     whole = tmp_path / "whole"
-    truth = {
-        name: figures(make(whole, folder, f"{OVERRIDES} {rerun}", tmp_path / name).save()) for name, rerun in RERUNS.items()
-    }
+    truth = {name: figures(make(whole, folder, (OVERRIDES, rerun), tmp_path / name).save()) for name, rerun in RERUNS.items()}
     shutil.rmtree(whole)
     make(whole, folder, OVERRIDES, tmp_path / "first").save()
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
@@ -64,7 +62,7 @@ def test_every_file_of_a_finished_experiment_damaged_six_ways(tmp_path, folder):
                 (cache / file).unlink()
                 if data is not None:
                     (cache / file).write_bytes(data)
-                found = figures(make(cache, folder, f"{OVERRIDES} {rerun}", out).save())
+                found = figures(make(cache, folder, (OVERRIDES, rerun), out).save())
                 left = [p.name for p in cache.rglob(".*")] + [p.name for p in out.glob(".*")]
                 if found != truth[name] or left:
                     wrong.append((str(file), how, name, left))

@@ -97,7 +97,7 @@ def test_an_interrupted_encoding_is_taken_up_again(cache, folder, monkeypatch):
     assert states(again)["encode queries"] == "computed"
 
 
-@pytest.mark.parametrize("left", ["damaged rows", "another's journal", "no journal"])
+@pytest.mark.parametrize("left", ["damaged rows", "another's journal", "no journal", "a projection"])
 def test_a_leftover_that_cannot_be_taken_up_is_started_anew(cache, folder, monkeypatch, caplog, left):
     stage = make(cache, folder).stages["encode documents"]
     leftover = cache / "encode" / f".{stage.key}.resumes"
@@ -111,11 +111,13 @@ def test_a_leftover_that_cannot_be_taken_up_is_started_anew(cache, folder, monke
     elif left == "another's journal":
         journal = (leftover / "journal.json").read_text()
         (leftover / "journal.json").write_text(journal.replace(json.loads(journal)["work"], "0" * 12))
-    else:
+    elif left == "no journal":
         (leftover / "journal.json").unlink()
+    else:
+        np.save(leftover / "projection.npy", np.eye(32, dtype=np.float32)[:, :4])
     again = make(cache, folder)
     again.run("rank")
-    assert "it is started anew" in caplog.text
+    assert ("it is removed" if left == "a projection" else "it is started anew") in caplog.text
     assert again.metrics == make(cache.parent / "other", folder).metrics
     assert not list(cache.rglob("*.resumes"))
 

@@ -44,12 +44,25 @@ def test_an_output_below_home(cache, folder, tmp_path, monkeypatch):
     assert (tmp_path / "home" / "out" / "record.json").is_file()
 
 
+def test_an_output_is_where_it_was_when_it_was_named(cache, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = make(cache, folder, output="out")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    experiment.save()
+    assert (tmp_path / "out" / "record.json").is_file()
+
+
 def test_within_a_process_the_last_to_claim_a_folder_has_it(cache, folder, tmp_path):
     first, second = (make(cache, folder, f"codec.nbits={n}", output=tmp_path / "out") for n in (1, 2))
     first.output.claim()
     second.output.claim()
     with pytest.raises(OutputInUseError, match=f"taken over by experiment {second.id} of this process"):
         first.save()
+    first.output.claim()
+    with pytest.raises(OutputInUseError, match=f"taken over by experiment {first.id} of this process.*output.claim"):
+        second.save()
+    second.output.claim()
     assert second.save().id == Record.open(tmp_path / "out").id == second.id
 
 

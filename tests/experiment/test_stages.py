@@ -123,15 +123,34 @@ def test_a_corpus_that_did_not_change_is_not_read_again(cache, folder, monkeypat
     assert changed.stages["encode queries"] == first.stages["encode queries"]
 
 
+def test_a_corpus_that_was_edited_is_seen_by_a_process_that_goes_on(cache, folder):
+    """The next experiment of the same workspace read the judgements of before, without a word."""
+    workspace = Workspace(StageCache(cache))
+    before = make(workspace, folder)
+    assert before.metrics["RR@10"] == 1.0
+    judgements = folder / "qrels" / "test.tsv"
+    judgements.write_text("query-id\tcorpus-id\tscore\nq0\td1\t1\n")
+    after = make(workspace, folder)
+    assert after.id != before.id
+    assert after.facts.n_judgements == 1
+    assert after.metrics["RR@10"] < 1.0
+    assert after.metrics == make(cache, folder).metrics
+
+
 def test_a_collection_that_changes_between_plan_and_run(cache, folder):
     workspace = Workspace(StageCache(cache))
-    planned, corpus = make(workspace, folder), folder / "corpus.jsonl"
+    planned, late, corpus = make(workspace, folder), make(workspace, folder), folder / "corpus.jsonl"
+    stages = planned.stages
     workspace._collections.clear()  # as where the fingerprint is remembered, and the files are not read to plan
     corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
     with pytest.raises(DataChangedError, match="changed between planning and reading"):
         planned.run("rank")
+    with pytest.raises(DataChangedError, match="'fruit' was changed since this experiment was made"):
+        _ = late.stages
+    with pytest.raises(DataChangedError, match="'fruit' was changed since this experiment was made"):
+        _ = planned.collection
     with pytest.raises(DataChangedError, match=r"is not the one that encode/.* was planned for"):
-        Workspace(StageCache(cache)).run(planned.stages["encode documents"])
+        Workspace(StageCache(cache)).run(stages["encode documents"])
     assert list((cache / "encode").iterdir()) == []
 
 

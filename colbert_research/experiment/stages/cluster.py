@@ -12,7 +12,7 @@ from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import expect_equal
 from colbert_research.experiment.workspace import Workspace
-from colbert_research.ragged import float_rows, sampled
+from colbert_research.ragged import float_rows, sampled, save_npy
 
 FILE = "centroids.npy"
 
@@ -27,7 +27,7 @@ def plan(workspace: Workspace, config: ExperimentConfig, stored: Stage) -> Stage
 
 def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     centroids, sampled_tokens = _cluster(workspace, stage)
-    np.save(folder / FILE, centroids)
+    save_npy(folder / FILE, centroids)
     return {"tokens": sampled_tokens, "centroids": len(centroids)}
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from colbert_research.encoders.store import SHARD_DOCUMENTS, LeftoversError, encode_to_folder
+from colbert_research.encoders.store import FILES, SHARD_DOCUMENTS, LeftoversError, encode_to_folder
 from colbert_research.encoders.stored import open_stored
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
@@ -34,6 +34,9 @@ def plan(workspace: Workspace, config: ExperimentConfig, side: Side) -> Stage:
 
 def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     encode, texts = _work(workspace, stage)
+    for strange in {path.name for path in folder.iterdir()} - {*FILES}:
+        logger.warning("%s is no file of an encoding that was interrupted; it is removed", folder / strange)
+        shutil.rmtree(folder / strange) if (folder / strange).is_dir() else (folder / strange).unlink()
     settings = stage.settings
     fingerprint, what = f"{settings['encoder']} {settings['rounding']}", f"encode {settings['side']}"
     try:

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from colbert_research.encoders.base import TokenVectors
 from colbert_research.encoders.pooling.base import State
-from colbert_research.encoders.stored import PROJECTION, hand_on, open_stored, save_pooler_state
+from colbert_research.encoders.stored import PROJECTION, StoredVectors, hand_on, open_stored, save_pooler_state
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import expect_equal, expect_same
 from colbert_research.experiment.workspace import Workspace
 from colbert_research.progress import progress
-from colbert_research.ragged import NpyWriter, offsets_of
+from colbert_research.ragged import NpyWriter, offsets_of, save_npy
 
 CHUNK_ROWS = 65_536
 
@@ -43,14 +43,16 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
             token_ids.append(pooled.token_ids.values)
             lengths.append(pooled.vectors.lengths)
     offsets = offsets_of(np.concatenate(lengths) if lengths else [])
-    np.save(folder / "offsets.npy", offsets)
+    save_npy(folder / "offsets.npy", offsets)
     hand_on(source, folder, PROJECTION)
     return {"tokens": int(offsets[-1]), "tokens_before": documents.vectors.n_rows}
 
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
     """Fit the pooler again, and pool the last chunk."""
-    documents, stored = open_stored(workspace.path(stage.inputs["vectors"])).tokens, open_stored(folder)
+    source, stored = open_stored(workspace.path(stage.inputs["vectors"])), open_stored(folder)
+    documents = source.tokens
+    expect_same("what was handed on", _projection(stored), _projection(source))
     state = stage.settings["pooling"].fit(documents)
     expect_same("state of the pooler", stored.pooler_state, state)
     for start, stop in _spans(documents)[-1:]:
@@ -59,6 +61,10 @@ def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
         expect_equal(f"lengths of documents {start} to {stop}", there.lengths, again.vectors.lengths)
         expect_equal(f"vectors of documents {start} to {stop}", there.values, again.vectors.values.astype(there.values.dtype))
         expect_equal(f"token ids of documents {start} to {stop}", token_ids.values, again.token_ids.values.astype(np.int32))
+
+
+def _projection(stored: StoredVectors) -> dict[str, NDArray[np.float32]]:
+    return {} if stored.projection is None else {"projection": stored.projection}
 
 
 def _spans(documents: TokenVectors) -> list[tuple[int, int]]:

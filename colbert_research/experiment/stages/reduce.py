@@ -12,7 +12,7 @@ from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import expect_equal, expect_same
 from colbert_research.experiment.workspace import Workspace
-from colbert_research.ragged import NpyWriter, Ragged, sample_rows
+from colbert_research.ragged import NpyWriter, Ragged, sample_rows, save_npy
 
 CHUNK_ROWS = 65_536
 
@@ -28,7 +28,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     source = workspace.path(stage.inputs["vectors"])
     vectors = open_stored(source).tokens.vectors
     projection = _fit(stage, vectors)
-    np.save(folder / PROJECTION, projection)
+    save_npy(folder / PROJECTION, projection)
     with NpyWriter(folder / "vectors.npy", vectors.values.dtype, (projection.shape[1],)) as writer:
         for low in range(0, vectors.n_rows, CHUNK_ROWS):
             writer.append(project(vectors.values[low : low + CHUNK_ROWS], projection))
