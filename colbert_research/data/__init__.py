@@ -3,11 +3,17 @@
 from colbert_research.config import Config
 from colbert_research.data.beir import BeirConfig
 from colbert_research.data.collection import Collection
+from colbert_research.data.given import TextsConfig
 from colbert_research.data.hub import HubConfig
 from colbert_research.data.irds import IrDatasetsConfig
 from colbert_research.data.records import DataError, DatasetConfig, Records, assemble
 
-DATASETS: dict[str, type[Config]] = {"beir": BeirConfig, "hub": HubConfig, "ir_datasets": IrDatasetsConfig}
+DATASETS: dict[str, type[Config]] = {
+    "beir": BeirConfig,
+    "hub": HubConfig,
+    "ir_datasets": IrDatasetsConfig,
+    "texts": TextsConfig,
+}
 
 __all__ = [
     "DATASETS",
@@ -18,5 +24,6 @@ __all__ = [
     "HubConfig",
     "IrDatasetsConfig",
     "Records",
+    "TextsConfig",
     "assemble",
 ]

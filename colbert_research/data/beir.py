@@ -32,7 +32,15 @@ class BeirConfig(DatasetConfig):
         """The files that decide the collection; raises `DataError` where one is missing."""
         folder = self._folder()
         listed = [] if self.only_documents is None else [_ids_file(folder, self.only_documents)]
-        return [_existing(folder, "corpus.jsonl"), _existing(folder, "queries.jsonl"), _qrels_file(folder, self.split), *listed]
+        return [_existing(folder, "corpus.jsonl"), *self._asked(folder), *listed]
+
+    def _asked(self, folder: Path) -> list[Path]:
+        """The files of queries and judgements: both, or queries alone, or none."""
+        queries, judged = _either(folder / "queries.jsonl"), (folder / "qrels").is_dir()
+        if queries is None and not judged:
+            return []
+        found = _existing(folder, "queries.jsonl")
+        return [found, _qrels_file(folder, self.split)] if judged else [found]
 
     def _folder(self) -> Path:
         folder = BUNDLED if self.path == "bundled" else Path(self.path).expanduser()
@@ -43,13 +51,13 @@ class BeirConfig(DatasetConfig):
     def load(self) -> Collection:
         """Read the folder; raises `DataError`, naming file and line, for whatever is missing or not in the layout."""
         folder = self._folder()
-        documents, queries = _existing(folder, "corpus.jsonl"), _existing(folder, "queries.jsonl")
-        qrels = _qrels_file(folder, self.split)
+        documents, asked = _existing(folder, "corpus.jsonl"), self._asked(folder)
+        queries = [Records(str(path), "line", _json_lines(path)) for path in asked[:1]]
+        judgements = [Records(str(path), "line", _judgements(path)) for path in asked[1:]]
         collection = assemble(
             _last_name(self.path),
             Records(str(documents), "line", _json_lines(documents)),
-            Records(str(queries), "line", _json_lines(queries)),
-            Records(str(qrels), "line", _judgements(qrels)),
+            *(records[0] if records else None for records in (queries, judgements)),
             settings=self,
         )
         return collection if self.only_documents is None else _restrict(collection, folder, self.only_documents, self.split)
@@ -142,6 +150,6 @@ def _restrict(collection: Collection, folder: Path, only_documents: str, split: 
     if not wanted:
         raise DataError(f"{path} holds no document ids; expected one a line")
     subset = collection.subset(wanted)
-    if not subset.query_ids:
+    if collection.query_ids and not subset.query_ids:
         raise DataError(f"no query of the split {split!r} has a relevant document among the {len(wanted)} of {path}")
     return subset

@@ -23,12 +23,14 @@ class DatasetConfig(Config):
 
     `text_fields`: how a document becomes one text. `exclude_self`: queries are documents, as in ArguAna.
     `unknown_judgements`: whether a judgement of a query or document that does not exist (some sets, as distributed, have a few)
-    is an error or is dropped, counted and logged.
+    is an error or is dropped, counted and logged. `duplicates`: whether a document that is there twice, word for word, is an
+    error or counts once; two documents of one id are an error in any case.
     """
 
     text_fields: TextFields = "title text"
     exclude_self: bool = False
     unknown_judgements: Literal["error", "drop"] = "error"
+    duplicates: Literal["error", "first"] = "error"
 
     @abstractmethod
     def load(self) -> Collection:
@@ -47,36 +49,52 @@ class Records:
         return f"{self.source}, {self.unit} {number}"
 
 
-def assemble(name: str, documents: Records, queries: Records, judgements: Records, *, settings: DatasetConfig) -> Collection:
-    """The collection of documents, of the queries that have a judgement, and of the judgements.
+def assemble(
+    name: str, documents: Records, queries: Records | None, judgements: Records | None, *, settings: DatasetConfig
+) -> Collection:
+    """The collection of documents, of the queries that have a judgement, and of the judgements; without judgements, of all
+    queries.
 
     Documents have the fields `_id`, `text` and possibly `title` and `metadata`; what else they hold joins the metadata. Queries
     have `_id`, `text` and possibly `metadata`; what else they hold, a title too, joins that. Judgements have `query-id`,
-    `corpus-id` and `score`. Order is kept.
+    `corpus-id` and `score`. An id is a string, or a whole number, which stands for its digits; a score is a whole number,
+    however it is written. Order is kept.
     Raises `DataError` for the first record that is not so.
     """
     texts, titles, metadata = [], [], []
     document_numbers: dict[str, int] = {}
+    contents: dict[str, tuple[str, str]] = {}
+    repeated = 0
     for number, fields in documents.rows:
         place = documents.at(number)
-        _add_id(document_numbers, fields, documents, number)
-        titles.append(_text(fields, "title", place, optional=True))
-        texts.append(_text(fields, "text", place))
+        title, text = _text(fields, "title", place, optional=True), _text(fields, "text", place)
+        if settings.duplicates == "first" and contents.get(_id(fields, "_id", place)) == (title, text):
+            repeated += 1
+            continue
+        contents[_add_id(document_numbers, fields, documents, number)] = title, text
+        titles.append(title)
+        texts.append(text)
         metadata.append(_metadata(fields, place, own=("_id", "title", "text")))
     if not texts:
         raise DataError(f"{documents.source} holds no documents; expected at least one")
 
+    if repeated:
+        logger.warning("%s: %d documents are there again, word for word: each counts once", documents.source, repeated)
+
     query_numbers: dict[str, int] = {}
     query_texts: dict[str, str] = {}
     query_metadata: dict[str, dict[str, Any]] = {}
-    for number, fields in queries.rows:
+    for number, fields in queries.rows if queries is not None else ():
+        assert queries is not None
         place = queries.at(number)
         query = _add_id(query_numbers, fields, queries, number)
         query_texts[query] = _text(fields, "text", place)
         query_metadata[query] = _metadata(fields, place, own=("_id", "text"))
 
-    qrels = _qrels(judgements, query_texts, document_numbers, documents, queries, settings.unknown_judgements)
-    judged = [query for query in query_texts if query in qrels]
+    qrels: dict[str, dict[str, int]] = {}
+    if judgements is not None and queries is not None:
+        qrels = _qrels(judgements, query_texts, document_numbers, documents, queries, settings.unknown_judgements)
+    judged = [query for query in query_texts if query in qrels or judgements is None]
     return Collection(
         name=name,
         document_ids=tuple(document_numbers),
@@ -131,13 +149,15 @@ def _qrels(
 def _add_id(numbers: dict[str, int], fields: Mapping[str, Any], records: Records, number: int) -> str:
     each = _id(fields, "_id", records.at(number))
     if each in numbers:
-        raise DataError(f"{records.at(number)}: the id {each!r} was already given in {records.unit} {numbers[each]}")
+        advice = "; to keep the first of documents that are the same word for word, set duplicates: first"
+        raise DataError(f"{records.at(number)}: the id {each!r} was already given in {records.unit} {numbers[each]}{advice}")
     numbers[each] = number
     return each
 
 
 def _id(fields: Mapping[str, Any], key: str, place: str) -> str:
-    each = _text(fields, key, place)
+    given = fields.get(key)
+    each = str(given) if isinstance(given, int) and not isinstance(given, bool) else _text(fields, key, place)
     if not each:
         raise DataError(f"{place}: {key!r} is empty; expected a non-empty id")
     return each
@@ -174,8 +194,8 @@ def _metadata(fields: Mapping[str, Any], place: str, *, own: tuple[str, ...]) ->
 
 def _grade(fields: Mapping[str, Any], place: str) -> int:
     value = fields.get("score")
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
-        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}(\.0*)?", value):
+        return int(value.partition(".")[0])
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):

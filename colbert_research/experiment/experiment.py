@@ -22,7 +22,7 @@ from colbert_research.experiment.workspace import DataChangedError, Workspace
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
-from colbert_research.settings import merge, parse_overrides
+from colbert_research.settings import ConfigError, merge, parse_overrides, read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,16 +43,41 @@ class Experiment:
         self.config = config
         self.workspace = workspace or Workspace()
         self.facts = self.workspace.facts(config.dataset)
-        check_grades(parse_measures(config.measures), self.facts.greatest_grade)
+        if self.facts.n_judgements:
+            check_grades(parse_measures(config.measures), self.facts.greatest_grade)
+        self.encoder_fingerprint, _ = self.workspace.fingerprint(config.encoder)
         self.results: dict[str, tuple[Artifact, bool]] = {}
         """Stage -> its artifact and whether it was found, for the stages that were asked for."""
         self.output = OutputFolder(Path(output) if output else Path("experiments") / "scratch" / self.id, self.id)
 
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Sequence[str] | Mapping[str, str],
+        overrides: str | Mapping[str, Any] = "",
+        *,
+        config: str | Path | None = None,
+        titles: Sequence[str] | Mapping[str, str] | None = None,
+        queries: Sequence[str] | Mapping[str, str] | None = None,
+        qrels: Mapping[str, Mapping[str, int]] | None = None,
+        output: str | Path | None = None,
+        workspace: Workspace | None = None,
+    ) -> "Experiment":
+        """An experiment over texts of one's own, with the settings of a `config` file and `overrides`.
+
+        `texts`, `titles`, `queries`: lists, whose ids are "0", "1", …, or mappings from id to text. `qrels`: query id ->
+        document id -> grade. Raises ConfigError and DataError for what does not fit.
+        """
+        given = {"texts": texts, "titles": titles or {}, "queries": queries or {}, "qrels": qrels or {}}
+        dataset = {name: value if isinstance(value, Mapping) else _numbered(name, value) for name, value in given.items()}
+        settings = merge(read_yaml(config) if config else {}, parse_overrides(overrides))
+        own = merge(settings, {"dataset": {"kind": "texts", **dataset}})
+        return cls(load_config(ExperimentConfig, None, own), output=output, workspace=workspace)
+
     @cached_property
     def id(self) -> str:
         """See `experiment_id`."""
-        encoder, _ = self.workspace.fingerprint(self.config.encoder)
-        return experiment_id(self.config, collection=self.facts.fingerprint, encoder=encoder)
+        return experiment_id(self.config, collection=self.facts.fingerprint, encoder=self.encoder_fingerprint)
 
     def __repr__(self) -> str:
         return f"Experiment({self.id}, output {str(self.output.path)!r})"
@@ -64,6 +89,8 @@ class Experiment:
         return self.workspace.collection(self.config.dataset)
 
     def _check_unchanged(self) -> None:
+        if self.workspace.fingerprint(self.config.encoder)[0] != self.encoder_fingerprint:
+            raise DataChangedError("the encoder's files were changed since this experiment was made; make the experiment anew")
         if self.workspace.facts(self.config.dataset) != self.facts:
             raise DataChangedError(
                 f"the collection {self.facts.name!r} was changed since this experiment was made, and it is another one now; "
@@ -72,6 +99,7 @@ class Experiment:
 
     @property
     def encoder(self) -> Encoder:
+        self._check_unchanged()
         return self.workspace.encoder(self.config.encoder)
 
     @cached_property
@@ -140,7 +168,7 @@ class Experiment:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The mean of each measure over the judged queries."""
+        """The mean of each measure over the judged queries; none where nothing is judged."""
         return mean_measures(self.per_query)
 
     def variant(self, overrides: str | Mapping[str, Any]) -> "Experiment":
@@ -240,7 +268,7 @@ class Experiment:
             metrics=self.metrics,
             index=self.index,
             structures=structures_of(self.stages),
-            encoder=self.workspace.fingerprint(self.config.encoder)[0],
+            encoder=self.encoder_fingerprint,
         )
 
     def save(self) -> Record:
@@ -272,6 +300,12 @@ class Experiment:
         answers["best passage"] = [passage[:70] + "…" for passage in answers["best passage"]]
         rows = [(name, "", round(value, 4)) for name, value in self.metrics.items()]
         return pd.concat([answers, pd.DataFrame(rows, columns=answers.columns)], ignore_index=True)
+
+
+def _numbered(name: str, values: Sequence[str]) -> dict[str, str]:
+    if isinstance(values, str):
+        raise ConfigError(f"{name} must be a list or a mapping; given one string, {values!r:.60}. Put it in a list")
+    return {str(i): value for i, value in enumerate(values)}
 
 
 def state_of(artifact: Artifact, hit: bool) -> str:

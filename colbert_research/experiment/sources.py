@@ -31,7 +31,7 @@ NEUTRAL = {
     *(f"{PACKAGE}.experiment.{name}" for name in ("config", "workspace", "stage", "stages", "origin")),
     *(f"{PACKAGE}.experiment.{name}" for name in ("sources", "imports", "live")),
     # documents and queries are in the keys by their contents
-    *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "hub", "irds")),
+    *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "given", "hub", "irds")),
     # where weights lie; what they hold is in the encoder's fingerprint
     f"{PACKAGE}.encoders.weights",
 }

@@ -13,7 +13,7 @@ from colbert_research.codecs import save_codec
 from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import GREATEST_SEED, Config
 from colbert_research.data import Collection
-from colbert_research.encoders import TextPipeline
+from colbert_research.encoders import TextPipeline, TokenVectors
 from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
 from colbert_research.index.index import Index
@@ -39,7 +39,7 @@ class BuildConfig(Config):
 def build_index(
     path: str | Path,
     collection: Collection,
-    vectors: Ragged,
+    vectors: Ragged | TokenVectors,
     codec: Any,
     *,
     seed: int = 0,
@@ -50,15 +50,18 @@ def build_index(
 ) -> Index:
     """Build an index of a collection's documents in the new folder `path`, and open it.
 
-    `vectors`: token vectors `(n_tokens, dim)` of the documents, in order; may be memory-mapped. `codec`: a codec config.
-    `centroids`: made before by `codec.cluster`, to be shared between codecs. `token_ids` `(n_tokens,)`: of the tokens, for
-    codecs whose centroids are made by them. `pipeline`: what made the vectors, kept with the index so that it can be asked in
-    words. The same inputs and seed give the same bytes.
+    `vectors`: token vectors `(n_tokens, dim)` of the documents, in order, or what an encoder gives; may be memory-mapped.
+    `codec`: a codec config. `centroids`: made before by `codec.cluster`, to be shared between codecs. `token_ids`: of the
+    tokens, `(n_tokens,)`, for codecs whose centroids are made by them. `pipeline`: what made the vectors, kept with the index
+    so that it can be asked in words. The same inputs and seed give the same bytes.
     A build that dies leaves no index; the next one starts anew in the same folder. Raises FileExistsError when `path` holds an
     index or files of somebody else, ValueError or TypeError for inputs that do not fit each other or the codec, and for vectors
     that are not finite.
     """
     build, path = build or BuildConfig(), Path(path)
+    if isinstance(vectors, TokenVectors):
+        token_ids = vectors.token_ids.values if token_ids is None else token_ids
+        vectors = vectors.vectors
     _check_inputs(collection, vectors, codec, seed, centroids, token_ids)
     _check_pipeline(pipeline, collection, vectors)
     with writing(path):

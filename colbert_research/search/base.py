@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from colbert_research.config import Config
+from colbert_research.encoders.base import TokenVectors
 from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.index.derived import in_order
 from colbert_research.ragged import Ragged
@@ -22,7 +23,7 @@ class SearchStrategy(Config, ABC):
     def search(
         self,
         index: Index,
-        queries: Ragged,
+        queries: Ragged | TokenVectors,
         k: int,
         *,
         query_ids: Sequence[str] | None = None,
@@ -32,10 +33,11 @@ class SearchStrategy(Config, ABC):
     ) -> Ranking:
         """The best `k` documents of every query; fewer where the index, the subset or the strategy's candidates are fewer.
 
-        `queries`: token vectors `(n_tokens, dim)`. `query_texts`: for strategies that look at words. `subset`: identifiers of
-        the only documents that may be found; an empty one finds nothing, an unknown one is a KeyError. `trace`: collects times
-        and counts. Raises ValueError for k < 1, for queries of another width than the index's, without tokens or with values
-        that are not finite, for texts that are missing where they are needed, and for parameters that cannot give `k` results;
+        `queries`: token vectors `(n_tokens, dim)`, or what an encoder gives. `query_texts`: for strategies that look at words,
+        `query_ids`: for those that look queries up. `subset`: identifiers of the only documents that may be found; an empty one
+        finds nothing, an unknown one is a KeyError. `trace`: collects times and counts. Raises ValueError for k < 1, for
+        queries of another width than the index's, without tokens or with values that are not finite, for texts or ids that are
+        missing where they are needed, and for parameters that cannot give `k` results;
         TypeError for what is of another type.
         """
         if not isinstance(index, Index):
@@ -43,11 +45,15 @@ class SearchStrategy(Config, ABC):
         k, asked = whole(k), Queries.of(queries, query_ids, query_texts, dim=index.dim)
         if asked.texts is None and self.needs_texts():
             raise ValueError(f"{self!r} looks at the words of the queries; pass query_texts, one text a query")
+        if query_ids is None and self.needs_ids():
+            raise ValueError(
+                f"{self!r} looks queries up by id, and a number would be taken for one; pass query_ids, those that its file has"
+            )
         strategy, notes = self.fitted(index)
         strategy.check(index, k)
         scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
         trace = trace if trace is not None else Trace()
-        trace.queries += len(queries)
+        trace.queries += len(asked)
         trace.notes += [note for note in notes if note not in trace.notes]
         found = strategy._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
@@ -75,6 +81,10 @@ class SearchStrategy(Config, ABC):
 
     def needs_texts(self) -> bool:
         """Whether `_search` looks at the queries' texts."""
+        return False
+
+    def needs_ids(self) -> bool:
+        """Whether `_search` looks queries up by their ids, which must then be given."""
         return False
 
     def check(self, index: Index, k: int) -> None:

@@ -34,6 +34,10 @@ class FirstStage(Config, ABC):
         """Whether it looks at the queries' texts."""
         return False
 
+    def needs_ids(self) -> bool:
+        """Whether it looks queries up by their ids."""
+        return False
+
     def candidates(self, index: Index, queries: Queries, depth: int, scope: Scope, trace: Trace) -> list[NDArray[np.int64]]:
         """Rising positions of the best `depth` documents of each query, of those in the scope; ties by position."""
         scores, found = self.scores(index, queries), []
@@ -91,6 +95,9 @@ class TrecStage(FirstStage):
     kind: Literal["trec"] = "trec"
     path: str
     missing: Literal["error", "nothing"] = "error"
+
+    def needs_ids(self) -> bool:
+        return True
 
     def identity(self) -> dict[str, Any]:
         """All fields, with the file's content in place of its path: it does not matter where it lies, but what it says."""

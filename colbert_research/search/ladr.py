@@ -42,6 +42,9 @@ class Ladr(SearchStrategy):
     def needs_texts(self) -> bool:
         return bool(self.first_stage.needs_texts())
 
+    def needs_ids(self) -> bool:
+        return bool(self.first_stage.needs_ids())
+
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"n_seeds": index.n_documents})
 

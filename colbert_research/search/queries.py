@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from colbert_research.encoders.base import TokenVectors
 from colbert_research.ragged import Ragged, check_vectors, item_at, unfit_row
 
 
@@ -25,12 +26,15 @@ class Queries:
                 raise ValueError(f"{len(self.vectors)} queries, but {len(column)} query {name}")
 
     @classmethod
-    def of(cls, vectors: Ragged, ids: Sequence[str] | None, texts: Sequence[str] | None, *, dim: int) -> "Queries":
+    def of(
+        cls, vectors: Ragged | TokenVectors, ids: Sequence[str] | None, texts: Sequence[str] | None, *, dim: int
+    ) -> "Queries":
         """Queries for an index of `dim` dimensions; without ids they are numbered.
 
         Raises TypeError or ValueError for what cannot be searched for: queries of another width, without tokens or with values
         that are not finite, ids that are not unique strings.
         """
+        vectors = vectors.vectors if isinstance(vectors, TokenVectors) else vectors
         check_vectors(vectors, "the queries")
         if len(vectors) and vectors.dim != dim:
             raise ValueError(

@@ -33,6 +33,9 @@ class Rerank(SearchStrategy):
     def needs_texts(self) -> bool:
         return bool(self.first_stage.needs_texts())
 
+    def needs_ids(self) -> bool:
+        return bool(self.first_stage.needs_ids())
+
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"depth": index.n_documents})
 

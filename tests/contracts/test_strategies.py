@@ -364,3 +364,17 @@ class TestPlaid:
             Plaid(ncells=17).search(indexes["residual-4", "one"], queries, 5)
         with pytest.raises(ValueError, match="k=50 results cannot come from n_exact=20"):
             Plaid(ncells=2, ndocs=20, n_exact=20).search(indexes["residual-4", "one"], queries, 50)
+
+
+def test_what_an_encoder_gives_is_taken_as_it_is(tmp_path):
+    """Token vectors with their ids, where vectors are meant; ids from a generator, which gives them once."""
+    texts = ["red apples", "green pears", "a blue boat"]
+    encoder, collection = HashingConfig(dim=32).load(), Collection.from_texts(texts)
+    index = build_index(tmp_path / "i", collection, encoder.encode_documents(texts), ResidualConfig(nbits=4))
+    asked = encoder.encode_queries(["blue boat"])
+    assert Exhaustive().search(index, asked, 1).top(0)[0][0] == "2"
+    assert Exhaustive().search(index, asked, 9, subset=(each for each in ("0", "1"))).positions.tolist() == [0, 1]
+    with pytest.raises(TypeError, match="document ids, which are strings; given 0"):
+        Exhaustive().search(index, asked, 9, subset=[0])
+    assert [document.id for document in index.documents(each for each in ("1", "0"))] == ["1", "0"]
+    assert len(index.vectors_of(each for each in ("1",))) == 1

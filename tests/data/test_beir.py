@@ -1,4 +1,5 @@
 import gzip
+import shutil
 
 import pytest
 from hypothesis import example, given, settings
@@ -135,3 +136,35 @@ def test_any_unicode_survives_writing_and_reading(tmp_path_factory, write, docum
     assert dict(zip(loaded.query_ids, loaded.query_texts, strict=True)) == queries
     assert loaded.qrels == {q: dict.fromkeys(documents, 1) for q in queries}
     assert loaded.document_ids == tuple(documents)
+
+
+def test_numbers_stand_for_their_digits_wherever_they_are(tmp_path, write):
+    """An id that is a JSON number, a grade that is written 1.0."""
+    made = write(tmp_path, [{"_id": 7, "text": "seven"}, {"_id": "8", "text": "eight"}], judgements=[("q1", "7", "2.0")])
+    collection = BeirConfig(path=str(made)).load()
+    assert collection.document_ids == ("7", "8")
+    assert collection.qrels == {"q1": {"7": 2}}
+
+
+def test_a_document_that_is_there_twice(tmp_path, write, caplog):
+    documents = [{"_id": "d1", "text": "one"}, {"_id": "d1", "text": "one"}, {"_id": "d2", "text": "two"}]
+    made = write(tmp_path, documents, judgements=[("q1", "d1", 1)])
+    with pytest.raises(DataError, match=r"'d1' was already given in line 1; to keep the first.*set duplicates: first"):
+        BeirConfig(path=str(made)).load()
+    assert BeirConfig(path=str(made), duplicates="first").load().document_ids == ("d1", "d2")
+    assert "1 documents are there again, word for word" in caplog.text
+    other = write(tmp_path / "other", [*documents[:1], {"_id": "d1", "text": "another"}], judgements=[("q1", "d1", 1)])
+    with pytest.raises(DataError, match="'d1' was already given in line 1"):
+        BeirConfig(path=str(other), duplicates="first").load()
+
+
+def test_a_folder_with_documents_alone_and_one_with_questions_that_nobody_judged(tmp_path, write):
+    made = write(tmp_path, [{"_id": "d1", "text": "one"}], judgements=[("q1", "d1", 1)])
+    shutil.rmtree(made / "qrels")
+    unjudged = BeirConfig(path=str(made)).load()
+    assert len(unjudged.query_ids) > 0
+    assert not unjudged.qrels
+    (made / "queries.jsonl").unlink()
+    alone = BeirConfig(path=str(made)).load()
+    assert (alone.texts, alone.query_ids) == (("one",), ())
+    assert BeirConfig(path=str(made)).files() == [made / "corpus.jsonl"]

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from colbert_research.cache import StageCache
 from colbert_research.config import load_config
-from colbert_research.experiment import Experiment, ExperimentConfig, start
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace, start
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.settings import ConfigError
 from tests.experiment.small import ROOT, TINY, make, states
@@ -208,3 +209,38 @@ def test_strategies_that_look_at_words_get_them(cache, folder):
         assert {int(d[1:]) % 3 for d, _ in experiment.ranking.top(query)} == {query}
     assert set(experiment.search("banana", k=4)["document_id"]) == {"d1", "d4", "d7", "d10"}
     assert sum(kept["bytes"] for kept in experiment.record.index["structures"].values()) > 0
+
+
+TEXTS = ["apple orchard cider", "banana peel yellow", "cherry blossom pink"]
+
+
+def test_texts_of_ones_own(cache, tmp_path):
+    workspace = Workspace(StageCache(cache))
+    settings = "codec.centroids=4 search={kind: exhaustive} k=3 measures=[RR@3]"
+    asked = {"queries": {"a": "yellow banana", "b": "who knows"}, "qrels": {"a": {"1": 1}}}
+    experiment = Experiment.from_texts(TEXTS, settings, config=TINY, **asked, output=tmp_path / "o", workspace=workspace)
+    assert experiment.search("pink cherry", k=1)["document_id"].item() == "2"
+    assert experiment.save().metrics == {"RR@3": 1.0}
+    again = Experiment(load_config(ExperimentConfig, tmp_path / "o" / "config.yaml"), workspace=workspace)
+    assert again.id == experiment.id
+    alone = Experiment.from_texts(
+        {"x": TEXTS[0], "y": TEXTS[1]}, settings, config=TINY, workspace=workspace, output=tmp_path / "p"
+    )
+    assert alone.search("yellow banana", k=1)["document_id"].item() == "y"
+    assert alone.save().metrics == {}
+    assert "queries" in alone.record.dataset
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"texts": "one string"}, "texts must be a list or a mapping; given one string"),
+        ({"texts": []}, "at least 1 item"),
+        ({"texts": ["a", None]}, r"dataset.*texts.1: .*valid string"),
+        ({"texts": ["a"], "titles": {"7": "t"}}, r"titles name documents that are not among the 1 texts, such as \['7'\]"),
+        ({"texts": ["a"], "queries": ["q"], "qrels": {"0": {"9": 1}}}, "qrels of query '0' name the document '9'"),
+    ],
+)
+def test_texts_that_do_not_fit(cache, given, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment.from_texts(**given, config=TINY, workspace=Workspace(StageCache(cache)))

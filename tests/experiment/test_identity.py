@@ -14,6 +14,7 @@ from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.reduce import REDUCERS
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
 from colbert_research.experiment.config import LatencyConfig
+from colbert_research.experiment.workspace import DataChangedError
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import ANNS, FIRST_STAGES, GRAPHS, IMPUTATIONS, STRATEGIES
 from colbert_research.search.finders import FINDERS
@@ -136,14 +137,17 @@ def test_a_checkpoint_that_was_retrained_in_place_is_another_experiment(tmp_path
 
     checkpoint = tiny.bare(tmp_path / "model")
     encoder = f"encoder={{kind: transformer, model: {checkpoint}, query_length: 12, document_length: 20}}"
-    before = make(cache, folder, encoder)
+    before, late = make(cache, folder, encoder), make(cache, folder, encoder)
+    planned = before.stages
     weights = next(Path(checkpoint).glob("*.safetensors"))
     arrays = load_file(weights)
     name = sorted(arrays)[0]
     save_file({**arrays, name: arrays[name] + 1}, weights, metadata={"format": "pt"})
     after = make(cache, folder, encoder)
     assert after.id != before.id
-    assert after.stages["encode documents"] != before.stages["encode documents"]
+    assert after.stages["encode documents"] != planned["encode documents"]
+    with pytest.raises(DataChangedError, match="encoder's files were changed since this experiment was made"):
+        _ = late.stages
     moved = shutil.copytree(checkpoint, tmp_path / "moved")
     assert make(cache, folder, encoder.replace(str(checkpoint), str(moved))).id == after.id
     assert make(cache, folder, encoder.replace("}", ", batch_tokens: 64}")).id != after.id

@@ -223,3 +223,11 @@ def test_rerank_refuses_what_it_cannot_give(index, queries):
         Rerank(first_stage="mean_vector", depth=5).search(index, queries, 6)
     with pytest.raises(ValueError, match=r"unknown first_stage kind 'bm52'.*did you mean 'bm25'"):
         Rerank(first_stage="bm52")
+
+
+def test_a_run_is_looked_up_by_ids_that_were_given(index, queries, run_file):
+    """A text that the run never saw was answered with the documents of its query "0"."""
+    strategy = Rerank(first_stage=TrecStage(path=str(run_file), missing="nothing"), depth=30)
+    with pytest.raises(ValueError, match=r"looks queries up by id.*pass query_ids"):
+        strategy.search(index, queries, 3)
+    assert len(strategy.search(index, queries, 3, query_ids=IDS).top(0)) == 3
