@@ -43,6 +43,7 @@ class Experiment:
         self.config = config
         self.workspace = workspace or Workspace()
         self.facts = self.workspace.facts(config.dataset)
+        config.search.check_size(self.facts.n_documents, config.k + self.facts.exclude_self)
         if self.facts.n_judgements:
             check_grades(parse_measures(config.measures), self.facts.greatest_grade)
         self.encoder_fingerprint, _ = self.workspace.fingerprint(config.encoder)

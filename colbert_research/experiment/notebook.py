@@ -40,6 +40,7 @@ def start(
     settings = merge(parse_overrides(defaults), merge(read_yaml(config), parse_overrides(overrides)))
     resolved = load_config(ExperimentConfig, None, settings)
     experiment = Experiment(resolved, output=output or None, workspace=workspace or _workspace())
+    resolved.search.check_here()
     experiment.output.begin(experiment.config.model_dump(mode="json"))
     _log_to(experiment.output / "stdout.log")
     _show_tables_and_figures()

@@ -64,7 +64,11 @@ class OutputFolder:
                 _held[place] = claimed._replace(id=self.id)
                 return
             lock = Lock(place / LOCK, f"experiment {self.id}")
-            if not lock.try_acquire():
+            try:
+                taken = lock.try_acquire()
+            except OSError as error:
+                raise ConfigError(f"output {str(self.path)!r} cannot be written to ({error}); choose another output") from error
+            if not taken:
                 raise OutputInUseError(
                     f"{self.path} is being written by {lock.holder()}; wait until that ends, end it, or choose another output"
                 )

@@ -50,6 +50,8 @@ class SearchStrategy(Config, ABC):
                 f"{self!r} looks queries up by id, and a number would be taken for one; pass query_ids, those that its file has"
             )
         strategy, notes = self.fitted(index)
+        strategy.check_size(index.n_documents, k)
+        strategy.check_here()
         strategy.check(index, k)
         scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
         trace = trace if trace is not None else Trace()
@@ -87,8 +89,14 @@ class SearchStrategy(Config, ABC):
         """Whether `_search` looks queries up by their ids, which must then be given."""
         return False
 
+    def check_size(self, n_documents: int, k: int) -> None:
+        """Raise ValueError when `k` results cannot come from what the stages leave of `n_documents`; known before any index."""
+
+    def check_here(self) -> None:
+        """Raise RuntimeError or ImportError where this machine lacks what a search needs."""
+
     def check(self, index: Index, k: int) -> None:
-        """Raise ValueError when the strategy cannot serve this index or give `k` results."""
+        """Raise ValueError when the strategy cannot serve this index."""
 
     def _structures(self) -> tuple[DerivedStructure, ...]:
         """The structures that `_search` asks the index for."""

@@ -30,9 +30,9 @@ def check_cells(setting: str, cells: int, n_centroids: int) -> None:
         )
 
 
-def check_reach(setting: str, documents: int, index: Index, k: int) -> None:
-    """Raise ValueError when `k` results cannot come from the number of `documents` that a stage leaves."""
-    if min(k, index.n_documents) > documents:
+def check_reach(setting: str, documents: int, n_documents: int, k: int) -> None:
+    """Raise ValueError when `k` results of `n_documents` cannot come from the number of `documents` that a stage leaves."""
+    if min(k, n_documents) > documents:
         raise ValueError(f"k={k} results cannot come from {setting}={documents} documents; raise search.{setting} or lower k")
 
 

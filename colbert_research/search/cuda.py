@@ -33,8 +33,10 @@ class CudaExhaustive(ExhaustiveSearch):
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"lifts": "float32"})
 
-    def check(self, index: Index, k: int) -> None:
+    def check_here(self) -> None:
         check_device(self.kind, "exhaustive")
+
+    def check(self, index: Index, k: int) -> None:
         if self.lifts != "float32" and not isinstance(index.codec, TableCodec):
             raise ValueError(
                 f"search.lifts={self.lifts} is for codes that are scored with a table, and those of "
@@ -55,8 +57,7 @@ class CudaPlaid(PlaidSearch):
     kind: Literal["cuda_plaid"] = "cuda_plaid"
     memory_gb: float | None = Field(None, gt=0)
 
-    def check(self, index: Index, k: int) -> None:
-        super().check(index, k)
+    def check_here(self) -> None:
         check_device(self.kind, "plaid")
 
     def engine(self, index: Index) -> Engine:

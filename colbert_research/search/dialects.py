@@ -40,7 +40,9 @@ class Dialect(SearchStrategy):
         plaid, n_centroids = self.plaid(k), len(centroids_of(index, self.kind))
         if getattr(self, self.cells) is not None:  # else it follows k, as far as there are cells
             check_cells(self.cells, plaid.ncells, n_centroids)
-        wanted = min(k, index.n_documents)
+
+    def check_size(self, n_documents: int, k: int) -> None:
+        plaid, wanted = self.plaid(k), min(k, n_documents)
         if wanted > plaid.n_exact:
             raise ValueError(
                 f"k={k} results cannot come from a quarter of {self.documents}={plaid.ndocs} documents, which is scored "

@@ -56,9 +56,11 @@ class Emvb(SearchStrategy):
     def _most(self, index: Index) -> Mapping[str, int]:
         return {"ncells": coded(index, self.kind).n_centroids}
 
+    def check_size(self, n_documents: int, k: int) -> None:
+        check_reach("n_exact", self.n_exact, n_documents, k)
+
     def check(self, index: Index, k: int) -> None:
         check_cells("ncells", self.ncells, coded(index, self.kind).n_centroids)
-        check_reach("n_exact", self.n_exact, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         if not scope.is_all and scope.size <= self.n_exact:

@@ -18,6 +18,7 @@ from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.found import joined
 from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
 from colbert_research.search.trace import Trace
+from colbert_research.search.word_counts import bm25s_package
 from colbert_research.settings import ConfigError
 
 
@@ -33,6 +34,9 @@ class FirstStage(Config, ABC):
     def needs_texts(self) -> bool:
         """Whether it looks at the queries' texts."""
         return False
+
+    def check_here(self) -> None:
+        """Raise ImportError where this machine lacks what it needs."""
 
     def needs_ids(self) -> bool:
         """Whether it looks queries up by their ids."""
@@ -60,6 +64,9 @@ class Bm25Stage(Bm25Settings, FirstStage):
     """BM25 over title and text; finds only documents that share a word with the query."""
 
     kind: Literal["bm25"] = "bm25"
+
+    def check_here(self) -> None:
+        bm25s_package()
 
     def structures(self) -> tuple[DerivedStructure, ...]:
         return (self.counts(),)

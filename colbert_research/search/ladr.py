@@ -42,6 +42,9 @@ class Ladr(SearchStrategy):
     def needs_texts(self) -> bool:
         return bool(self.first_stage.needs_texts())
 
+    def check_here(self) -> None:
+        self.first_stage.check_here()
+
     def needs_ids(self) -> bool:
         return bool(self.first_stage.needs_ids())
 

@@ -100,9 +100,11 @@ class Muvera(FdeSettings, SearchStrategy):
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"n_candidates": index.n_documents})
 
+    def check_size(self, n_documents: int, k: int) -> None:
+        check_reach("n_candidates", self.n_candidates, n_documents, k)
+
     def check(self, index: Index, k: int) -> None:
         self.check_storage(n=largest_segment(index)[0], dim=index.dim)
-        check_reach("n_candidates", self.n_candidates, index, k)
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         if scope.size <= self.n_candidates:

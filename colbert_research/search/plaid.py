@@ -62,9 +62,11 @@ class PlaidSearch(SearchStrategy):
     def _most(self, index: Index) -> Mapping[str, int]:
         return {"ncells": len(centroids_of(index, self.kind))}
 
+    def check_size(self, n_documents: int, k: int) -> None:
+        check_reach("n_exact", self.n_exact, n_documents, k)
+
     def check(self, index: Index, k: int) -> None:
         check_cells("ncells", self.ncells, len(centroids_of(index, self.kind)))
-        check_reach("n_exact", self.n_exact, index, k)
 
     @abstractmethod
     def engine(self, index: Index) -> Engine:

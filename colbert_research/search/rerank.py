@@ -33,14 +33,17 @@ class Rerank(SearchStrategy):
     def needs_texts(self) -> bool:
         return bool(self.first_stage.needs_texts())
 
+    def check_here(self) -> None:
+        self.first_stage.check_here()
+
     def needs_ids(self) -> bool:
         return bool(self.first_stage.needs_ids())
 
     def widest(self, index: Index) -> Self:
         return self.model_copy(update={"depth": index.n_documents})
 
-    def check(self, index: Index, k: int) -> None:
-        check_reach("depth", self.depth, index, k)
+    def check_size(self, n_documents: int, k: int) -> None:
+        check_reach("depth", self.depth, n_documents, k)
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         if scope.size <= self.depth:

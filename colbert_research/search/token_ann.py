@@ -78,9 +78,11 @@ class TokenAnn(SearchStrategy):
         opened = {"ann": self.ann.widest(), "k_tokens": index.n_tokens, "n_exact": None, "deduplicate": True}
         return self.model_copy(update=opened)
 
-    def check(self, index: Index, k: int) -> None:
+    def check_size(self, n_documents: int, k: int) -> None:
         if self.n_exact is not None:
-            check_reach("n_exact", self.n_exact, index, k)
+            check_reach("n_exact", self.n_exact, n_documents, k)
+
+    def check(self, index: Index, k: int) -> None:
         self.ann.check(n=largest_segment(index)[1], dim=index.dim, k=min(self.k_tokens, index.n_tokens))
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:

@@ -115,7 +115,7 @@ def words_of(vocabulary: NDArray[np.uint8]) -> list[str]:
 def split(texts: Sequence[str], stopwords: Stopwords) -> list[list[str]]:
     """The words of each text, in order: lower-cased runs of two or more letters or digits, without stop words."""
     left_out = "english" if stopwords == "english" else []
-    words: list[list[str]] = _bm25s().tokenize(list(texts), stopwords=left_out, return_ids=False, show_progress=False)
+    words: list[list[str]] = bm25s_package().tokenize(list(texts), stopwords=left_out, return_ids=False, show_progress=False)
     return words
 
 
@@ -126,7 +126,8 @@ def document_texts(segment: Segment) -> Iterator[list[str]]:
         yield [f"{d.title} {d.text}".strip() for d in documents]
 
 
-def _bm25s() -> Any:
+def bm25s_package() -> Any:
+    """The package bm25s. Raises ImportError that says how to install it."""
     try:
         import bm25s
     except ImportError:

@@ -133,7 +133,7 @@ class TestSearch:
             ({"query_texts": "ab"}, TypeError, "query_texts must be a list"),
             ({"subset": "d1"}, TypeError, "expected a list of document ids; given one string, 'd1'"),
             ({"subset": ["d1", "nowhere"]}, KeyError, "1 unknown document ids, such as .*nowhere.*; the index has 30"),
-            ({"subset": [1]}, KeyError, "1 unknown document ids, such as .1."),
+            ({"subset": [1]}, TypeError, "document ids, which are strings; given 1"),
         ],
     )
     def test_names(self, search, queries, others, error, message):

@@ -1,6 +1,7 @@
 """Experiments: one config to one record, through stages that are cached by content."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -176,6 +177,30 @@ def test_a_component_whose_config_would_run_another(cache, folder):
     with pytest.raises(ConfigError, match=r"could not be run from a config.yaml: unknown codec kind 'nobodys'"):
         Experiment(config.model_copy(update={"codec": renamed}))
     assert CODECS["exact"] is ExactConfig
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("search={kind: plaid, ndocs: 12, n_exact: 4}", "k=10 results cannot come from n_exact=4 documents"),
+        ("search={kind: emvb, n_exact: 4}", "k=10 results cannot come from n_exact=4 documents"),
+        ("search={kind: rerank, depth: 4}", "k=10 results cannot come from depth=4 documents"),
+        ("search={kind: fast_plaid, n_full_scores: 8}", "k=10 results cannot come from a quarter of n_full_scores=8"),
+        ("latency.threads=4000", "latency.threads=4000 is more than the"),
+    ],
+)
+def test_what_can_be_known_at_the_start_is_refused_there(cache, folder, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        _ = make(cache, folder, overrides).stages
+    assert not (cache / "encode").exists()
+
+
+def test_what_this_machine_lacks_is_said_before_anything_is_written(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    settings = f"dataset.path={folder} search={{kind: rerank}}"
+    with pytest.raises(ImportError, match="BM25 needs the package bm25s"):
+        start(str(TINY), settings, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_queries_to_time_than_there_are(cache, folder):

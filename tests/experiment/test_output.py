@@ -38,6 +38,12 @@ def test_an_output_that_is_a_file(cache, folder, tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_an_output_that_cannot_be_written_to(cache, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(ConfigError, match=r"output .*out' cannot be written to .*Permission denied.*choose another output"):
+        make(cache, folder, output=tmp_path / "out").output.claim()
+
+
 def test_an_output_below_home(cache, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     make(cache, folder, output="~/out").save()

@@ -215,6 +215,7 @@ class TestLatency:
             monkeypatch.setattr(latency, "host", lambda: {**here, "id": "another"})
         else:
             monkeypatch.setattr(latency.threads, "count", lambda: 63)
+            monkeypatch.setattr(latency.threads, "available", lambda: 64)
         after = make(cache, folder, "latency={}").stages
         assert after["latency"] != before
         assert after["rank"] == before.inputs["ranking"]

@@ -131,6 +131,12 @@ def test_cells_below_the_threshold_are_not_opened(indexes):
 )
 def test_errors_name_the_settings_of_the_engine(indexes, strategy, k, message):
     with pytest.raises(ValueError, match=message):
-        strategy.check(indexes["residual"], k)
+        check(strategy, indexes["residual"], k)
     # what the message says helps
-    strategy.model_copy(update={"ncells": 8, "n_ivf_probe": 8, "ndocs": 44, "n_full_scores": 44}).check(indexes["residual"], k)
+    helped = strategy.model_copy(update={"ncells": 8, "n_ivf_probe": 8, "ndocs": 44, "n_full_scores": 44})
+    check(helped, indexes["residual"], k)
+
+
+def check(strategy, index, k: int) -> None:
+    strategy.check_size(index.n_documents, k)
+    strategy.check(index, k)

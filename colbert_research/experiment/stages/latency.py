@@ -26,11 +26,16 @@ def plan(workspace: Workspace, config: ExperimentConfig, ranked: Stage) -> Stage
     asked, there = config.latency.queries, workspace.facts(config.dataset).n_queries
     if asked is not None and asked > there:
         raise ConfigError(f"latency.queries={asked} is more than the {there} queries that there are; leave it out")
+    timed_with = config.latency.threads or threads.count()
+    if timed_with > threads.available():
+        raise ConfigError(
+            f"latency.threads={timed_with} is more than the {threads.available()} CPUs that this process may use; lower it"
+        )
     settings = {
         **rank.searched(workspace, config),
         "repeats": config.latency.repeats,
         "queries": config.latency.queries,
-        "threads": config.latency.threads or threads.count(),
+        "threads": timed_with,
         "host": host(),
     }
     return Stage("latency", settings, {**ranked.inputs, "ranking": ranked}, means=ranked.means)
