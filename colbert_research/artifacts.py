@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,25 @@ CACHE_VARIABLE = "COLBERT_RESEARCH_CACHE"
 
 
 def cache_root() -> Path:
-    """The folder of the cache: `$COLBERT_RESEARCH_CACHE`, else `~/.cache/colbert_research`."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "colbert_research").expanduser()
+    """The folder of the cache: `$COLBERT_RESEARCH_CACHE`, else `~/.cache/colbert_research`.
+
+    Raises RuntimeError where this user has no home folder and the variable is not set.
+    """
+    try:
+        return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "colbert_research").expanduser()
+    except RuntimeError as error:
+        raise RuntimeError(f"no home folder to keep the cache in ({error}); set {CACHE_VARIABLE} to a folder") from error
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Make a folder of the cache. Raises OSError that names the variable where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, "it cannot be written to", str(folder))
+    except OSError as error:
+        reason = f"{error.strerror} (the cache; set {CACHE_VARIABLE} to a folder of yours)"
+        raise type(error)(error.errno, reason, str(folder)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from colbert_research.artifacts import (
     cache_root,
     checksums,
+    make_cache_folder,
     read_json,
     remove_unfinished_texts,
     sha256_file,
@@ -134,6 +135,7 @@ class StageCache:
                 with suppress(PermissionError):  # of a cache that this process only reads
                     _remove_of_the_dead(lock, *left)
             return found, True
+        make_cache_folder(folder)
         with locked(lock, f"{kind} {key}") as lease:
             if not fresh and (found := self.find(kind, key)) is not None:
                 return found, True

@@ -2,7 +2,6 @@
 
 import atexit
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import config
 
+from colbert_research.artifacts import cache_root
 from colbert_research.kernels.cpu.simd import TIER
 
 
@@ -32,8 +32,7 @@ def _folder() -> str | None:
     Numba itself would fall back to a folder beside the sources, which tells neither processors nor sources apart.
     """
     try:
-        root = Path(os.environ.get("COLBERT_RESEARCH_CACHE") or Path.home() / ".cache" / "colbert_research").expanduser()
-        folder = root / "numba" / _name()
+        folder = cache_root() / "numba" / _name()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return str(folder)

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from colbert_research.artifacts import cache_root
+
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120")
 OPTIONS = ("-std=c++17", "--ptxas-options=-v")
 FOLDER = Path(__file__).resolve().parent
@@ -106,8 +108,7 @@ def compiled(text: str, names: Sequence[str], architecture: str, *, folder: Path
 
 
 def cache_folder() -> Path:
-    root = os.environ.get("COLBERT_RESEARCH_CACHE") or Path.home() / ".cache" / "colbert_research"
-    return Path(root).expanduser() / "cuda"
+    return cache_root() / "cuda"
 
 
 @cache
