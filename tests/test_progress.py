@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from colbert_research.progress import VARIABLE, mode, progress
+from colbert_research.progress import VARIABLE, advance, mode, progress, reporting
 
 
 def lines(caplog, total: int) -> list[str]:
@@ -35,6 +35,43 @@ def test_other_modes_log_nothing_and_yield_everything(caplog, monkeypatch, capsy
 def test_nothing_to_do(caplog, monkeypatch):
     monkeypatch.setenv(VARIABLE, "log")
     assert lines(caplog, 0) == []
+
+
+def test_no_silence_is_longer_than_ten_seconds(caplog, monkeypatch):
+    """A thousand texts of a shard took a hundred seconds, and nothing was said."""
+    monkeypatch.setenv(VARIABLE, "log")
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr("colbert_research.progress.time.monotonic", lambda: float(next(clock)))
+    with caplog.at_level(logging.INFO, "colbert_research"), reporting(total=1000, description="encode", unit="texts") as report:
+        for _ in range(30):
+            advance(1)
+        report.at(30)
+    advance(1)  # nothing is under way
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 30 * 3 // 12
+    assert said[0] == "encode: 4 of 1000 texts, 12 s"
+
+
+def test_who_works_within_a_report_makes_no_second_one(monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, "bar")
+    with reporting(total=4, description="encode", unit="texts") as report:
+        advance(3)
+        report.at(2)
+        assert report.done == 3
+        report.at(9)
+    assert report.done == 4
+    assert capsys.readouterr().err.count("100%") == 1
+
+
+def test_a_notebook_that_is_open_gets_a_bar(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.delenv("VSCODE_PID", raising=False)
+    assert mode() == "log", "papermill"
+    monkeypatch.setenv("JPY_SESSION_NAME", "work.ipynb")
+    assert mode() == "bar"
 
 
 def test_the_terminal_decides_when_nobody_else_does(monkeypatch):

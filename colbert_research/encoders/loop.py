@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.encoders.base import TokenVectors
+from colbert_research.progress import advance
 from colbert_research.ragged import Ragged, offsets_of, rows_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def encode(model: Any, texts: Sequence[str], *, task: Task, prompt: str | None, 
             vectors = _unit(output["token_embeddings"][kept], model)
             lengths[items] = kept.sum(dim=1).cpu().numpy()
             parts.append((items, vectors.cpu().numpy(), ids[kept.cpu()].to(torch.int32).numpy()))
+            advance(len(items))
     offsets = offsets_of(lengths)
     values = np.empty((int(offsets[-1]), dim), np.float32)
     token_ids = np.empty(int(offsets[-1]), np.int32)

@@ -17,7 +17,7 @@ import numpy as np
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.config import content_hash
 from colbert_research.encoders.base import TokenVectors, checked
-from colbert_research.progress import progress
+from colbert_research.progress import reporting
 from colbert_research.ragged import NpyWriter, Ragged, hash_of_rows, item_at, load_npy, unfit_row
 
 Encode = Callable[[Sequence[str]], TokenVectors]
@@ -62,10 +62,10 @@ def encode_to_folder(
     hashes = _hashes_of_kept(folder, journal, dtype)
     # no texts at all are one empty shard, so that the files exist
     starts = range(0) if _done(journal) else range(journal["documents"], max(len(texts), 1), shard_documents)
-    unit = f"shards of {shard_documents}"
-    with ExitStack() as stack:
+    with ExitStack() as stack, reporting(total=len(texts), description=description, unit="texts") as report:
         writers: list[NpyWriter] = []
-        for start in progress(starts, total=len(starts), description=description, unit=unit):
+        for start in starts:
+            report.at(start)
             stop = min(start + shard_documents, len(texts))
             shard = encode(texts[start:stop])
             dim = _check(shard, range(start, stop), journal["dim"], dtype)
@@ -75,6 +75,7 @@ def encode_to_folder(
             kept = {name: hashed.hexdigest() for name, hashed in hashes.items()}
             journal = {**journal, "documents": stop, "tokens": writers[0].rows, "dim": dim, "sha256": kept}
             write_json(folder / JOURNAL, journal)
+            report.at(stop)
     return {
         **{key: journal[key] for key in ("documents", "tokens", "dim")},
         "dtype": dtype,

@@ -268,7 +268,7 @@ def test_progress_is_shown(encoder, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("COLBERT_RESEARCH_PROGRESS", "log")
     with caplog.at_level("INFO", logger="colbert_research"):
         write(encoder.encode_documents, tmp_path, description="encode documents")
-    assert "encode documents: 4 of 4 shards of 3" in caplog.text
+    assert "encode documents: 10 of 10 texts" in caplog.text
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(np.nan, "float32"), (np.inf, "float32"), (1e30, "float32"), (1e5, "float16")])
