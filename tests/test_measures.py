@@ -147,3 +147,13 @@ def test_a_query_with_results_and_no_value_is_an_error(monkeypatch):
     monkeypatch.setattr(ir_measures, "iter_calc", lambda *given: [m._replace(value=float("nan")) for m in real(*given)])
     with pytest.raises(ValueError, match="has no value: given nan"):
         evaluate(found, judged, ["nDCG@10"])
+
+
+def test_a_plot_of_texts_with_dollar_signs(tmp_path):
+    """They were taken for mathematics, which `$\\frac$` is not."""
+    from colbert_research.evaluation import plot_alignment
+
+    tokens = [r"$\frac$", "$", "x"]
+    figure = plot_alignment(np.eye(3), np.eye(3), query_tokens=tokens, document_tokens=tokens, title=r"cost $\frac$ of it")
+    figure.savefig(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000

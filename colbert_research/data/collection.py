@@ -1,6 +1,7 @@
 """`Collection`: the documents, queries and relevance judgements of one retrieval task, with fingerprints."""
 
 import hashlib
+import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,11 @@ class Collection:
             if len(set(lengths.values())) > 1:
                 raise ValueError(f"{columns} hold one entry per {kind}; given {lengths}")
             _check_ids(kind, getattr(self, columns[0]))
+        for column, ids in (("metadata", self.document_ids), ("query_metadata", self.query_ids)):
+            for each, entries in zip(ids, getattr(self, column), strict=True):
+                for key, value in entries.items():
+                    if (reason := unfit_metadata(key, value)) is not None:
+                        raise ValueError(f"{column} of {each!r}: the field {key!r} {reason}")
         for column, ids in (("titles", self.document_ids), ("texts", self.document_ids), ("query_texts", self.query_ids)):
             _check_texts(column, ids, getattr(self, column))
         object.__setattr__(self, "qrels", _checked_qrels(self.qrels, self.query_ids, self.document_ids))
@@ -150,6 +156,17 @@ def _column(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
     if isinstance(values, str):
         raise ValueError(f"{name} must be a list; given one string, {values!r:.60}. Put it in a list")
     return tuple(values)
+
+
+def unfit_metadata(key: Any, value: Any) -> str | None:
+    """Why an entry of metadata cannot be stored as JSON in UTF-8; None where it can."""
+    try:
+        json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return "holds half a character (a lone surrogate); write it as valid Unicode"
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"cannot be written as JSON ({error}); given {value!r:.60}"
+    return None
 
 
 def _check_ids(kind: str, ids: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from colbert_research.config import Config
-from colbert_research.data.collection import Collection
+from colbert_research.data.collection import Collection, unfit_metadata
 from colbert_research.texts import TextFields
 
 logger = logging.getLogger(__name__)
@@ -187,8 +187,12 @@ def _metadata(fields: Mapping[str, Any], place: str, *, own: tuple[str, ...]) ->
     for key, value in fields.items():
         if key in (*own, "metadata") or (key == "title" and not value):
             continue
-        if merged.setdefault(key, value) != value:
+        if key in merged and merged[key] != value:
             raise DataError(f"{place}: the field {key!r} and the one of that name in 'metadata' differ; keep one of them")
+        merged[key] = value
+    for key, value in merged.items():
+        if (reason := unfit_metadata(key, value)) is not None:
+            raise DataError(f"{place}: the field {key!r} {reason}")
     return merged
 
 

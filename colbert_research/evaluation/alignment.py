@@ -56,6 +56,8 @@ def plot_alignment(
     axes.set_yticks(np.arange(rows), query_tokens, fontsize=8)
     axes.set_xlabel("document tokens")
     axes.set_ylabel("query tokens")
-    axes.set_title(title or f"MaxSim {similarities.max(axis=1).sum():.2f}", fontsize=10, loc="left", wrap=True)
+    axes.set_title(
+        title or f"MaxSim {similarities.max(axis=1).sum():.2f}", fontsize=10, loc="left", wrap=True, parse_math=False
+    )
     figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
     return figure

@@ -26,6 +26,8 @@ def load_error(folder, **settings) -> str:
         (b'["d9", "x"]', r'expected a JSON object, \{…\}; given \["d9", "x"\]'),
         (b'{"text": "x"}', "no field '_id'; its fields are 'text'"),
         (b'{"_id": "d9"}', "no field 'text'; its fields are '_id'"),
+        (b'{"_id": "d9", "text": "x", "n": NaN}', r"the field 'n' cannot be written as JSON .*given nan"),
+        (b'{"_id": "d9", "text": "x", "n": "\\ud800"}', "the field 'n' holds half a character"),
         (b'{"_id": 9.5, "text": "x"}', r"'_id' must be a string; given 9.5 \(float\)"),
         (b'{"_id": true, "text": "x"}', r"'_id' must be a string; given True \(bool\)"),
         (b'{"_id": "d9", "text": null}', r"'text' must be a string; given None \(NoneType\)"),

@@ -15,9 +15,9 @@ REAL = ROOT.parent / "shared" / "data"
 
 
 def test_registry_names_each_by_its_kind():
-    assert set(DATASETS) == {"beir", "hub", "ir_datasets"}
+    assert set(DATASETS) == {"beir", "hub", "ir_datasets", "texts"}
     for kind, cls in DATASETS.items():
-        assert cls().kind == kind
+        assert cls.model_fields["kind"].default == kind
         assert issubclass(cls, DatasetConfig)
 
 
