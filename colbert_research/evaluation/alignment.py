@@ -52,12 +52,15 @@ def plot_alignment(
     axes = figure.add_subplot()
     image = axes.imshow(similarities, aspect="auto", cmap="Blues", vmin=max(0.0, float(similarities.min())), vmax=1.0)
     axes.scatter(similarities.argmax(axis=1), np.arange(rows), s=46, facecolors="none", edgecolors="crimson", linewidths=1.4)
-    axes.set_xticks(np.arange(columns), document_tokens, rotation=90, fontsize=7)
-    axes.set_yticks(np.arange(rows), query_tokens, fontsize=8)
+    axes.set_xticks(np.arange(columns), [_plain(token) for token in document_tokens], rotation=90, fontsize=7)
+    axes.set_yticks(np.arange(rows), [_plain(token) for token in query_tokens], fontsize=8)
     axes.set_xlabel("document tokens")
     axes.set_ylabel("query tokens")
-    axes.set_title(
-        title or f"MaxSim {similarities.max(axis=1).sum():.2f}", fontsize=10, loc="left", wrap=True, parse_math=False
-    )
+    axes.set_title(_plain(title) or f"MaxSim {similarities.max(axis=1).sum():.2f}", fontsize=10, loc="left", wrap=True)
     figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
     return figure
+
+
+def _plain(text: str) -> str:
+    """A text as matplotlib shows it: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
