@@ -1,6 +1,7 @@
 """A summary of records: what was chosen, what it cost and what it gave, one row a record, to commit and to show."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from colbert_research.settings import ConfigError, flat, merge, parse_overrides
 if TYPE_CHECKING:
     import pandas as pd
 
-BEGIN, END = "<!-- records of {} -->\n", "<!-- end of records -->\n"
+END = "<!-- end of records -->\n"
+SHORT = ("collection", "dim", "codec", "search", "nDCG@10", "R@100", "overlap@10", "bytes/token", "record")
+"""Columns of a table of some records, whose settings are in the table of all."""
 PLACES = ("dataset.", "encoder.model", "encoder.revision")
 """Settings that a summary leaves out: they say where data lie."""
 
@@ -73,16 +76,32 @@ def markdown(table: "pd.DataFrame") -> str:
 
 
 def put_into(page: Path, folder: str | Path, table: "pd.DataFrame") -> None:
-    """Replace the table between the marks `<!-- records of FOLDER -->` and `<!-- end of records -->` of a page."""
-    text, begin = page.read_text(encoding="utf-8"), BEGIN.format(Path(folder).as_posix())
-    if begin not in text or END not in text.partition(begin)[2]:
-        raise ConfigError(f"{page} lacks the lines {begin.strip()!r} and {END.strip()!r}, between which the table goes")
-    before, _, rest = text.partition(begin)
-    write_text(page, f"{before}{begin}\n{markdown(table)}\n{END}{rest.partition(END)[2]}")
+    """Replace the tables between the marks `<!-- records of FOLDER -->` and `<!-- end of records -->` of a page.
+
+    A mark may name some records, `<!-- records of FOLDER: ID ID -->`, which are then shown in that order, in fewer columns.
+    Raises ConfigError for a page without such marks, and for records that are not in the table.
+    """
+    text, start = page.read_text(encoding="utf-8"), f"<!-- records of {Path(folder).as_posix()}"
+    marks = list(re.finditer(rf"{re.escape(start)}(?:: ([0-9a-f ]+))? -->\n(.*?){re.escape(END)}", text, re.DOTALL))
+    if not marks:
+        raise ConfigError(f"{page} lacks the lines '{start} -->' and {END.strip()!r}, between which the table goes")
+    for mark in reversed(marks):
+        shown = some(table, mark[1].split()) if mark[1] else table
+        text = f"{text[: mark.start(2)]}\n{markdown(shown)}\n{text[mark.end(2) :]}"
+    write_text(page, text)
+
+
+def some(table: "pd.DataFrame", ids: Sequence[str]) -> "pd.DataFrame":
+    """The rows of some records, in their order, and the columns that tell them apart. Raises ConfigError for unknown ones."""
+    rows = table.set_index("record", drop=False)
+    if unknown := [each for each in ids if each not in rows.index]:
+        raise ConfigError(f"no records {', '.join(unknown)}; there are {', '.join(rows.index)}")
+    return rows.loc[list(ids), [name for name in SHORT if name in rows.columns]]
 
 
 def settings_of(config: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> str:
     """The file among `bases` (name -> its settings) that a config is nearest to, and the overrides that lead to it."""
+    config = _as_of_now(config)
     own = dict(flat(config))
     changes = {name: _overrides(own, dict(flat(base))) for name, base in bases.items()}
     if not changes:
@@ -110,6 +129,15 @@ def _needed(config: Mapping[str, Any], base: Mapping[str, Any], overrides: list[
         except ValueError:  # of an earlier version, or it cannot be left out
             continue
     return kept
+
+
+def _as_of_now(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record's config with the settings that have come since, at their defaults; as it is, where it is no longer valid."""
+    try:
+        found: Mapping[str, Any] = ExperimentConfig.model_validate(dict(config)).model_dump(mode="json")
+    except ValueError:
+        return config
+    return found
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import pytest
 from colbert_research.config import load_config
 from colbert_research.experiment import ExperimentConfig, summarize
 from colbert_research.experiment.record import found_records
-from colbert_research.experiment.summary import BEGIN, END, PLACES, markdown
-from colbert_research.settings import flat, parse_overrides
+from colbert_research.experiment.summary import PLACES, put_into
+from colbert_research.settings import parse_overrides
 from tests.experiment.small import ROOT
 
 BASELINES = ROOT / "experiments" / "baselines"
@@ -20,10 +20,15 @@ def table():
     return summarize(BASELINES, configs=ROOT / "configs")
 
 
-def test_readme_shows_the_records(table):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = text.partition(BEGIN.format("experiments/baselines"))[2].partition(END)[0]
-    assert shown.strip() == markdown(table).strip(), "run: colbert-research summary experiments/baselines --into README.md"
+@pytest.mark.parametrize("page", ["README.md", "experiments/RESULTS.md"])
+def test_a_page_shows_the_records(table, tmp_path, page):
+    copy = tmp_path / "page.md"
+    copy.write_text((ROOT / page).read_text(encoding="utf-8"), encoding="utf-8")
+    put_into(copy, "experiments/baselines", table)
+    made = copy.read_text(encoding="utf-8")
+    assert made == (ROOT / page).read_text(encoding="utf-8"), (
+        f"run: colbert-research summary experiments/baselines --into {page}"
+    )
 
 
 def test_the_summary_is_that_of_the_records(table):
@@ -39,7 +44,7 @@ def test_settings_lead_to_the_config(table):
         data = dict(record.config["dataset"])
         places = {f"encoder.{name}": value for name, value in record.config["encoder"].items() if f"encoder.{name}" in PLACES}
         made = load_config(ExperimentConfig, ROOT / "configs" / base, {**parse_overrides(overrides), "dataset": data, **places})
-        assert dict(flat(made.model_dump(mode="json"))) == dict(flat(record.config))
+        assert made.identity() == ExperimentConfig.model_validate(record.config).identity()
 
 
 @pytest.mark.parametrize(("path", "record"), RECORDS, ids=[record.id for _, record in RECORDS])
