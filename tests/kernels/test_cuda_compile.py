@@ -94,3 +94,13 @@ def test_nothing_heavy_is_imported():
     code = f"import sys; from colbert_research.kernels.cuda import {modules}; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {name.split(".")[0] for name in loaded} & {"torch", "cupy", "cuda", "pydantic"}
+
+
+def test_a_compiler_that_keeps_what_it_compiled_is_told_not_to(monkeypatch, tmp_path):
+    """From its cache NVRTC prints no log, and the first real GPU ended in a KeyError."""
+    assert compiler.options("12.8") == compiler.OPTIONS
+    assert compiler.options("12.9") == compiler.options("13.5") == (*compiler.OPTIONS, "-no-cache")
+    monkeypatch.setattr(compiler, "_usage", lambda log: {})
+    with pytest.raises(CompilationError, match=r"does not say what twice takes; its log"):
+        compiler.compiled('extern "C" __global__ void twice(float* x) { x[0] *= 2; }', ["twice"], "sm_80", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,8 @@ from colbert_research.artifacts import cache_root
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120")
 OPTIONS = ("-std=c++17", "--ptxas-options=-v")
+NO_CACHE, SINCE = "-no-cache", (12, 9)
+"""From this version on NVRTC keeps what it compiled once a driver is there, and then says nothing of registers."""
 FOLDER = Path(__file__).resolve().parent
 
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
@@ -92,12 +94,14 @@ def compiled(text: str, names: Sequence[str], architecture: str, *, folder: Path
     """
     folder = folder or cache_folder()
     names = sorted(set(names))
-    parts = json.dumps([text, names, OPTIONS, compiler_version(), architecture])
+    parts = json.dumps([text, names, options(compiler_version()), compiler_version(), architecture])
     stem = folder / hashlib.sha256(parts.encode()).hexdigest()
     binary, record = stem.with_suffix(".cubin"), stem.with_suffix(".json")
     if not record.is_file():  # written after the cubin
         cubin, lowered, log = _compile(text, names, architecture)
         usage = _usage(log)
+        if silent := [name for name in names if lowered[name] not in usage]:
+            raise CompilationError(f"NVRTC {compiler_version()} does not say what {silent[0]} takes; its log:\n{log}")
         folder.mkdir(parents=True, exist_ok=True)
         _write(binary, cubin)
         known = {name: {"lowered": lowered[name], "usage": asdict(usage[lowered[name]])} for name in names}
@@ -109,6 +113,12 @@ def compiled(text: str, names: Sequence[str], architecture: str, *, folder: Path
 
 def cache_folder() -> Path:
     return cache_root() / "cuda"
+
+
+def options(version: str) -> tuple[str, ...]:
+    """The compiler's options, of its version."""
+    new = tuple(int(part) for part in version.split(".")[:2]) >= SINCE
+    return (*OPTIONS, NO_CACHE) if new else OPTIONS
 
 
 @cache
@@ -124,8 +134,8 @@ def _compile(text: str, names: Sequence[str], architecture: str) -> tuple[bytes,
     try:
         for name in names:
             _checked(nvrtc.nvrtcAddNameExpression(program, name.encode()))
-        options = [option.encode() for option in (f"-arch={architecture}", *OPTIONS)]
-        failed = nvrtc.nvrtcCompileProgram(program, len(options), options)[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS
+        given = [option.encode() for option in (f"-arch={architecture}", *options(compiler_version()))]
+        failed = nvrtc.nvrtcCompileProgram(program, len(given), given)[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS
         log = bytearray(_checked(nvrtc.nvrtcGetProgramLogSize(program))[0])
         _checked(nvrtc.nvrtcGetProgramLog(program, log))
         report = log.rstrip(b"\0").decode()
