@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +87,10 @@ def show(notebook: Path) -> None:
     except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
         raise click.ClickException(f"{notebook} is not a notebook: {error!s:.80}") from error
     texts = [o["data"]["text/plain"] for c in cells for o in c.get("outputs", []) if "text/plain" in o.get("data", {})]
+    errors = [(n, o) for n, c in enumerate(cells, 1) for o in c.get("outputs", []) if o.get("output_type") == "error"]
+    if errors:
+        number, what = errors[-1]
+        raise click.ClickException(f"{notebook} stopped in cell {number}: {what['ename']}: {what['evalue']}")
     if not texts:
         raise click.ClickException(f"{notebook} has no outputs; execute it first, with papermill or Jupyter")
     click.echo(texts[-1])
@@ -100,14 +106,20 @@ def show(notebook: Path) -> None:
 @click.option("-k", default=10, show_default=True, help="How many documents to find.")
 @click.option("--strategy", default="auto", show_default=True, help='A strategy and its settings: "plaid ncells=4".')
 @click.option("--model", help="Folder or hub name of the encoder's model, where it moved since the index was built.")
+@click.option(
+    "--import", "modules", multiple=True, help="A module of yours to load first, which an index never does by itself."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON, with whole texts and metadata.")
-def search(index: Path, question: str, k: int, strategy: str, model: str | None, as_json: bool) -> None:
+def search(index: Path, question: str, k: int, strategy: str, model: str | None, modules: Sequence[str], as_json: bool) -> None:
     """Search the index in the folder INDEX for a QUESTION."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of unused weights is no part of an answer
     from colbert_research.config import component_of_line
     from colbert_research.search import STRATEGIES, Retriever
 
     try:
+        sys.path.insert(0, os.getcwd())
+        for module in modules:
+            import_module(module)
         retriever = Retriever.open(index, component_of_line("strategy", STRATEGIES, strategy))
         if model is not None:
             retriever = Retriever(retriever.index, retriever.pipeline.with_model(model), retriever.strategy)

@@ -192,7 +192,7 @@ def config_class(axis: str, registry: Mapping[str, type[Any]], kind: str) -> typ
     if not _may_import.get() and module not in sys.modules:
         raise ValueError(
             f"{axis} kind {kind!r} is code outside this package, which opening a file never loads; if you trust where the file "
-            f"comes from, `import {module}` first"
+            f"comes from, `import {module}` first (colbert-research search has the option --import {module})"
         )
     try:
         found = getattr(importlib.import_module(module), name)

@@ -33,9 +33,13 @@ def read_yaml(path: str | Path, *, _children: tuple[Path, ...] = ()) -> dict[str
     """
     path = Path(path)
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path(".")
-        known = [p.name for p in folder.glob("*.yaml")]
-        raise ConfigError(f"no config file {str(path)!r}: " + nearest(path.name, known))
+        folders = (path.parent, Path("configs"))
+        known = next((found for folder in folders if (found := [str(p) for p in sorted(folder.glob("[!.]*.yaml"))])), [])
+        where = f"no config file {str(path)!r} in {Path.cwd()}"
+        if not known:
+            raise ConfigError(f"{where}; run from the project's root, or give the whole path")
+        close = [each for each in known if Path(each).stem == path.stem]
+        raise ConfigError(f"{where}: did you mean {close[0]!r}?" if close else f"{where}: {nearest(str(path), known)}")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except UnicodeDecodeError as error:

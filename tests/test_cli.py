@@ -1,5 +1,6 @@
 """The command line: what it prints, and what it says of what it cannot read."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -136,3 +137,33 @@ def test_as_a_module(module):
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: colbert-research ")
+
+
+def test_a_run_that_stopped_says_where(tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    error = nbformat.v4.new_output("error", ename="ConfigError", evalue="unknown key 'nbit'", traceback=[])
+    notebook.cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("start()", outputs=[error])]
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    code, out = run("show", tmp_path / "a.ipynb")
+    assert code != 0
+    assert "stopped in cell 2: ConfigError: unknown key 'nbit'" in out
+
+
+def test_a_module_of_ones_own_is_loaded_where_it_is_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "cli_codec.py").write_text(
+        "from typing import Literal\nfrom colbert_research.codecs import ExactConfig\n"
+        "class Mine(ExactConfig):\n    kind: Literal['cli_codec:Mine'] = 'cli_codec:Mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    codec = importlib.import_module("cli_codec").Mine()
+    encoder = HashingConfig(dim=16)
+    texts = ["red apples", "a blue boat"]
+    vectors = encoder.load().encode_documents(texts)
+    build_index(tmp_path / "i", Collection.from_texts(texts), vectors, codec, pipeline=TextPipeline.of(encoder))
+    del sys.modules["cli_codec"]
+    code, out = run("search", tmp_path / "i", "blue boat", "-k", "1")
+    assert code != 0
+    assert "--import cli_codec" in out
+    code, out = run("search", tmp_path / "i", "blue boat", "-k", "1", "--import", "cli_codec")
+    assert code == 0, out
+    assert "a blue boat" in out

@@ -26,6 +26,9 @@ class TextsConfig(DatasetConfig):
         unknown = sorted(set(self.titles) - set(self.texts))
         if unknown:
             raise DataError(f"titles name documents that are not among the {len(self.texts)} texts, such as {unknown[:3]}")
+        strange = sorted(set(self.qrels) - set(self.queries))
+        if strange:
+            raise DataError(f"qrels name queries that are not among the {len(self.queries)} given, such as {strange[:3]}")
         judged: dict[str, Any] = {
             "query_ids": tuple(q for q in self.queries if q in self.qrels or not self.qrels),
             "qrels": self.qrels,

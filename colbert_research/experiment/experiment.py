@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colbert_research.cache import Artifact
+from colbert_research.codecs.clustering import Clustering
 from colbert_research.config import load_config
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, TokenVectors
@@ -43,6 +44,12 @@ class Experiment:
         self.config = config
         self.workspace = workspace or Workspace()
         self.facts = self.workspace.facts(config.dataset)
+        ours = type(config.codec).__module__.startswith("colbert_research.")  # what others have, an index tells
+        if config.search.needs_centroids() and ours and not isinstance(config.codec, Clustering):
+            raise ConfigError(
+                f"search.kind={config.search.kind} needs centroids, which codec.kind={config.codec.kind} does not have; choose "
+                "a codec such as residual, or search.kind=exhaustive"
+            )
         config.search.check_size(self.facts.n_documents, config.k + self.facts.exclude_self)
         if self.facts.n_judgements:
             check_grades(parse_measures(config.measures), self.facts.greatest_grade)
@@ -71,9 +78,17 @@ class Experiment:
         """
         given = {"texts": texts, "titles": titles or {}, "queries": queries or {}, "qrels": qrels or {}}
         dataset = {name: value if isinstance(value, Mapping) else _numbered(name, value) for name, value in given.items()}
-        settings = merge(read_yaml(config) if config else {}, parse_overrides(overrides))
-        own = merge(settings, {"dataset": {"kind": "texts", **dataset}})
-        return cls(load_config(ExperimentConfig, None, own), output=output, workspace=workspace)
+        changes = parse_overrides(overrides)
+        asked = changes.pop("dataset", {})
+        if not isinstance(asked, Mapping) or asked.get("kind", "texts") != "texts":
+            raise ConfigError(f"the dataset of from_texts are the texts that are given; leave out dataset={asked!r}")
+        settings = merge(read_yaml(config) if config else {}, changes)
+        settings["dataset"] = {
+            "kind": "texts",
+            **asked,
+            **{name: value for name, value in dataset.items() if value or name == "texts"},
+        }
+        return cls(load_config(ExperimentConfig, None, settings), output=output, workspace=workspace)
 
     @cached_property
     def id(self) -> str:
@@ -178,7 +193,9 @@ class Experiment:
         return Experiment(load_config(ExperimentConfig, None, data), workspace=self.workspace)
 
     def encode_query(self, text: str) -> TokenVectors:
-        """One new query's token vectors, projected like the documents, and its token ids."""
+        """One new query's token vectors, projected like the documents, and its token ids. Raises ValueError for a blank one."""
+        if not text.strip():
+            raise ValueError(f"a query needs at least one word; given {text!r}")
         return self._pipeline.query_tokens([text])
 
     @property
@@ -215,7 +232,10 @@ class Experiment:
         return plot_alignment(**pair, title=title)
 
     def _pair(self, question: str, rank: int) -> tuple[dict[str, Any], str]:
-        query, hit = self.encode_query(question), self.search(question, k=rank).loc[rank]
+        query, hits = self.encode_query(question), self.search(question, k=rank)
+        if rank not in hits.index:
+            raise ValueError(f"no document at rank {rank}: {len(hits)} were found")
+        hit = hits.loc[rank]
         position = int(self.index.positions([hit.document_id])[0])
         pair = {
             "query": query.vectors[0],

@@ -1,6 +1,7 @@
 """The folder of one record: who may write into it, and in which order."""
 
 import atexit
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from colbert_research.settings import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("colbert_research")
 LOCK = ".lock"
 _guard = RLock()
 
@@ -103,6 +105,7 @@ class OutputFolder:
                     f"{self.path} was {how} while experiment {self.id} ran; {then}, or choose another output"
                 )
             self.claim()
+            self._say_what_is_replaced(record)
             remove_unfinished_texts(self.path, seconds=0)
             ready = {name: self.path / f".{name}.{os.getpid()}.tmp" for name in (CONFIG, RANKING, PER_QUERY)}
             try:
@@ -121,6 +124,20 @@ class OutputFolder:
                 os.replace(path, self.path / name)
             record.write(self.path, hashes)
             _held.pop(place).lock.release()
+
+    def _say_what_is_replaced(self, record: Record) -> None:
+        """Log where the record that was here is of the same settings, and other code."""
+        try:
+            before = Record.open(self.path)
+        except (FileNotFoundError, RecordError):
+            return
+        changed = [name for name, source in record.sources.items() if before.sources.get(name) not in (None, source)]
+        if changed:
+            figures = [f"{name} {before.metrics.get(name, 0):.4f} -> {value:.4f}" for name, value in record.metrics.items()]
+            logger.warning(
+                "%s: a record of the same settings and other code (of %s) is replaced: %s",
+                *(self.path, ", ".join(changed), ", ".join(figures)),
+            )
 
     def _check_record(self) -> None:
         if self.path.exists() and not self.path.is_dir():

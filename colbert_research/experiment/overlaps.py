@@ -24,6 +24,8 @@ def compare_rankings(folder: str | Path) -> None:
         reference = exact.get(_space(record))
         if reference is None or not all((p / RANKING).is_file() for p in (path, reference)):
             continue
+        if not record.dataset.get("queries", 1):
+            continue
         try:
             record.verify(path, RANKING)
             found[reference].verify(reference, RANKING)

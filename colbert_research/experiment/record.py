@@ -34,7 +34,7 @@ class RecordError(ValueError):
     """A record that cannot be read, or files beside it that are not those it was written with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What is the same whenever the experiment is run again, then, from `latency` on, what is not.
 
@@ -44,8 +44,8 @@ class Record:
     the codes among them, and per token. `latency`: milliseconds per query; None where search was not timed. `origins`: stage
     -> where its artifact came from (commit, changes, packages, host, threads, time). `recorded`: the same of this record.
     `measured`: seconds and peak memory of each stage, which were cached, and which of those other code had made and this one
-    compared a sample of (`adopted`). `sources`: stage -> hash of the code behind it, components of one's own included. `files`:
-    those that the record vouches for.
+    compared a sample of (`adopted`). `sources`: stage -> hash of the code behind it. `own`: a component of one's own, or a
+    global that it names -> hash. `files`: those that the record vouches for.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Record:
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recorded: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -97,6 +98,10 @@ class Record:
         """Put `record.json` in place by one rename, vouching for `files` (name -> bytes, sha256) and for itself."""
         whole = json.loads(json.dumps(asdict(self) | {"files": files}))
         write_json(output / FILE, whole | {"check": content_hash(whole)})
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        return f"Record({self.id}: {figures})"
 
     @property
     def query_ms(self) -> Mapping[str, float] | None:
@@ -135,6 +140,9 @@ class Record:
         if self.results.get("fewer_than_k"):
             rows.append((f"queries with fewer than k={self.config['k']} results", f"{self.results['fewer_than_k']}"))
             rows.append(("shortest ranking", f"{self.results['shortest']}"))
+        components = [f"{name} ({digest[:8]})" for name, digest in self.own.items() if ":" in name]
+        if components:
+            rows.append(("code of one's own", ", ".join(components)))
         if self.measured.get("adopted"):
             rows.append(("stages made by other code, a sample compared", ", ".join(self.measured["adopted"])))
         rows += [(f"stages differ in {name}", " / ".join(values)) for name, values in self.differences().items()]
@@ -186,6 +194,7 @@ def make_record(
         origins={name: note["origin"] for name, note in notes.items()},
         recorded=origin(),
         sources={name: stage.sources["hash"] for name, stage in stages.items()},
+        own={name: digest for stage in stages.values() for name, digest in stage.sources["own"].items()},
         measured={
             "seconds": {name: note["seconds"] for name, note in notes.items()},
             "peak_memory_bytes": {name: note["peak_memory_bytes"] for name, note in notes.items()},

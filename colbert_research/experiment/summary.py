@@ -58,9 +58,13 @@ def summarize(
     rows = list(rows_of_records(folder, row))
     if not rows:
         return pd.DataFrame()
-    return pd.DataFrame(rows).sort_values(
-        ["collection", "documents", "dim", "pooling", "codec", "search", "settings"],
-        ascending=[True, True, False, True, True, True, True],
+    return (
+        pd.DataFrame(rows)
+        .fillna("")
+        .sort_values(
+            ["collection", "documents", "dim", "pooling", "codec", "search", "settings"],
+            ascending=[True, True, False, True, True, True, True],
+        )
     )
 
 

@@ -81,6 +81,10 @@ class SearchStrategy(Config, ABC):
         """The structures beside the codes that a search opens, and all that these are built from, in an order to build them."""
         return in_order(self._structures())
 
+    def needs_centroids(self) -> bool:
+        """Whether it serves only indexes whose codec has centroids."""
+        return False
+
     def needs_texts(self) -> bool:
         """Whether `_search` looks at the queries' texts."""
         return False

@@ -33,6 +33,9 @@ class Dialect(SearchStrategy):
     def plaid(self, k: int) -> Plaid:
         """What this engine does for the best `k`."""
 
+    def needs_centroids(self) -> bool:
+        return True
+
     def _most(self, index: Index) -> Mapping[str, int]:
         return {} if getattr(self, self.cells) is None else {self.cells: len(centroids_of(index, self.kind))}
 

@@ -53,6 +53,9 @@ class Emvb(SearchStrategy):
         n, n_centroids = index.n_documents, coded(index, self.kind).n_centroids
         return self.model_copy(update={"ncells": n_centroids, "n_filtered": n, "n_exact": n, "term_threshold": None})
 
+    def needs_centroids(self) -> bool:
+        return True
+
     def _most(self, index: Index) -> Mapping[str, int]:
         return {"ncells": coded(index, self.kind).n_centroids}
 

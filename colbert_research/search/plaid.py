@@ -59,6 +59,9 @@ class PlaidSearch(SearchStrategy):
         opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
         return self.model_copy(update=opened)
 
+    def needs_centroids(self) -> bool:
+        return True
+
     def _most(self, index: Index) -> Mapping[str, int]:
         return {"ncells": len(centroids_of(index, self.kind))}
 

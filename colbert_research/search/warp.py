@@ -87,6 +87,9 @@ class Warp(SearchStrategy):
         opened = {"nprobe": n_centroids, "imputation": self.imputation.widest(index), "finder": ExactFinder()}
         return self.model_copy(update=opened)
 
+    def needs_centroids(self) -> bool:
+        return True
+
     def _most(self, index: Index) -> Mapping[str, int]:
         return {"nprobe": coded(index, self.kind).n_centroids}
 

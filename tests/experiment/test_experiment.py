@@ -68,8 +68,8 @@ def test_artifacts_depend_on_content_not_on_place(cache, folder, tmp_path):
 
 
 def test_a_strategy_that_cannot_serve_the_index_is_named(cache, folder):
-    experiment = make(cache, folder, "codec={kind: exact} search={kind: warp}")
-    with pytest.raises(ValueError, match="warp needs an index whose codec has centroids"):
+    experiment = make(cache, folder, "codec={kind: centroid, centroids: 4} search={kind: warp}")
+    with pytest.raises(ValueError, match="warp needs an index whose codec has centroids and codes beside them"):
         experiment.run("rank")
     assert not list(cache.glob("structure/*")), "nothing was built for it"
 
@@ -187,6 +187,7 @@ def test_a_component_whose_config_would_run_another(cache, folder):
         ("search={kind: rerank, depth: 4}", "k=10 results cannot come from depth=4 documents"),
         ("search={kind: fast_plaid, n_full_scores: 8}", "k=10 results cannot come from a quarter of n_full_scores=8"),
         ("latency.threads=4000", "latency.threads=4000 is more than the"),
+        ("codec={kind: exact} search={kind: plaid}", "search.kind=plaid needs centroids, which codec.kind=exact does not have"),
     ],
 )
 def test_what_can_be_known_at_the_start_is_refused_there(cache, folder, overrides, message):
@@ -253,7 +254,25 @@ def test_texts_of_ones_own(cache, tmp_path):
     )
     assert alone.search("yellow banana", k=1)["document_id"].item() == "y"
     assert alone.save().metrics == {}
-    assert "queries" in alone.record.dataset
+    with pytest.raises(ValueError, match="a query needs at least one word"):
+        alone.search("  ")
+    with pytest.raises(ValueError, match="no document at rank 9: 2 were found"):
+        alone.alignment("yellow banana", rank=9)
+
+
+def test_settings_of_the_dataset_reach_texts_of_ones_own(cache):
+    """They were dropped in silence, mistyped ones too."""
+    given = {"texts": ["tea is green", "whales"], "titles": ["ALPHA", "BETA"], "config": TINY}
+    workspace = Workspace(StageCache(cache))
+    settings = "search={kind: exhaustive} codec={kind: exact}"
+    both = Experiment.from_texts(**given, overrides=settings, workspace=workspace)
+    text = Experiment.from_texts(**given, overrides=f"{settings} dataset.text_fields=text", workspace=workspace)
+    assert both.id != text.id
+    assert text.documents.vectors.n_rows < both.documents.vectors.n_rows
+    with pytest.raises(ConfigError, match="unknown key 'text_field', did you mean 'text_fields'"):
+        Experiment.from_texts(**given, overrides="dataset.text_field=text")
+    with pytest.raises(ConfigError, match="the dataset of from_texts are the texts that are given"):
+        Experiment.from_texts(**given, overrides="dataset.kind=hub")
 
 
 @pytest.mark.parametrize(
@@ -264,6 +283,7 @@ def test_texts_of_ones_own(cache, tmp_path):
         ({"texts": ["a", None]}, r"dataset.*texts.1: .*valid string"),
         ({"texts": ["a"], "titles": {"7": "t"}}, r"titles name documents that are not among the 1 texts, such as \['7'\]"),
         ({"texts": ["a"], "queries": ["q"], "qrels": {"0": {"9": 1}}}, "qrels of query '0' name the document '9'"),
+        ({"texts": ["a"], "queries": ["q"], "qrels": {"7": {"0": 1}}}, "qrels name queries that are not among the 1 given"),
     ],
 )
 def test_texts_that_do_not_fit(cache, given, message):

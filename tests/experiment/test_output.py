@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from colbert_research.experiment import Record, start
+from colbert_research.experiment import stage as stage_module
 from colbert_research.experiment.output import OutputInUseError
 from colbert_research.settings import ConfigError
 from tests.experiment.small import FILES, SETTINGS, TINY, make
@@ -148,3 +149,14 @@ def test_a_save_that_dies_leaves_no_record_beside_other_files(cache, folder, tmp
     make(cache, folder, output=tmp_path / "out").save()
     Record.open(tmp_path / "out").verify(tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == sorted(FILES)
+
+
+def test_who_replaces_a_record_of_other_code_says_so(cache, folder, tmp_path, caplog, monkeypatch):
+    make(cache, folder, output=tmp_path / "out").save()
+    make(cache, folder, output=tmp_path / "out").save()
+    assert "is replaced" not in caplog.text
+    real = stage_module.sources_of
+    monkeypatch.setattr(stage_module, "sources_of", lambda kind, settings: {**real(kind, settings), "hash": "other"})
+    make(cache, folder, output=tmp_path / "out").save()
+    assert "a record of the same settings and other code (of encode documents, " in caplog.text
+    assert "nDCG@10 1.0000 -> 1.0000" in caplog.text

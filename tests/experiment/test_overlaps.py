@@ -1,6 +1,7 @@
 """Overlaps with exhaustive search are those of the rankings that they were computed of; summaries survive what they find."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -89,3 +90,14 @@ def test_a_changed_ranking_is_not_compared(cache, folder, tmp_path, caplog):
     assert (tmp_path / "runs" / "a" / "overlap.json").is_file()
     assert not (tmp_path / "runs" / "b" / "overlap.json").exists()
     assert f"passed over: {ranking}" in caplog.text
+
+
+def test_without_queries_there_is_nothing_to_compare(cache, folder, tmp_path):
+    """An exact row said overlap 0.000, and its measures nan."""
+    shutil.rmtree(folder / "qrels")
+    (folder / "queries.jsonl").unlink()
+    exact = "codec={kind: exact} search={kind: exhaustive}"
+    make(cache, folder, exact, output=tmp_path / "runs" / "a").save()
+    compare_rankings(tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("overlap.json"))
+    assert "nan" not in summarize(tmp_path / "runs").to_csv()
