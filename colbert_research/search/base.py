@@ -1,5 +1,6 @@
 """What a search strategy is: frozen parameters with one verb, `search`. It holds no state and learns nothing from a query."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
@@ -15,6 +16,8 @@ from colbert_research.search.queries import Queries, whole
 from colbert_research.search.trace import Trace
 
 __all__ = ["Found", "Queries", "SearchStrategy"]
+
+logger = logging.getLogger("colbert_research")
 
 
 class SearchStrategy(Config, ABC):
@@ -58,6 +61,11 @@ class SearchStrategy(Config, ABC):
         trace.queries += len(asked)
         trace.notes += [note for note in notes if note not in trace.notes]
         found = strategy._search(index, asked, k, scope, trace) if scope.size and len(asked) else [NOTHING] * len(asked)
+        nothing = sum(1 for positions, _ in found if not len(positions)) if scope.size else 0
+        if nothing:
+            note = f"{self.kind}: {nothing} of {len(asked)} queries found nothing"  # type: ignore[attr-defined]
+            logger.warning("%s", note)
+            trace.notes.append(note)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
 
     def fitted(self, index: Index) -> tuple[Self, list[str]]:

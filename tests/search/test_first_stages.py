@@ -231,3 +231,12 @@ def test_a_run_is_looked_up_by_ids_that_were_given(index, queries, run_file):
     with pytest.raises(ValueError, match=r"looks queries up by id.*pass query_ids"):
         strategy.search(index, queries, 3)
     assert len(strategy.search(index, queries, 3, query_ids=IDS).top(0)) == 3
+
+
+def test_queries_that_find_nothing_are_counted(index, queries, caplog):
+    """Words in a script that BM25 does not split, or none that any document has."""
+    trace = Trace()
+    found = Rerank(depth=10).search(index, queries, 3, query_texts=["apple", "苹果 酒", "of the and"], trace=trace)
+    assert [len(found.top(i)) > 0 for i in range(3)] == [True, False, False]
+    assert "rerank: 2 of 3 queries found nothing" in trace.notes
+    assert "rerank: 2 of 3 queries found nothing" in caplog.text
