@@ -112,11 +112,26 @@ def _has_driver() -> bool:
 
 def check_lengths(transformer: Any) -> None:
     """Raise `ConfigError` for a length beyond the positions that the transformer has."""
-    most = getattr(transformer.config, "max_position_embeddings", None)
+    most = _positions(transformer)
     for name in ("query_length", "document_length"):
         length = getattr(transformer, name)
         if length is not None and most is not None and 0 < most < length:
             raise ConfigError(f"{name} {length} is more than the {most} positions of this transformer")
+
+
+def _positions(transformer: Any) -> int | None:
+    """Tokens that a transformer has positions for; None where its config names no number.
+
+    Where the table of positions has a row for padding, as RoBERTa's, the first position comes after that.
+    """
+    most = getattr(transformer.config, "max_position_embeddings", None)
+    if most is None or not hasattr(transformer, "modules"):
+        return most
+    for name, module in transformer.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            return int(most) - padding - 1
+    return int(most)
 
 
 def _half_on_cpu(dtype: str) -> str:

@@ -194,3 +194,23 @@ def test_fingerprint_follows_weights_and_tokenizer(folders, tiny, tmp_path):
     (cased / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
     tiny.edit(cased / "tokenizer_config.json", do_lower_case=False)
     assert load(cased).fingerprint() != base
+
+
+@pytest.mark.parametrize(("kind", "most"), [("roberta", 38), ("bert", 40)])
+def test_lengths_beyond_the_positions_that_there_really_are(kind, most):
+    """RoBERTa has two positions fewer than its table has rows: a length in between failed while encoding."""
+    from types import SimpleNamespace
+
+    from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+
+    from colbert_research.encoders.settings import check_lengths
+
+    settings = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 20}
+    config = (RobertaConfig if kind == "roberta" else BertConfig)(**settings, max_position_embeddings=40)
+    model = (RobertaModel if kind == "roberta" else BertModel)(config)
+    model.query_length, model.document_length = 4, most
+    check_lengths(model)
+    model.document_length = most + 1
+    with pytest.raises(ConfigError, match=f"document_length {most + 1} is more than the {most} positions"):
+        check_lengths(model)
+    check_lengths(SimpleNamespace(config=SimpleNamespace(), query_length=9, document_length=None))
