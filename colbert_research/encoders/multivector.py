@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
 
+MARKER = r"\[[^\[\]\s]+\]"
+"""A token that says whether a text is a query or a document, such as [Q] or [unused0]."""
+
+
 class MultiVectorConfig(ModelConfig):
     """A checkpoint trained for late interaction, encoded as it says itself unless a setting says otherwise.
 
@@ -72,7 +76,7 @@ def _set_prefixes(model: "MultiVectorEncoder", prefixes: dict[str, str | None]) 
         known = model.tokenizer.get_vocab()
         # PyLate saves a marker with its space as one token, "[Q] "; Stanford's are vocabulary entries, "[unused0]"
         token = next((t for t in (prefix, marker) if t in known), None)
-        if token is None and re.fullmatch(r"\[[^\[\]\s]+\]", marker):
+        if token is None and re.fullmatch(MARKER, marker):
             raise ConfigError(
                 f"{task}_prefix {prefix!r} is a marker that this tokenizer has no token for, so it would be cut into pieces; "
                 "leave it out to use the checkpoint's marker"
@@ -81,7 +85,20 @@ def _set_prefixes(model: "MultiVectorEncoder", prefixes: dict[str, str | None]) 
             from transformers import AddedToken
 
             model.tokenizer.add_tokens([AddedToken(token, normalized=False, special=True)], special_tokens=True)
-        model.prompts[task] = prefix
+        model.prompts[task] = _with_prompt(task, prefix, model.prompts.get(task) or "")
+
+
+def _with_prompt(task: str, prefix: str, saved: str) -> str:
+    """A prefix in the place of the marker that the checkpoint has, before the words of the prompt that it may have too."""
+    words = re.sub(rf"^{MARKER}\s?", "", saved)
+    if not words.strip() or words.strip() in prefix or not prefix:  # an empty one asks for nothing before the text
+        return prefix
+    if re.fullmatch(MARKER, prefix.strip()):
+        return prefix + words
+    raise ConfigError(
+        f"the checkpoint puts the prompt {saved!r} before a {task}, and {task}_prefix={prefix!r} would take its place; "
+        f"write both, {task}_prefix={prefix + words!r}, or leave it out"
+    )
 
 
 def _set_lengths(model: "MultiVectorEncoder", config: MultiVectorConfig) -> None:

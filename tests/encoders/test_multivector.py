@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from colbert_research.encoders import MultiVectorConfig
 from colbert_research.encoders.base import Encoder
+from colbert_research.encoders.multivector import _with_prompt
 from colbert_research.settings import ConfigError
 
 MARKERS = {"stanford": ("[unused0]", "[unused1]"), "pylate": ("[Q] ", "[D] "), "native": ("[unused0]", "[unused1]")}
@@ -214,3 +215,27 @@ def test_lengths_beyond_the_positions_that_there_really_are(kind, most):
     with pytest.raises(ConfigError, match=f"document_length {most + 1} is more than the {most} positions"):
         check_lengths(model)
     check_lengths(SimpleNamespace(config=SimpleNamespace(), query_length=9, document_length=None))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "saved", "expected"),
+    [
+        ("[Q] ", "", "[Q] "),
+        ("[Q] ", "[unused0] ", "[Q] "),
+        ("[Q] ", "query: ", "[Q] query: "),
+        ("[Q] ", "[unused0] query: ", "[Q] query: "),
+        ("[Q] query: ", "query: ", "[Q] query: "),
+        ("search for ", "[unused0] ", "search for "),
+        ("", "[unused0] ", ""),
+        ("", "query: ", ""),
+    ],
+)
+def test_a_prefix_keeps_the_words_of_a_saved_prompt(prefix, saved, expected):
+    """They vanished."""
+    assert _with_prompt("query", prefix, saved) == expected
+
+
+@pytest.mark.parametrize("prefix", ["search for ", "quer: "])
+def test_a_prefix_that_would_take_the_place_of_a_prompt_is_refused(prefix):
+    with pytest.raises(ConfigError, match=r"puts the prompt 'query: ' before a query.*write both, query_prefix="):
+        _with_prompt("query", prefix, "query: ")
