@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install quickstart test lint clean
+.PHONY: install cuda quickstart test lint clean
+CUDA ?= 13
 
 install: $(VENV)/installed
 
@@ -13,6 +14,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
 	@touch $@
+
+# CuPy and NVRTC for CUDA 13 or 12; the pins are those of 13
+cuda: install
+	@grep -v '^cuda-\|^cupy-\|^nvidia-cuda' constraints.txt > $(VENV)/constraints-cuda.txt
+	$(BIN)/pip install --quiet --constraint $(if $(filter 13,$(CUDA)),constraints.txt,$(VENV)/constraints-cuda.txt) --editable '.[cuda$(CUDA)]'
 
 quickstart: install
 	@mkdir -p out
