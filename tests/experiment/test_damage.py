@@ -49,11 +49,11 @@ def test_every_file_of_a_finished_experiment_damaged_six_ways(tmp_path, folder):
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     assert len(files) > 25
     wrong, tried = [], 0
-    for file in files:
-        for how, data in damages((whole / file).read_bytes()).items():
-            if data == (whole / file).read_bytes():
+    for number, file in enumerate(files):
+        for place, (how, data) in enumerate(damages((whole / file).read_bytes()).items()):
+            if data == (whole / file).read_bytes() or not (os.environ.get("ALL_TRIALS") or (number + place) % 3 == 0):
                 continue
-            # every kind of rerun after every damage, where all are asked for; else they take turns
+            # every damage and every kind of rerun after it, where all are asked for; else they take turns
             names = list(RERUNS) if os.environ.get("ALL_TRIALS") else [list(RERUNS)[tried % len(RERUNS)]]
             for name in names:
                 rerun, tried = RERUNS[name], tried + 1
@@ -70,7 +70,7 @@ def test_every_file_of_a_finished_experiment_damaged_six_ways(tmp_path, folder):
                 shutil.rmtree(cache)
                 shutil.rmtree(out)
     assert not wrong, f"{len(wrong)} of {tried}: {wrong[:5]}"
-    assert tried > 150
+    assert tried > (900 if os.environ.get("ALL_TRIALS") else 80)
 
 
 def test_a_damaged_artifact_is_named_and_mended(cache, folder, caplog, tmp_path):
