@@ -117,7 +117,8 @@ def search(index: Path, question: str, k: int, strategy: str, model: str | None,
     from colbert_research.search import STRATEGIES, Retriever
 
     try:
-        sys.path.insert(0, os.getcwd())
+        if modules:  # and only then: what lies in the working folder is nobody's import otherwise
+            sys.path.insert(0, os.getcwd())
         for module in modules:
             import_module(module)
         retriever = Retriever.open(index, component_of_line("strategy", STRATEGIES, strategy))

@@ -26,7 +26,7 @@ SAMPLE, ITERATIONS = 65_536, 20
 class Subspaces(Config):
     """`m` sub-spaces of 8 bits each; `rotation: opq` turns the vectors first, so that the sub-spaces fit them better."""
 
-    m: int = Field(32, ge=1, description="bytes a token; divides the dimensions")
+    m: int = Field(32, ge=1, description="bytes per token; divides the dimensions")
     rotation: Literal["identity", "opq"] = "identity"
 
     def train(self, values: NDArray[np.float32], *, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:

@@ -1,4 +1,4 @@
-"""Codecs that are a table, which all tokens share, and a few bytes a token, which the kernels score as they are."""
+"""Codecs that are a table, which all tokens share, and a few bytes per token, which the kernels score as they are."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property

@@ -64,8 +64,9 @@ class Workspace:
 
     def collection_of(self, stage: Stage) -> Collection:
         """The collection that a stage was planned for. Raises DataChangedError where its dataset config gives another now."""
-        collection, dataset = self.collection(stage.means["dataset"]), stage.means["dataset"]
-        facts, settings = self.facts(dataset), stage.settings
+        dataset, settings = stage.means["dataset"], stage.settings
+        facts = self.facts(dataset)  # first: a collection whose files were changed since is then forgotten
+        collection = self.collection(dataset)
         known = {"documents": facts.store, "query_ids": facts.query_ids, "exclude_self": facts.exclude_self}
         if "side" in settings:
             known["texts"] = getattr(facts, settings["side"])

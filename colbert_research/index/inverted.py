@@ -23,7 +23,7 @@ class InvertedLists:
 
     @classmethod
     def build(cls, centroid_ids: Ragged, n_centroids: int) -> "InvertedLists":
-        """The lists of a segment from the centroid ids of its documents' tokens. Memory: about 24 bytes a token."""
+        """The lists of a segment from the centroid ids of its documents' tokens. Memory: about 24 bytes per token."""
         documents = item_of_row(centroid_ids.offsets)
         key = np.asarray(centroid_ids.values, np.int64) * max(1, len(centroid_ids)) + documents
         unique = np.unique(key)

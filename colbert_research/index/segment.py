@@ -60,7 +60,7 @@ class Segment:
 def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, codec: Codec, *, chunk_tokens: int) -> FileSums:
     """Encode documents' token vectors chunk by chunk into `folder`; returns the sizes and checksums of its files.
 
-    Memory: one chunk of vectors and its codes, and about 24 bytes a token of the segment for the inverted lists.
+    Memory: one chunk of vectors and its codes, and about 24 bytes per token of the segment for the inverted lists.
     """
     folder.mkdir(parents=True)
     write_documents(folder, documents)

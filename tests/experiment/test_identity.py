@@ -6,28 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from colbert_research.codecs import CODECS
 from colbert_research.config import Config, config_id, load_config
-from colbert_research.data import DATASETS
-from colbert_research.encoders import ENCODERS
-from colbert_research.encoders.pooling import POOLERS
-from colbert_research.encoders.reduce import REDUCERS
-from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace, config
 from colbert_research.experiment.config import LatencyConfig
 from colbert_research.experiment.workspace import DataChangedError
 from colbert_research.index.build import BuildConfig
-from colbert_research.search import ANNS, FIRST_STAGES, GRAPHS, IMPUTATIONS, STRATEGIES
+from colbert_research.search import ANNS, FIRST_STAGES, GRAPHS, IMPUTATIONS
 from colbert_research.search.finders import FINDERS
 from tests.experiment.small import TINY, make, write_folder
 
 GOLDEN = Path(__file__).with_name("golden.json")
 AXES = {
-    "dataset": DATASETS,
-    "encoder": ENCODERS,
-    "reducer": REDUCERS,
-    "pooling": POOLERS,
-    "codec": CODECS,
-    "search": STRATEGIES,
+    **config.AXES,
     "ann": ANNS,
     "first_stage": FIRST_STAGES,
     "graph": GRAPHS,

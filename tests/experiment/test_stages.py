@@ -137,13 +137,23 @@ def test_a_corpus_that_was_edited_is_seen_by_a_process_that_goes_on(cache, folde
     assert after.metrics == make(cache, folder).metrics
 
 
+def test_a_stage_that_was_planned_elsewhere_for_what_the_files_hold_now(cache, folder):
+    """A workspace that had read them before handed out what it had read."""
+    workspace = Workspace(StageCache(cache))
+    old = workspace.collection(make(workspace, folder).config.dataset)
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
+    stage = make(cache, folder).stages["encode documents"]
+    assert workspace.collection_of(stage).texts != old.texts
+
+
 def test_a_collection_that_changes_between_plan_and_run(cache, folder):
     workspace = Workspace(StageCache(cache))
     planned, late, corpus = make(workspace, folder), make(workspace, folder), folder / "corpus.jsonl"
     stages = planned.stages
     workspace._collections.clear()  # as where the fingerprint is remembered, and the files are not read to plan
     corpus.write_text(corpus.read_text().replace("note 3", "note 8"))
-    with pytest.raises(DataChangedError, match="changed between planning and reading"):
+    with pytest.raises(DataChangedError, match=r"is not the one that encode/.* was planned for"):
         planned.run("rank")
     with pytest.raises(DataChangedError, match="'fruit' was changed since this experiment was made"):
         _ = late.stages

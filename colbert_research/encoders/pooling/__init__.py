@@ -1,4 +1,4 @@
-"""Poolers: fewer token vectors a document, by merging some or leaving some out. `POOLERS` is the table of contents of the axis.
+"""Poolers: fewer token vectors per document, by merging some or leaving some out. `POOLERS` is the registry of the axis.
 
 Documents alone are pooled, after the reducer; queries keep all their tokens. Sources: token pooling (Clavié, Chaffin and Adams
 2024, arXiv 2409.14683) for merging, each pruner's own for leaving out.

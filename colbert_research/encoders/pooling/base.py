@@ -63,7 +63,7 @@ class Pooling(Config, ABC):
     protected: int = Field(1, ge=0, description="leading tokens of a document that stay as they are")
 
     def kept(self, length: int) -> int:
-        """How many tokens a document of `length` tokens keeps, the protected ones included; 0 for an empty document."""
+        """How many tokens per document of `length` tokens keeps, the protected ones included; 0 for an empty document."""
         free = max(0, length - self.protected)
         share = free / Fraction(str(self.factor))  # exact: 33 / 1.1 is 30, and not 29.999…
         return length - free + min(free, max(1, int(share)))
