@@ -77,7 +77,7 @@ Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
 
 
 class Threshold(Config):
-    """A cut-off given as a `value` or as a `quantile` (0 to 1) of the scores it is applied to; exactly one of them."""
+    """A threshold given as a `value` or as a `quantile` (0 to 1) of the scores it is applied to; exactly one of them."""
 
     value: float | None = None
     quantile: float | None = Field(None, ge=0, le=1)
@@ -137,7 +137,7 @@ def config_id(config: Config) -> str:
 def component(axis: str, registry: Mapping[str, type[Any]], *, default: str = "") -> Any:
     """The annotation of a config field that holds one member of an axis, chosen by its `kind`.
 
-    `registry` is the axis' table of contents and may be extended at run time; `kind: "module:Class"` names a config class
+    `registry` is the axis' registry and may be extended at run time; `kind: "module:Class"` names a config class
     outside the package. Use as
     `codec: component("codec", CODECS, default="exact") = "exact"`.
     """

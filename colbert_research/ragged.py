@@ -21,7 +21,7 @@ class Ragged:
     """Rows of many items, packed.
 
     `values`: `(n_rows, ...)`, any array type that slices (NumPy, torch, CuPy). `offsets`: `(n_items + 1,)` int64 NumPy, from 0
-    to `n_rows`, never falling. Item `i` is `values[offsets[i]:offsets[i + 1]]`. There is no padding.
+    to `n_rows`, never descending. Item `i` is `values[offsets[i]:offsets[i + 1]]`. There is no padding.
     """
 
     values: Any
@@ -174,7 +174,7 @@ def sample_rows(vectors: Ragged, size: int, *, seed: int) -> NDArray[np.float32]
 
 
 def sampled(n: int, size: int, *, seed: int) -> NDArray[np.int64] | slice:
-    """Which of `n` rows are the sample: rising places, or all of them."""
+    """Which of `n` rows are the sample: ascending positions, or all of them."""
     if size >= n:
         return slice(None)
     return np.sort(np.random.default_rng(seed).choice(n, size=size, replace=False))

@@ -50,7 +50,7 @@ class Ranking:
             wrong[inner[(inner > 0) & (inner < len(self.scores))] - 1] = False  # the last of a query, the first of the next
         if wrong.any():
             query = item_of_row(self.offsets)[int(np.flatnonzero(wrong)[0])]
-            raise ValueError(f"query {self.query_ids[query]!r} is not ordered by falling score, then rising position")
+            raise ValueError(f"query {self.query_ids[query]!r} is not ordered by descending score, then ascending position")
 
     @classmethod
     def of(
@@ -96,10 +96,10 @@ class Ranking:
 
     def take(self, queries: Sequence[int]) -> "Ranking":
         """The ranking of some queries, by place."""
-        places = np.asarray(queries, np.int64)
-        rows = rows_of(self.offsets, places)
-        ids = tuple(self.query_ids[i] for i in places)
-        offsets = offsets_of(np.diff(self.offsets)[places])
+        positions = np.asarray(queries, np.int64)
+        rows = rows_of(self.offsets, positions)
+        ids = tuple(self.query_ids[i] for i in positions)
+        offsets = offsets_of(np.diff(self.offsets)[positions])
         return Ranking(ids, self.document_ids, offsets, self.positions[rows], self.scores[rows])
 
     def _keep(self, kept: NDArray[np.bool_]) -> "Ranking":

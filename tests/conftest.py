@@ -23,7 +23,7 @@ def rng() -> np.random.Generator:
 
 
 def random_ragged(rng: np.random.Generator, lengths, dim: int, *, unit: bool = True) -> Ragged:
-    """Token vectors of items with the given lengths, float32, of length one unless `unit=False`."""
+    """Token vectors of items with the given lengths, float32, L2-normalised unless `unit=False`."""
     values = rng.standard_normal((int(np.sum(lengths)), dim)).astype(np.float32)
     if unit:
         values /= np.linalg.norm(values, axis=1, keepdims=True)

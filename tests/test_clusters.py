@@ -26,11 +26,11 @@ def test_shares_are_those_counted_by_hand(pairs):
     tokens, clusters = (np.array(column) for column in zip(*pairs, strict=True))
     found = anatomy(tokens, clusters)
     shares, distinct, sizes = majorities([(c, t) for t, c in pairs])
-    assert found.majority_token.tolist() == shares
+    assert found.cluster_purity.tolist() == shares
     assert found.distinct_tokens.tolist() == distinct
     assert found.cluster_sizes.tolist() == sizes
     shares, _, counts = majorities(pairs)
-    assert found.majority_cluster.tolist() == shares
+    assert found.token_purity.tolist() == shares
     assert found.token_counts.tolist() == counts
 
 
@@ -44,10 +44,10 @@ def test_order_does_not_matter(pairs, random):
 def test_pure_clusters_and_clusters_of_chance(rng):
     tokens = rng.integers(0, 50, 5000)
     pure = anatomy(tokens, tokens).figures()
-    assert pure["median majority-token share of a cluster"] == pure["tokens above .95 in one cluster"] == 1
+    assert pure["median cluster purity"] == pure["tokens of purity above .95"] == 1
     assert pure["clusters"] == pure["tokens"] == 50
     chance = anatomy(tokens, rng.integers(0, 50, 5000)).figures()
-    assert chance["median majority-token share of a cluster"] < 0.1
+    assert chance["median cluster purity"] < 0.1
     assert chance["clusters of at most 16 tokens"] == 0
     assert list(anatomy(tokens, tokens).table()["value"]) == list(pure.values())
 
@@ -69,9 +69,9 @@ def test_what_is_no_pair_of_ids(tokens, clusters, message):
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=40))
 def test_ecdf_is_the_share_at_most(values):
-    places, shares = ecdf(values)
-    assert places.tolist() == sorted(set(values))
-    assert shares.tolist() == [sum(v <= place for v in values) / len(values) for place in places]
+    positions, shares = ecdf(values)
+    assert positions.tolist() == sorted(set(values))
+    assert shares.tolist() == [sum(v <= place for v in values) / len(values) for place in positions]
     assert shares[-1] == 1
 
 

@@ -103,7 +103,7 @@ def test_an_alignment_sums_to_maxsim(rng):
     query, document = rng.standard_normal((3, 8)).astype(np.float32), rng.standard_normal((5, 8)).astype(np.float32)
     table = align(query, document, query_tokens=list("abc"), document_tokens=list("vwxyz"))
     exact = query.astype(np.float64) @ document.T.astype(np.float64)
-    assert list(table["place"]) == exact.argmax(axis=1).tolist()
+    assert list(table["position"]) == exact.argmax(axis=1).tolist()
     assert list(table["document_token"]) == ["vwxyz"[i] for i in exact.argmax(axis=1)]
     # a product of 8 terms errs by at most 8 * eps * |q| |d|, and the maximum by no more
     norms = np.linalg.norm(query, axis=1) * np.linalg.norm(document, axis=1).max()

@@ -87,7 +87,7 @@ def test_projected_vectors_have_length_one_and_the_right_direction(sample, rng):
     np.testing.assert_allclose(np.linalg.norm(found[others].astype(np.float64), axis=1), 1, rtol=0, atol=(KEPT + 3) * EPS)
     exact = vectors[others].astype(np.float64) @ projection
     lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    # a product of DIM terms errs by DIM * EPS * |v| (the columns have length one), here against |projected v|
+    # a product of DIM terms errs by DIM * EPS * |v| (the columns have norm one), here against |projected v|
     bound = (DIM + KEPT + 3) * EPS * np.linalg.norm(vectors[others], axis=1, keepdims=True) / lengths
     assert (np.abs(found[others] - exact / lengths) <= 2 * bound).all()
 

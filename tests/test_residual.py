@@ -38,7 +38,7 @@ def test_each_residual_and_its_level_lie_in_one_bucket(vectors, bits, buckets, l
     codes = codec.encode(vectors)
     scales = codec.buckets.scales
     residuals = (vectors - codec.centroids[codes["centroid_ids"]]) / scales
-    edges = np.concatenate([[residuals.min()], codec.buckets.limits, [residuals.max()]])
+    edges = np.concatenate([[residuals.min()], codec.buckets.cutoffs, [residuals.max()]])
     chosen = unpack_bits(codes["residuals"], bits, DIM).astype(int)
     level = codec.buckets.levels[chosen]
     rounding = 2 * np.finfo(np.float32).eps * np.abs(residuals).max()
@@ -62,15 +62,15 @@ def test_levels_of_least_squares_are_better_than_quantiles(vectors, bits):
 
 
 def test_levels_of_least_squares_by_hand():
-    """Two clumps of values and two levels: the means of the clumps, and the limit half-way."""
+    """Two clumps of values and two levels: the means of the clumps, and the cutoff half-way."""
     buckets = Buckets.fit(np.array([[-3.0, -1.0, 4.0, 6.0, 5.0]]).T, 1, scaled=False, levels="least_squares")
     assert buckets.levels.tolist() == [-2, 5]
-    assert buckets.limits.tolist() == [1.5]
+    assert buckets.cutoffs.tolist() == [1.5]
     assert buckets.scales.tolist() == [1]
 
 
 def test_codes_by_hand():
-    """A residual on a limit belongs to the bucket below it."""
+    """A residual on a cutoff belongs to the bucket below it."""
     buckets = Buckets(np.array([1, 2], np.float32), np.array([-1, 0, 1], np.float32), np.array([-2, -0.5, 0.5, 2], np.float32))
     codec = ResidualCodec(ResidualConfig(nbits=2, centroids=1), np.zeros((1, 2), np.float32), buckets)
     codes = codec.encode(np.array([[-1, -1], [0, 1], [1, 3]], np.float32))
@@ -105,5 +105,5 @@ def test_held_out_tokens_make_the_buckets():
     residuals = held - codec.centroids[kernels.assign(held, codec.centroids)]
     scales = np.sqrt(np.mean(residuals.astype(np.float64) ** 2, axis=0)).astype(np.float32)
     assert np.array_equal(codec.buckets.scales, scales)
-    limits = np.quantile(residuals.astype(np.float64) / scales, [0.25, 0.5, 0.75])
-    assert np.array_equal(codec.buckets.limits, limits.astype(np.float32))
+    cutoffs = np.quantile(residuals.astype(np.float64) / scales, [0.25, 0.5, 0.75])
+    assert np.array_equal(codec.buckets.cutoffs, cutoffs.astype(np.float32))

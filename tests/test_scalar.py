@@ -58,11 +58,11 @@ def test_scores_of_signs_are_hamming_distances(vectors):
 def test_equal_steps_are_equal_and_symmetric(vectors, bits):
     buckets = Buckets.fit(vectors, bits, scaled=False, levels="uniform")
     steps = np.diff(buckets.levels.astype(np.float64))
-    # each level and limit is rounded once to float32
+    # each level and cutoff is rounded once to float32
     rounding = 2 * np.finfo(np.float32).eps * np.abs(buckets.levels).max()
     assert np.ptp(steps) <= rounding
     assert np.abs(buckets.levels + buckets.levels[::-1]).max() == 0
-    assert np.abs(buckets.limits - (buckets.levels[1:] + buckets.levels[:-1]) / 2).max() <= rounding
+    assert np.abs(buckets.cutoffs - (buckets.levels[1:] + buckets.levels[:-1]) / 2).max() <= rounding
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -86,7 +86,7 @@ def test_the_step_errs_less_than_one_that_covers_everything_or_half(vectors, bit
 )
 def test_numbers_are_searchsorted(values, bits, levels):
     buckets = Buckets.fit(values, bits, scaled=True, levels=levels)
-    expected = np.searchsorted(buckets.limits, values / buckets.scales, side="left")
+    expected = np.searchsorted(buckets.cutoffs, values / buckets.scales, side="left")
     assert np.array_equal(buckets.numbers(values), expected)
 
 
@@ -104,5 +104,5 @@ def test_dimensions_that_are_no_multiple_of_a_byte(vectors):
     codec = fitted(vectors[:, :13], nbits=2, levels="quantiles")
     numbers = codec.encode(vectors[:, :13])["numbers"]
     assert numbers.shape == (len(vectors), 4)
-    expected = np.searchsorted(codec.buckets.limits, vectors[:, :13], side="left")
+    expected = np.searchsorted(codec.buckets.cutoffs, vectors[:, :13], side="left")
     assert np.array_equal(unpack_bits(numbers, 2, 13), expected)

@@ -43,7 +43,7 @@ class Scripted(SearchStrategy):
     clock: ClassVar[list[float]] = [0.0]
     cost: ClassVar[Any] = staticmethod(lambda name, query, call: (1.0, 0.0))
 
-    def widest(self, index):
+    def exhaustive_equivalent(self, index):
         return self
 
     def _search(self, index, queries, k, scope, trace):
@@ -93,7 +93,7 @@ def test_figures_are_those_of_the_queries_times(index, numbered, scripted):
     assert figures["mean"] == pytest.approx(float(np.mean(expected)))
     table = found.table()
     assert list(table.index) == ["work", "odd only", REST, "whole search"]
-    assert table["share of mean"].drop("whole search").sum() == pytest.approx(1, abs=2e-3)  # rounded to three places
+    assert table["share of mean"].drop("whole search").sum() == pytest.approx(1, abs=2e-3)  # rounded to three decimals
     assert table["documents"].tolist() == pytest.approx([np.mean(np.arange(N_QUERIES)), 0, 0, np.mean(np.arange(N_QUERIES))])
 
 

@@ -1,4 +1,4 @@
-"""Codecs: token vectors to compact codes and back. `CODECS` is the table of contents of the axis."""
+"""Codecs: token vectors to compact codes and back. `CODECS` is the registry of the axis."""
 
 from colbert_research.codecs.base import Codec, CodecConfig, bytes_per_token
 from colbert_research.codecs.centroid import CentroidCodec, CentroidConfig

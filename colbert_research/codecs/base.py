@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.config import Config
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 
 Codes = Mapping[str, NDArray[Any]]
@@ -47,10 +47,10 @@ class Codec(Protocol):
     def decode(self, codes: Codes) -> NDArray[np.float32]:
         """The vectors `(n, dim)` float32 that codes stand for."""
 
-    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Selection = None) -> NDArray[np.float32]:
         """MaxSim of queries with documents given as codes: `(n_queries, n_documents)` float32.
 
-        `only`: places `(n,)` of the only documents to score, in that order.
+        `only`: positions `(n,)` of the only documents to score, in that order.
         """
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,8 @@ from colbert_research import kernels
 from colbert_research.codecs.base import State
 
 Levels = Literal["least_squares", "quantiles", "uniform"]
-"""Of least squared error (Lloyd 1982; Max 1960); at quantiles (ColBERTv2's code); or in equal steps, symmetric about zero."""
+"""Reconstruction values of least squared error (Lloyd 1982; Max 1960), at quantiles (ColBERTv2's code), or in equal steps
+symmetric about zero."""
 
 LLOYD_ITERATIONS, LLOYD_SAMPLE = 100, 1_000_000
 STEPS_TRIED, STEP_SAMPLE = 64, 100_000
@@ -18,14 +19,14 @@ STEPS_TRIED, STEP_SAMPLE = 64, 100_000
 
 @dataclass(frozen=True, eq=False)
 class Buckets:
-    """Bucket b of dimension d holds the values v with `limits[b - 1] < v / scales[d] <= limits[b]`, and stands for
+    """Bucket b of dimension d holds the values v with `cutoffs[b - 1] < v / scales[d] <= cutoffs[b]`, and stands for
     `scales[d] * levels[b]`.
 
-    `scales` `(dim,)`, `limits` `(2**bits - 1,)` and `levels` `(2**bits,)` rise; all float32.
+    `scales` `(dim,)`; `cutoffs` `(2**bits - 1,)` and reconstruction values `levels` `(2**bits,)`, ascending; all float32.
     """
 
     scales: NDArray[np.float32]
-    limits: NDArray[np.float32]
+    cutoffs: NDArray[np.float32]
     levels: NDArray[np.float32]
 
     @classmethod
@@ -36,27 +37,27 @@ class Buckets:
         scales = np.where(spread > 0, spread, 1).astype(np.float32)
         flat = np.sort((wide / scales).ravel())
         n = 2**bits
-        # as ColBERTv2's code has them: limits at the quantiles i / 2^b, levels at (i + 1/2) / 2^b
-        limits, means = np.quantile(flat, np.arange(1, n) / n), np.quantile(flat, (np.arange(n) + 0.5) / n)
+        # as ColBERTv2's code has them: cutoffs at the quantiles i / 2^b, levels at (i + 1/2) / 2^b
+        cutoffs, means = np.quantile(flat, np.arange(1, n) / n), np.quantile(flat, (np.arange(n) + 0.5) / n)
         if levels == "uniform":
             means = _uniform(flat, n)
-            limits = (means[1:] + means[:-1]) / 2
+            cutoffs = (means[1:] + means[:-1]) / 2
         if levels == "least_squares":
             means = _lloyd(flat[:: max(1, len(flat) // LLOYD_SAMPLE)], means)
-            limits = (means[1:] + means[:-1]) / 2
-        return cls(scales, limits.astype(np.float32), means.astype(np.float32))
+            cutoffs = (means[1:] + means[:-1]) / 2
+        return cls(scales, cutoffs.astype(np.float32), means.astype(np.float32))
 
     @classmethod
     def restore(cls, arrays: State) -> "Buckets":
         """The buckets whose `state()` is among `arrays`."""
-        return cls(arrays["scales"], arrays["limits"], arrays["levels"])
+        return cls(arrays["scales"], arrays["cutoffs"], arrays["levels"])
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {"scales": self.scales, "limits": self.limits, "levels": self.levels}
+        return {"scales": self.scales, "cutoffs": self.cutoffs, "levels": self.levels}
 
     def numbers(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The bucket of each value: `(n, dim)` uint8."""
-        return kernels.bucket_numbers(values, self.scales, self.limits)
+        return kernels.bucket_numbers(values, self.scales, self.cutoffs)
 
 
 def _uniform(values: NDArray[np.float64], n: int) -> NDArray[Any]:

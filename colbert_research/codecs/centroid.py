@@ -1,4 +1,4 @@
-"""The centroid codec: each token is its nearest centroid and nothing else, 0 bits a dimension.
+"""The centroid codec: each token is its nearest centroid and nothing else, 0 bits per dimension.
 
 It is what PLAID's first stages see (Santhanam et al. 2022, section 4), the lower end of every sweep over bits, and with very
 many centroids an index of its own (TACHIOM, Martinico et al. 2026).
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from colbert_research import kernels
 from colbert_research.codecs.base import Codes, Layout, State
 from colbert_research.codecs.clustering import Clustering, centroid_id_type
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 
 
@@ -54,7 +54,7 @@ class CentroidCodec:
     def decode(self, codes: Codes) -> NDArray[np.float32]:
         return self.centroids[codes["centroid_ids"]]
 
-    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Selection = None) -> NDArray[np.float32]:
         """Centroid interaction is MaxSim here: every token is a centroid."""
         tokens = Ragged(codes["centroid_ids"], offsets)
         scores = np.empty((len(queries), len(tokens) if only is None else len(only)), np.float32)

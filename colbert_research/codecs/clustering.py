@@ -59,7 +59,7 @@ class Clustering(Config):
     def cluster(
         self, sample: NDArray[np.float32], token_ids: NDArray[np.int32] | None = None, *, n_tokens: int, seed: int
     ) -> NDArray[np.float32]:
-        """Centroids `(K, dim)` float32 of length one, from a sample `(n, dim)` less the tokens that `hold_out` keeps back.
+        """L2-normalised centroids `(K, dim)` float32, from a sample `(n, dim)` less the tokens that `hold_out` keeps back.
 
         `token_ids` `(n,)`: of the sample's tokens; k-means does without. Raises ConfigError where the method needs them.
         """
@@ -147,7 +147,7 @@ def plaid_centroid_count(n_tokens: int) -> int:
 
 
 def kmeans(sample: NDArray[np.float32], k: int, *, iterations: int, seed: int) -> NDArray[np.float32]:
-    """`k` centroids `(k, dim)` of length one of a sample `(n, dim)`, `n >= k`: faiss's k-means, assigned by dot product.
+    """`k` L2-normalised centroids `(k, dim)` of a sample `(n, dim)`, `n >= k`: faiss's k-means, assigned by dot product.
 
     faiss chooses the first centroids, updates them and splits the emptied ones (`faiss.contrib.clustering`); the assignment is
     our own kernel, several times as fast on a CPU. A vector that is there several times is clustered once, with that weight: as

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from colbert_research import kernels
 from colbert_research.codecs.base import Codes, Layout, State
 from colbert_research.config import Config
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged, unfit_row
 
 
@@ -56,7 +56,7 @@ class ExactCodec:
     def decode(self, codes: Codes) -> NDArray[np.float32]:
         return np.asarray(codes["vectors"], np.float32)
 
-    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Selection = None) -> NDArray[np.float32]:
         return kernels.maxsim(queries, Ragged(codes["vectors"], offsets), only=only)
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""The table of contents of the codec axis; a notebook cell may add to it."""
+"""The registry of the codec axis; a notebook cell may add to it."""
 
 from colbert_research.codecs.centroid import CentroidConfig
 from colbert_research.codecs.exact import ExactConfig

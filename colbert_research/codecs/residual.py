@@ -1,9 +1,9 @@
-"""The residual codec of ColBERTv2: the nearest centroid, and what is left quantised to a few bits a dimension.
+"""The residual codec of ColBERTv2: the nearest centroid, and what is left quantised to a few bits per dimension.
 
 Source: ColBERTv2 (Santhanam et al. 2022), section 3.3. Beyond it, each a setting: buckets may be scaled for each dimension
-(after an SVD projection dimensions differ much in spread), and their limits and levels may be those of least squared error
-(Lloyd 1982; Max 1960) instead of quantiles. The inverse norm of each decoded vector is stored, so that scores are cosines
-without a normalisation at search time.
+(after an SVD projection dimensions differ much in spread), and their cutoffs and reconstruction values may be those of least
+squared error (Lloyd 1982; Max 1960) instead of quantiles. The inverse norm of each decoded vector is stored, so that scores
+are cosines without a normalisation at search time.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from colbert_research.kernels.operands import ResidualTable, pack_bits
 
 
 class ResidualConfig(Clustering):
-    """`nbits` a dimension beside the nearest of some centroids.
+    """`nbits` per dimension beside the nearest of some centroids.
 
-    `buckets`: scaled by each dimension's own spread, or the same for all dimensions (ColBERTv2). `levels`: those of least
-    squared error, quantiles (ColBERTv2), or in equal steps.
+    `buckets`: scaled by each dimension's own spread, or the same for all dimensions (ColBERTv2). `levels`: the reconstruction
+    values, of least squared error, at quantiles (ColBERTv2), or in equal steps.
     """
 
     kind: Literal["residual"] = "residual"

@@ -1,4 +1,4 @@
-"""Scalar quantisation of the vectors themselves: a few bits a dimension, no centroids.
+"""Scalar quantisation of the vectors themselves: a few bits per dimension, no centroids.
 
 8 bits is the int8 of vector databases; 1 bit in equal steps is the sign of each dimension, as in BPR (Yamada et al. 2021).
 ColBERTv2's controls (Santhanam et al. 2022, appendix B), which are as many bits without centroids, are
@@ -22,14 +22,14 @@ SAMPLE = 50_000
 
 
 class ScalarConfig(Config):
-    """`nbits` a dimension. `buckets` and `levels` as in `ResidualConfig`, here of the vectors instead of residuals.
+    """`nbits` per dimension. `buckets` and `levels` as in `ResidualConfig`, here of the vectors instead of residuals.
 
     With 8 bits the codes are closer to the vectors than a query is to its own integers in a compressed score, and those waste
     least where all dimensions have one scale: `buckets=global` (overlap@10 on NFCorpus .991, per dimension .976). With 2 or 4
     bits after an SVD projection, `per_dimension` is better (.944 instead of .920 with 4).
 
     A code of two levels that differ in sign alone (1 bit in equal steps) gives every vector the same length: no norm is stored,
-    and a vector of zeros becomes one of length one.
+    and a vector of zeros becomes an L2-normalised one.
     """
 
     kind: Literal["scalar"] = "scalar"

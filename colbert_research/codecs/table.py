@@ -12,7 +12,7 @@ from colbert_research.codecs.base import Codes, Layout
 from colbert_research.codecs.clustering import centroid_id_type
 from colbert_research.codecs.subspaces import rotate
 from colbert_research.config import Config
-from colbert_research.kernels.operands import CodedTokens, Places, Table
+from colbert_research.kernels.operands import CodedTokens, Selection, Table
 from colbert_research.ragged import Ragged, offsets_of
 
 LONGEST = 1 / float(np.finfo(np.float16).tiny)  # of decoded vectors: beyond it inverse norms lose bits
@@ -70,7 +70,7 @@ class TableCodec(ABC):
             ids = kernels.assign(vectors, self.centroids)
             values = vectors - self.centroids[ids]
             codes["centroid_ids"] = ids.astype(centroid_id_type(self.n_centroids))
-        codes[self.code] = self.quantised(self.turned(values))
+        codes[self.code] = self.quantised(self.rotated(values))
         if self.stores_norms:
             codes["inverse_norms"] = inverse_norms(kernels.decode(self.tokens(codes, offsets_of([len(vectors)]))), vectors)
         return codes
@@ -79,20 +79,20 @@ class TableCodec(ABC):
         decoded = kernels.decode(self.tokens(codes, offsets_of([len(codes[self.code])])))
         return decoded if self.rotation is None else rotate(decoded, np.ascontiguousarray(self.rotation.T))
 
-    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Places = None) -> NDArray[np.float32]:
-        return kernels.maxsim_codes(queries.map(self.turned), self.tokens(codes, offsets), only=only)
+    def maxsim(self, queries: Ragged, codes: Codes, offsets: NDArray[np.int64], only: Selection = None) -> NDArray[np.float32]:
+        return kernels.maxsim_codes(queries.map(self.rotated), self.tokens(codes, offsets), only=only)
 
     def tokens(self, codes: Codes, offsets: NDArray[np.int64]) -> CodedTokens:
         """Codes as kernels take them."""
         return CodedTokens(self.table, codes[self.code], offsets, codes.get("centroid_ids"), codes.get("inverse_norms"))
 
-    def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def rotated(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors `(n, dim)` in the space of the table."""
         return rotate(np.asarray(vectors, np.float32), self.rotation)
 
 
 def inverse_norms(decoded: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float16]:
-    """What makes each decoded vector `(n, dim)` one of length one: `(n,)` float16; 0 where the vector itself is all zeros.
+    """What L2-normalises each decoded vector `(n, dim)`: `(n,)` float16; 0 where the vector itself is all zeros.
 
     Raises ValueError for vectors so long that float16 cannot hold what makes them short.
     """
@@ -100,7 +100,7 @@ def inverse_norms(decoded: NDArray[np.float32], vectors: NDArray[np.float32]) ->
     if norms.max(initial=0) > LONGEST:
         raise ValueError(
             f"a token vector of length {norms.max():.4g} is too long for codes with a float16 inverse norm, which serve up to "
-            f"{LONGEST:g}; let the encoder make vectors of length one, or choose codec.kind=exact"
+            f"{LONGEST:g}; let the encoder L2-normalise its vectors, or choose codec.kind=exact"
         )
     invertible = norms * np.finfo(np.float16).max >= 1
     inverse = 1 / np.where(invertible, norms, 1)

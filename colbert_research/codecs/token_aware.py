@@ -53,7 +53,7 @@ def allocate(sizes: NDArray[np.int64], shares: NDArray[np.float64], k: int) -> N
 
 
 def _groups(token_ids: NDArray[np.integer]) -> list[NDArray[np.intp]]:
-    """The rows of each token id, ids rising."""
+    """The rows of each token id, ids ascending."""
     order = np.argsort(token_ids, kind="stable")
     _, starts = np.unique(np.asarray(token_ids)[order], return_index=True)
     return np.split(order, starts[1:])

@@ -1,4 +1,4 @@
-"""Collections and where they come from; `DATASETS` is the table of contents, and a notebook may add to it."""
+"""Collections and where they come from; `DATASETS` is the registry, and a notebook may add to it."""
 
 from colbert_research.config import Config
 from colbert_research.data.beir import BeirConfig

@@ -1,7 +1,7 @@
 """Synthetic token vectors that cluster as ColBERT's do, for scaling experiments: any number of tokens, in bounded memory.
 
 A token vector is the mean of its token type, moved by one of a few senses, by the subject of its document and by noise, and
-made length one. Types follow Zipf's law; how many there are follows Heaps' law, so that types and PLAID's centroids grow alike.
+L2-normalised. Types follow Zipf's law; how many there are follows Heaps' law, so that types and PLAID's centroids grow alike.
 Types come in families that are near each other. A few special types (markers and punctuation) occur everywhere and mean little:
 their vectors are mostly the document's subject.
 
@@ -32,7 +32,7 @@ BURST = 0.5  # share of a document's tokens that repeat its own few types
 OWN_TYPES = 24
 SENSES, ONE_SENSE = (0.6, 0.25, 0.15), 0.4
 FAMILY, KINSHIP = 4, 0.28  # types that are near each other: inflections, synonyms
-# lengths of the parts of a vector before it is made length one; a type's mean has length one
+# lengths of the parts of a vector before it is L2-normalised; a type's mean has norm one
 SENSE, SUBJECT, NOISE = 0.55, 0.5, 0.5
 SPECIAL_MEAN, SPECIAL_SUBJECT = 0.5, 1.0
 MEAN_LENGTH, SPREAD, SHORTEST = 80, 0.5, 4  # log-normal lengths of documents
@@ -47,7 +47,7 @@ class TokenPart(NamedTuple):
 
 
 class Synthetic(Config):
-    """A collection of about `tokens` token vectors of length one; the same settings give the same bytes.
+    """A collection of about `tokens` L2-normalised token vectors; the same settings give the same bytes.
 
     `model`: `tokens`, as described above, or `gaussian`: the same token ids, but vectors drawn without regard to them.
     """

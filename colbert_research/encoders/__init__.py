@@ -1,4 +1,4 @@
-"""Encoders: text to token vectors. `ENCODERS` is the table of contents of the axis.
+"""Encoders: text to token vectors. `ENCODERS` is the registry of the axis.
 
 Importing this package imports neither torch nor transformers; the weights are read by a config's `load`.
 """

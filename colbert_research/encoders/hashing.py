@@ -44,7 +44,7 @@ class HashingConfig(Config):
 
 
 class HashingEncoder:
-    """Words and signs of the lower-cased text, one float32 vector of length one each; a blank text has none.
+    """Words and signs of the lower-cased text, one L2-normalised float32 vector each; a blank text has none.
 
     A token id is a stable 31-bit hash of the word. `tokens` knows the words that this object has met; others are `#id`.
     """
@@ -106,7 +106,7 @@ class HashingEncoder:
         return _unit(self._direction(f"w:{word}") + _TRIGRAMS * _unit(trigrams))
 
     def _direction(self, name: str) -> NDArray[np.float32]:
-        """A vector of length one `(dim,)` that depends on the name and the seed alone."""
+        """An L2-normalised vector `(dim,)` that depends on the name and the seed alone."""
         signed = np.frombuffer(b"".join(_digests(name, self.config.seed, self.dim)), np.uint8)[: self.dim]
         return _unit(signed.astype(np.float32) - np.float32(127.5))
 

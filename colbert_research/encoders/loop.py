@@ -78,7 +78,7 @@ def _batches(
 
 
 def _cut(order: NDArray[np.int64], widths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Pieces of `order` (falling widths) of at most `batch_tokens` padded tokens; a longer text is a piece of its own."""
+    """Pieces of `order` (descending widths) of at most `batch_tokens` padded tokens; a longer text is a piece of its own."""
     start = 0
     while start < len(order):
         rows = max(1, batch_tokens // max(1, int(widths[order[start]])))

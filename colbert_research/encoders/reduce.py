@@ -33,7 +33,7 @@ class IdentityConfig(Config):
 
 
 class SVDConfig(Config):
-    """The `dim` directions that hold most of the (not centred) sample's squared length; results are made length one again."""
+    """The `dim` directions that hold most of the (not centred) sample's squared length; results are L2-normalised again."""
 
     kind: Literal["svd"] = "svd"
     dim: int = Field(128, ge=1)
@@ -72,7 +72,7 @@ REDUCERS: dict[str, type[Config]] = {"identity": IdentityConfig, "svd": SVDConfi
 
 
 def project(vectors: NDArray[Any], projection: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Vectors `(n, dim)` times a projection `(dim, reduced)`, each made length one again; `None` only converts to float32."""
+    """Vectors `(n, dim)` times a projection `(dim, reduced)`, each L2-normalised again; `None` only converts to float32."""
     vectors = np.asarray(vectors, np.float32)
     if projection is None:
         return vectors

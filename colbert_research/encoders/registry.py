@@ -1,4 +1,4 @@
-"""The table of contents of the encoder axis; a notebook cell may add to it."""
+"""The registry of the encoder axis; a notebook cell may add to it."""
 
 from colbert_research.config import Config
 from colbert_research.encoders.hashing import HashingConfig

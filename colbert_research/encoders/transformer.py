@@ -1,4 +1,4 @@
-"""A plain transformer as a late-interaction encoder: its token vectors are its last hidden states, made length one."""
+"""A plain transformer as a late-interaction encoder: its token vectors are its last hidden states, L2-normalised."""
 
 import string
 from typing import Literal

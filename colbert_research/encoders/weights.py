@@ -1,6 +1,6 @@
 """Where weights come from: a folder, the package of the default model, the local hub cache, or the hub, in this order.
 
-Local places come first, so that a machine without a network never waits for one; to refresh a model whose branch moved, name
+Local folders come first, so that a machine without a network never waits for one; to refresh a model whose branch moved, name
 the commit in `revision`. The default model is known by the SHA-256 of its weights and is refused when they differ.
 """
 
@@ -27,7 +27,7 @@ _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 def find_model(model: str, *, revision: str | None = None) -> Path:
     """The folder that holds a model's files; downloads it if it lies nowhere on this machine.
 
-    Raises `ConfigError` that says which places were tried when there is none, and for a default model with other weights.
+    Raises `ConfigError` that says which were tried when there is none, and for a default model with other weights.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():

@@ -17,20 +17,20 @@ def align(
     query_tokens: Sequence[str],
     document_tokens: Sequence[str],
 ) -> "pd.DataFrame":
-    """For each query token the document token it is matched with: query_token, document_token, place, similarity.
+    """For each query token the document token it is matched with: query_token, document_token, position, similarity.
 
     `query` `(n, dim)`, `document` `(m, dim)`: token vectors. The similarities sum to the MaxSim score.
     """
     import pandas as pd
 
     similarities = np.asarray(query, np.float32) @ np.asarray(document, np.float32).T
-    places = similarities.argmax(axis=1)
+    positions = similarities.argmax(axis=1)
     return pd.DataFrame(
         {
             "query_token": list(query_tokens),
-            "document_token": [document_tokens[p] for p in places],
-            "place": places,
-            "similarity": similarities[np.arange(len(places)), places],
+            "document_token": [document_tokens[p] for p in positions],
+            "position": positions,
+            "similarity": similarities[np.arange(len(positions)), positions],
         }
     )
 

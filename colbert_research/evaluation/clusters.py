@@ -1,8 +1,8 @@
 """The anatomy of clusters of token vectors: how far a cluster is the cluster of one token, and a token at home in one cluster.
 
-Source: MacAvaney and Tonellotto 2024, the analysis of clusters (shares of the majority); ColBERTv2 (Santhanam et al. 2022),
-appendix A (distinct tokens a cluster). On MS MARCO with ColBERTv2 the medians of the two shares are .86 and .62, and about 90 %
-of the clusters hold at most 16 distinct tokens; the latter leaves out stop words.
+Source: MacAvaney and Tonellotto 2024, the analysis of clusters (purity: the share of the majority); ColBERTv2 (Santhanam et
+al. 2022), appendix A (distinct tokens per cluster). On MS MARCO with ColBERTv2 the medians of the two shares are .86 and .62,
+and about 90 % of the clusters hold at most 16 distinct tokens; the latter leaves out stop words.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class Anatomy:
     """Shares and counts of the clusters and the tokens that occur, in the order of their ids.
 
-    `majority_token`: for each cluster, the share of its vectors that belong to its most frequent token. `majority_cluster`: for
+    `cluster_purity`: for each cluster, the share of its vectors that belong to its most frequent token. `token_purity`: for
     each token, the share of its vectors that lie in its most frequent cluster. `distinct_tokens`: of each cluster.
     `cluster_sizes`, `token_counts`: vectors of each.
     """
 
-    majority_token: NDArray[np.float64]
-    majority_cluster: NDArray[np.float64]
+    cluster_purity: NDArray[np.float64]
+    token_purity: NDArray[np.float64]
     distinct_tokens: NDArray[np.int64]
     cluster_sizes: NDArray[np.int64]
     token_counts: NDArray[np.int64]
@@ -33,12 +33,12 @@ class Anatomy:
     def figures(self) -> dict[str, float]:
         """The figures that the papers print."""
         return {
-            "median majority-token share of a cluster": float(np.median(self.majority_token)),
-            "clusters above .95 one token": float(np.mean(self.majority_token > 0.95)),
-            "median majority-cluster share of a token": float(np.median(self.majority_cluster)),
-            "tokens above .95 in one cluster": float(np.mean(self.majority_cluster > 0.95)),
+            "median cluster purity": float(np.median(self.cluster_purity)),
+            "clusters of purity above .95": float(np.mean(self.cluster_purity > 0.95)),
+            "median token purity": float(np.median(self.token_purity)),
+            "tokens of purity above .95": float(np.mean(self.token_purity > 0.95)),
             "clusters of at most 16 tokens": float(np.mean(self.distinct_tokens <= 16)),
-            "vectors a cluster, median": float(np.median(self.cluster_sizes)),
+            "vectors per cluster, median": float(np.median(self.cluster_sizes)),
             "clusters": float(len(self.cluster_sizes)),
             "tokens": float(len(self.token_counts)),
         }
@@ -57,7 +57,9 @@ def anatomy(token_ids: ArrayLike, centroid_ids: ArrayLike) -> Anatomy:
     """
     tokens, clusters = np.asarray(token_ids, np.int64), np.asarray(centroid_ids, np.int64)
     if tokens.shape != clusters.shape or tokens.ndim != 1 or not len(tokens):
-        raise ValueError(f"one token id and one centroid id a vector, at least one; given {tokens.shape} and {clusters.shape}")
+        raise ValueError(
+            f"one token id and one centroid id per vector, at least one; given {tokens.shape} and {clusters.shape}"
+        )
     if tokens.min() < 0 or clusters.min() < 0:
         raise ValueError(f"ids are numbers from 0; given tokens from {tokens.min()} and centroids from {clusters.min()}")
     width = int(tokens.max()) + 1
@@ -75,13 +77,13 @@ def _anatomy(clusters: NDArray[np.int64], tokens: NDArray[np.int64], counts: NDA
         present = sizes > 0
         return largest[present] / sizes[present], sizes[present], np.bincount(ids)[present]
 
-    majority_token, cluster_sizes, distinct_tokens = of(clusters)
-    majority_cluster, token_counts, _ = of(tokens)
-    return Anatomy(majority_token, majority_cluster, distinct_tokens, cluster_sizes, token_counts)
+    cluster_purity, cluster_sizes, distinct_tokens = of(clusters)
+    token_purity, token_counts, _ = of(tokens)
+    return Anatomy(cluster_purity, token_purity, distinct_tokens, cluster_sizes, token_counts)
 
 
 def ecdf(values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The empirical distribution of some values: the distinct ones, rising, and the share of all that is at most each."""
+    """The empirical distribution of some values: the distinct ones, ascending, and the share of all that is at most each."""
     given = np.asarray(values)
     if given.ndim != 1 or not len(given):
         raise ValueError(f"a distribution needs one row of at least one value; given shape {given.shape}")

@@ -57,7 +57,7 @@ class Latency:
         return np.median(self.milliseconds, axis=0)
 
     def figures(self) -> dict[str, float]:
-        """`median`, `p95` and `mean` over the queries, in milliseconds a query."""
+        """`median`, `p95` and `mean` over the queries, in milliseconds per query."""
         return _figures(self.milliseconds)
 
     def by_stage(self) -> dict[str, NDArray[np.float64]]:
@@ -69,7 +69,7 @@ class Latency:
         return {name: _figures(taken) for name, taken in self.by_stage().items()}
 
     def table(self) -> "pd.DataFrame":
-        """One row a stage, then the whole search: milliseconds a query (median, p95, mean), share, counts a query."""
+        """One row per stage, then the whole search: milliseconds per query (median, p95, mean), share, counts per query."""
         import pandas as pd
 
         whole, queries = self.figures()["mean"], self.milliseconds.shape[1]
@@ -80,7 +80,7 @@ class Latency:
         for name, figures in {**self.stage_figures(), "whole search": self.figures()}.items():
             counts = {unit: total / queries for unit, total in work[name].items()}
             rows[name] = {**figures, "share of mean": figures["mean"] / whole, **counts}
-        return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"{self.name}, ms a query")
+        return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"{self.name}, ms per query")
 
     def to_json(self) -> dict[str, Any]:
         """Settings, figures and the time of each query, for a file."""
@@ -110,7 +110,7 @@ class Comparison:
         return {result.name: result for result in self.results}
 
     def table(self) -> "pd.DataFrame":
-        """One row a strategy: milliseconds a query (median, p95, mean), the median as a multiple of the first strategy's,
+        """One row per strategy: milliseconds per query (median, p95, mean), the median as a multiple of the first strategy's,
         and the mean share of the first strategy's best documents that it found."""
         import pandas as pd
 
@@ -123,7 +123,7 @@ class Comparison:
             }
             for result in self.results
         }
-        return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"threads={first.threads}, ms a query")
+        return pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis(f"threads={first.threads}, ms per query")
 
     def to_json(self) -> dict[str, Any]:
         """`k` and every strategy by name, for a file."""
@@ -218,8 +218,8 @@ class _Run:
         texts = query.texts
         return self.strategy.search(self.index, query.vectors, self.k, query_ids=query.ids, query_texts=texts, trace=trace)
 
-    def turn(self, places: range) -> None:
-        for i in places:
+    def turn(self, positions: range) -> None:
+        for i in positions:
             trace, start = Trace(), time.perf_counter()
             ranking = self._search(self.queries[i], trace)
             self.seconds[i].append(time.perf_counter() - start)

@@ -17,17 +17,17 @@ def plot_latency(comparison: Comparison, *, title: str = "") -> Any:
     colours = dict(zip(stages, matplotlib.color_sequences["tab10"] * len(stages), strict=False)) | {REST: "lightgrey"}
     figure = Figure(figsize=(12, 2.8 + 0.4 * len(results)), dpi=100, layout="constrained")
     bars, spread = figure.subplots(1, 2)
-    places = np.arange(len(results))[::-1]
+    positions = np.arange(len(results))[::-1]
     left = np.zeros(len(results))
     for name, colour in colours.items():
         widths = np.array([result.stage_figures().get(name, {"mean": 0.0})["mean"] for result in results]).clip(min=0)
-        bars.barh(places, widths, left=left, color=colour, label=name)
+        bars.barh(positions, widths, left=left, color=colour, label=name)
         left += widths
-    for result, place, end in zip(results, places, left, strict=True):
+    for result, place, end in zip(results, positions, left, strict=True):
         bars.annotate(f" {result.figures()['mean']:.2f}", (end, place), va="center", fontsize=8)
-    bars.set_yticks(places, [result.name for result in results])
+    bars.set_yticks(positions, [result.name for result in results])
     bars.set_xlim(0, 1.12 * left.max())
-    bars.set_xlabel("mean ms a query, by stage")
+    bars.set_xlabel("mean ms per query, by stage")
     bars.legend(fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     for result, colour in zip(results, matplotlib.color_sequences["Dark2"] * len(results), strict=False):
         taken = np.sort(result.per_query)
@@ -37,7 +37,7 @@ def plot_latency(comparison: Comparison, *, title: str = "") -> Any:
         spread.set_xscale("log")
         spread.xaxis.set_major_formatter("{x:g}")
     spread.set_ylim(0, 1.02)
-    spread.set_xlabel("ms a query")
+    spread.set_xlabel("ms per query")
     spread.set_ylabel("share of queries answered")
     spread.legend(fontsize=8, loc="lower right")
     queries, threads = len(results[0].per_query), results[0].threads

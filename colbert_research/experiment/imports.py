@@ -98,7 +98,7 @@ def own_file(name: str) -> Path | None:
     Nothing is imported to know it.
     """
     top, *parts = name.split(".")
-    for place in _places(top):
+    for place in _locations(top):
         if place.is_file():
             return place if place.suffix == ".py" and not parts else None
         path = place.joinpath(*parts)
@@ -116,11 +116,11 @@ def source_text(file: Path) -> str:
 
 def is_own(top: str) -> bool:
     """Whether a top-level module is this package, or neither installed nor of the standard library."""
-    return bool(_places(top))
+    return bool(_locations(top))
 
 
 @cache
-def _places(top: str) -> tuple[Path, ...]:
+def _locations(top: str) -> tuple[Path, ...]:
     """The folders (or the file, for a lone module) of a top-level module that `is_own`; else none."""
     if top == PACKAGE:
         return (Path(__file__).resolve().parents[1],)
@@ -133,11 +133,11 @@ def _places(top: str) -> tuple[Path, ...]:
     if spec.origin is None or not spec.origin.endswith(
         (".py", *EXTENSION_SUFFIXES)
     ):  # a folder without __init__.py, or built in
-        places = tuple(Path(each) for each in spec.submodule_search_locations or ())
+        locations = tuple(Path(each) for each in spec.submodule_search_locations or ())
     else:
         file = Path(str(spec.origin))
-        places = (file.parent if file.name == "__init__.py" else file,)
-    return tuple(place for place in places if not _installed(top, place))
+        locations = (file.parent if file.name == "__init__.py" else file,)
+    return tuple(place for place in locations if not _installed(top, place))
 
 
 def _installed(top: str, place: Path) -> bool:

@@ -36,7 +36,7 @@ NEUTRAL = {
     f"{PACKAGE}.encoders.weights",
 }
 REGISTRIES = ("registry",)
-"""Tables of contents are not followed: the members that are used are known from the settings."""
+"""Registries are not followed: the members that are used are known from the settings."""
 LOADED_BY_NAME = {
     f"{PACKAGE}.kernels": (f"{PACKAGE}.kernels.cpu_backend",),
     f"{PACKAGE}.search.ann": ("faiss",),

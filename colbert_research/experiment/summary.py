@@ -1,4 +1,4 @@
-"""A summary of records: what was chosen, what it cost and what it gave, one row a record, to commit and to show."""
+"""A summary of records: what was chosen, what it cost and what it gave, one row per record, to commit and to show."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -29,7 +29,7 @@ class DataChangedError(ConfigError):
 
 
 class Workspace:
-    """One a process is enough: seventy experiments that share it read a corpus once and load a model once.
+    """One per process is enough: seventy experiments that share it read a corpus once and load a model once.
 
     `fresh`: compute every stage anew the first time that it is asked for, and replace what is cached.
     """

@@ -128,7 +128,7 @@ class Index:
 
     @cached_property
     def empty_cells(self) -> NDArray[np.int64]:
-        """The centroids that no token has, rising; none for a codec without centroids. Nobody probes them."""
+        """The centroids that no token has, ascending; none for a codec without centroids. Nobody probes them."""
         lists = [segment.inverted.offsets for segment in self.segments if segment.inverted is not None]
         if not lists:
             return np.empty(0, np.int64)
@@ -166,7 +166,7 @@ class Index:
     def codes_of(
         self, positions: NDArray[np.int64], *, names: Sequence[str] | None = None
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
-        """Codes (or only the arrays in `names`) and offsets of the documents at rising `positions`, copied."""
+        """Codes (or only the arrays in `names`) and offsets of the documents at ascending `positions`, copied."""
         parts: list[tuple[Segment, NDArray[np.int64]]] = []
         for start, segment in zip(self.starts, self.segments, strict=False):
             low, high = np.searchsorted(positions, [start, start + len(segment)])

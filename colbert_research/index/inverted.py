@@ -16,7 +16,7 @@ FILES = ("inverted_offsets.npy", "inverted_documents.npy")
 
 @dataclass(frozen=True, eq=False)
 class InvertedLists:
-    """`documents` `(n_entries,)` int32, rising within each list; `offsets` `(K + 1,)` int64."""
+    """`documents` `(n_entries,)` int32, ascending within each list; `offsets` `(K + 1,)` int64."""
 
     offsets: NDArray[np.int64]
     documents: NDArray[np.int32]
@@ -35,7 +35,7 @@ class InvertedLists:
         return Ragged(self.documents, self.offsets)
 
     def documents_of(self, centroids: NDArray[np.int64], n_documents: int) -> NDArray[np.int64]:
-        """The documents, of the segment's `n_documents`, in any of the lists, rising, each once."""
+        """The documents, of the segment's `n_documents`, in any of the lists, ascending, each once."""
         return kernels.union(self._lists, centroids, n_documents)
 
     def save(self, folder: Path) -> None:

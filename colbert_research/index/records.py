@@ -71,9 +71,9 @@ class Records:
             raise IndexCorruptedError(f"the blocks in {file} do not rise from 0 to {n} records and {size} bytes; {REMEDY}")
         return cls(path, blocks, np.asarray(np.memmap(path, np.uint8, "r")) if size else np.empty(0, np.uint8))
 
-    def read(self, places: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
-        """The records at some places, in that order; a block is read once."""
-        chosen = np.asarray(places, np.int64)
+    def read(self, positions: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
+        """The records at some positions, in that order; a block is read once."""
+        chosen = np.asarray(positions, np.int64)
         block_of = np.searchsorted(self.blocks[:, 0], chosen, side="right") - 1
         opened = {block: self._lines(block) for block in set(block_of.tolist())}
         within = chosen - self.blocks[block_of, 0]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """Some of an index's `n_documents`, or all of them: made once a search, and asked by every stage. It does not change.
+    """Some of an index's `n_documents`, or all of them: made once per search, and asked by every stage. It does not change.
 
-    `chosen`: rising positions `(size,)` int64, None where nothing is restricted. `Scope.all` and `Scope.of` make one. Positions
-    and bitmap of an unrestricted scope are made only when they are asked for.
+    `chosen`: ascending positions `(size,)` int64, None where nothing is restricted. `Scope.all` and `Scope.of` make one.
+    Positions and bitmap of an unrestricted scope are made only when they are asked for.
     """
 
     n_documents: int
@@ -47,7 +47,7 @@ class Scope:
 
     @cached_property
     def positions(self) -> NDArray[np.int64]:
-        """Rising positions `(size,)` of the documents that may be found; read-only."""
+        """Ascending positions `(size,)` of the documents that may be found; read-only."""
         return _constant(np.arange(self.n_documents, dtype=np.int64)) if self.chosen is None else self.chosen
 
     @cached_property

@@ -5,7 +5,7 @@ imported when it is first used, so this package needs NumPy alone. `backend="aut
 tensors and CuPy arrays on a CUDA device, and the result stays there; else the fastest that is installed: `cpu` (Numba; codes
 are scored by integer arithmetic, within a bound that its module states), else `torch`, else `reference`.
 
-Where an operation takes `only`, those are the places `(n,)` of the documents to score, in that order; None means all.
+Where an operation takes `only`, those are the positions `(n,)` of the documents to score, in that order; None means all.
 
 | operation | what it computes |
 |---|---|
@@ -13,7 +13,7 @@ Where an operation takes `only`, those are the places `(n,)` of the documents to
 | `maxsim_codes` | the same over codes: centroid plus quantised residual or codewords, times the stored inverse norm |
 | `token_maxima` | for each document and query token, the best score among chosen tokens that this query token wants |
 | `centroid_interaction` | the same with each document token replaced by its centroid, from a table of scores |
-| `coverage` | how many query tokens each document covers, from one bit a query token for each centroid |
+| `coverage` | how many query tokens each document covers, from one bit per query token for each centroid |
 | `centroid_maxima` | centroid interaction before its sum over the query's tokens, in float32 |
 | `topk`, `among_best` | the best documents by score descending, then position ascending; the same by position |
 | `assign` | the nearest centroid of each vector by dot product |
@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.operands import CodedTokens, Selection
 from colbert_research.ragged import Ragged
 
 HOST_BACKENDS = ("reference", "torch", "cpu")
@@ -42,7 +42,7 @@ HOST_BACKENDS = ("reference", "torch", "cpu")
 BACKENDS = (*HOST_BACKENDS, "cuda")
 
 
-def maxsim(queries: Ragged, documents: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, *, only: Selection = None, backend: str = "auto") -> NDArray[np.float32]:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32.
 
     `queries`, `documents`: token vectors `(n_tokens, dim)`. A query without tokens scores 0 with every document; a document
@@ -54,7 +54,7 @@ def maxsim(queries: Ragged, documents: Ragged, *, only: Places = None, backend: 
     return _backend(_by_place(backend, documents.values)).maxsim(queries, documents, _checked(only, len(documents)))
 
 
-def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Places = None, backend: str = "auto") -> NDArray[np.float32]:
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, *, only: Selection = None, backend: str = "auto") -> NDArray[np.float32]:
     """MaxSim over residual or product codes: `(n_queries, n_documents)` float32.
 
     The vector of a token is `(centroid + values of its code) * inverse norm`, as `CodedTokens.decode` has it. Sources:
@@ -68,18 +68,18 @@ def token_maxima(
     query: NDArray[np.float32],
     tokens: CodedTokens,
     rows: NDArray[np.int64],
-    places: NDArray[np.int64],
-    n_places: int,
+    positions: NDArray[np.int64],
+    n_documents: int,
     wanted: NDArray[np.bool_],
     *,
     backend: str = "auto",
 ) -> NDArray[np.float32]:
-    """The best scores among some tokens, document by document, before any sum: `(n_places, n_query_tokens)` float32.
+    """The best scores among some tokens, document by document, before any sum: `(n_documents, n_query_tokens)` float32.
 
-    `query` `(n_query_tokens, dim)`, at least one token. `rows` `(n,)`: which of the `tokens`; `places` `(n,)`: whose token each
-    is, below `n_places`. `wanted` `(K, n_query_tokens)` bool: a token counts only for the query tokens that want its centroid;
-    minus infinity where none does. Scores are those of `maxsim_codes`. Raises ValueError for tables without centroids or a
-    `wanted` of another shape, IndexError for rows or places outside.
+    `query` `(n_query_tokens, dim)`, at least one token. `rows` `(n,)`: which of the `tokens`; `positions` `(n,)`: the
+    document of each, below `n_documents`. `wanted` `(K, n_query_tokens)` bool: a token counts only for the query tokens that
+    want its centroid; minus infinity where none does. Scores are those of `maxsim_codes`. Raises ValueError for tables
+    without centroids or a `wanted` of another shape, IndexError for rows or positions outside.
     Sources: WARP (Scheerer et al. 2025), decompression and reduction; EMVB (Nardini et al. 2024), the terms scored late.
     """
     query = np.asarray(query, np.float32)
@@ -89,10 +89,10 @@ def token_maxima(
     expected = (len(tokens.table.centroids), len(query))
     if wanted.shape != expected:
         raise ValueError(f"wanted must tell for {expected[0]} centroids and {expected[1]} query tokens; given {wanted.shape}")
-    rows, places = _inside(rows, len(tokens.codes)), _inside(places, n_places)
-    if len(rows) != len(places):
-        raise ValueError(f"each row has one place; given {len(rows)} rows and {len(places)} places")
-    return _backend(backend).token_maxima(query, tokens, rows, places, n_places, wanted)
+    rows, positions = _inside(rows, len(tokens.codes)), _inside(positions, n_documents)
+    if len(rows) != len(positions):
+        raise ValueError(f"each row belongs to one document; given {len(rows)} rows and {len(positions)} positions")
+    return _backend(backend).token_maxima(query, tokens, rows, positions, n_documents, wanted)
 
 
 def centroid_interaction(
@@ -100,7 +100,7 @@ def centroid_interaction(
     tokens: Ragged,
     *,
     kept: NDArray[np.bool_] | None = None,
-    only: Places = None,
+    only: Selection = None,
     backend: str = "auto",
 ) -> NDArray[np.float32]:
     """Approximate scores of documents from their tokens' centroids alone: `(n_documents,)` float32, for one query.
@@ -112,17 +112,17 @@ def centroid_interaction(
     return _backend(_by_place(backend, tokens.values)).centroid_interaction(scores, tokens, kept, _checked(only, len(tokens)))
 
 
-def coverage(masks: NDArray[np.uint64], tokens: Ragged, *, only: Places = None, backend: str = "auto") -> NDArray[np.int64]:
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, *, only: Selection = None, backend: str = "auto") -> NDArray[np.int64]:
     """The number of bits that are set in the mask of any of a document's tokens: `(n_documents,)` int64.
 
-    `masks` `(K, words)` uint64: of each centroid, one bit a query token. `tokens`: centroid ids of each document's tokens.
+    `masks` `(K, words)` uint64: of each centroid, one bit per query token. `tokens`: centroid ids of each document's tokens.
     Source: EMVB (Nardini et al. 2024), the pre-filter of bit vectors.
     """
     return _backend(backend).coverage(masks, tokens, _checked(only, len(tokens)))
 
 
 def centroid_maxima(
-    scores: NDArray[np.float32], tokens: Ragged, *, only: Places = None, backend: str = "auto"
+    scores: NDArray[np.float32], tokens: Ragged, *, only: Selection = None, backend: str = "auto"
 ) -> NDArray[np.float32]:
     """The best centroid of each document for each query token: `(n_documents, n_query_tokens)` float32, from a table of scores.
 
@@ -132,7 +132,7 @@ def centroid_maxima(
 
 
 def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Places of the `k` best of `scores` `(n,)`: score descending, then place ascending; fewer when there are fewer.
+    """Positions of the `k` best of `scores` `(n,)`: score descending, then place ascending; fewer when there are fewer.
 
     Documents that score minus infinity (without tokens) are never among them. Raises ValueError for k < 1 or a NaN.
     """
@@ -144,7 +144,7 @@ def topk(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 def among_best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The places that `topk` gives, rising."""
+    """The positions that `topk` gives, ascending."""
     scores = np.asarray(scores)
     if k < 1:
         raise ValueError(f"k must be at least 1; given {k}")
@@ -171,10 +171,10 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32], *, back
 
 
 def bucket_numbers(
-    values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32], *, backend: str = "auto"
+    values: NDArray[np.float32], scales: NDArray[np.float32], cutoffs: NDArray[np.float32], *, backend: str = "auto"
 ) -> NDArray[np.uint8]:
-    """How many of the rising `limits` `(at most 255,)` lie below `values / scales`: `(n, dim)` uint8, for values `(n, dim)`."""
-    return _backend(backend).bucket_numbers(values, scales, limits)
+    """How many of the ascending `cutoffs` `(at most 255,)` lie below `values / scales`: `(n, dim)` uint8, values `(n, dim)`."""
+    return _backend(backend).bucket_numbers(values, scales, cutoffs)
 
 
 def decode(tokens: CodedTokens, *, backend: str = "auto") -> NDArray[np.float32]:
@@ -191,7 +191,7 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backe
 
 
 def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> NDArray[np.int64]:
-    """Places of the `n` greatest of each row of `scores` `(n_rows, width)`: `(n_rows, n)` int64, greatest first.
+    """Positions of the `n` greatest of each row of `scores` `(n_rows, width)`: `(n_rows, n)` int64, greatest first.
 
     Ties go to the smaller place; scores that are not numbers come last. Raises ValueError unless 1 <= n <= width.
     """
@@ -202,7 +202,7 @@ def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> N
 
 
 def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend: str = "auto") -> NDArray[np.int64]:
-    """The documents in any of the `chosen` lists, rising, each once: `(n,)` int64.
+    """The documents in any of the `chosen` lists, ascending, each once: `(n,)` int64.
 
     `lists`: documents below `n_documents`, int32, packed by list (an index checks that when it is opened). Raises IndexError
     for a list that is not there. Source: PLAID, section 4.1.
@@ -212,9 +212,9 @@ def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int, *, backend
 
 
 def wanted_tokens(
-    wanted: NDArray[np.bool_], tokens: Ragged, *, only: Places = None, backend: str = "auto"
+    wanted: NDArray[np.bool_], tokens: Ragged, *, only: Selection = None, backend: str = "auto"
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The tokens whose centroid is `wanted` `(K,)`: their rows and the places of their documents, as `token_maxima` takes them.
+    """The tokens whose centroid is `wanted` `(K,)`: their rows and their documents' positions, as `token_maxima` takes them.
 
     `tokens`: centroid ids of each document's tokens. Both `(n,)` int64, document after document. Source: EMVB (Nardini et al.
     2024), the terms scored late.
@@ -227,17 +227,17 @@ def _same_width(queries: Ragged, dim: int) -> None:
         raise ValueError(f"queries have {queries.dim} dimensions and documents {dim}; encode both with one encoder and reducer")
 
 
-def _checked(only: Places, n: int) -> Places:
-    """Places that are known to lie inside; what lies on a device is not read here, and its kernels skip what lies outside."""
+def _checked(only: Selection, n: int) -> Selection:
+    """Positions known to lie inside; what is on a device is not read here, and its kernels skip what lies outside."""
     return only if only is None or _on_device(only) else _inside(only, n)
 
 
-def _inside(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Places as contiguous int64; raises IndexError for one outside (a compiled kernel would read foreign memory)."""
-    places = np.ascontiguousarray(places, np.int64)
-    if places.size and not 0 <= places.min() <= places.max() < n:
-        raise IndexError(f"places must lie between 0 and {n - 1}; given {places.min()} to {places.max()}")
-    return places
+def _inside(positions: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Positions as contiguous int64; raises IndexError for one outside (a compiled kernel would read foreign memory)."""
+    positions = np.ascontiguousarray(positions, np.int64)
+    if positions.size and not 0 <= positions.min() <= positions.max() < n:
+        raise IndexError(f"positions must lie between 0 and {n - 1}; given {positions.min()} to {positions.max()}")
+    return positions
 
 
 def _by_place(backend: str, values: Any) -> str:

@@ -16,7 +16,7 @@ from colbert_research.kernels.cpu.prepare import decoder_of, integer_query
 from colbert_research.kernels.cpu.products import greatest, products
 from colbert_research.kernels.cpu.vectors import decode
 from colbert_research.kernels.cpu.wanted import wanted_tokens
-from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.operands import CodedTokens, Selection
 from colbert_research.ragged import Ragged
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.maxsim`."""
     values = np.asarray(documents.values)
     if values.dtype not in (np.float32, np.float16):
@@ -49,7 +49,7 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[n
     return scores
 
 
-def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.maxsim_codes`."""
     decoder = decoder_of(tokens.table)
     scores = _scores(queries, tokens.offsets, only)
@@ -69,5 +69,5 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
     return products(query, rows)[:, : len(query)].T
 
 
-def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Places) -> NDArray[np.float32]:
+def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Selection) -> NDArray[np.float32]:
     return np.zeros((len(queries), len(offsets) - 1 if only is None else len(only)), np.float32)

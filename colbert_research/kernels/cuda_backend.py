@@ -15,22 +15,22 @@ from colbert_research.kernels.cuda import topk as select
 from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
 from colbert_research.kernels.cuda.launch import home
 from colbert_research.kernels.cuda.tally import Tally
-from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.operands import CodedTokens, Selection
 from colbert_research.ragged import Ragged
 
 _offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyDictionary()
 
 
-def maxsim(queries: Ragged, documents: Ragged, only: Places = None, *, tally: Tally | None = None) -> Any:
+def maxsim(queries: Ragged, documents: Ragged, only: Selection = None, *, tally: Tally | None = None) -> Any:
     """See `kernels.maxsim`; `(n_queries, n_documents)` float32 of the framework of the documents' values."""
     given = place_of(documents.values)
     place = given if given.device is not None else home(given)
     kind = type_name(documents.values) if type_name(documents.values) in dense.TYPES else "float32"
     asked, stored = (_values(ragged, kind, place) for ragged in (queries, documents))
     longest = int(queries.lengths.max(initial=0))
-    places = None if only is None else converted(only, "int64", place)
+    positions = None if only is None else converted(only, "int64", place)
     offsets = offsets_at(queries, place), offsets_at(documents, place)
-    scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=places, tally=tally)
+    scores = dense.maxsim(asked, offsets[0], stored, offsets[1], longest_query=longest, only=positions, tally=tally)
     return scores if given == place else to_numpy(scores)
 
 
@@ -48,11 +48,16 @@ def _values(ragged: Ragged, kind: str, place: Place) -> Array:
 
 
 def maxsim_codes(
-    queries: Ragged, tokens: CodedTokens, only: Places = None, *, lifts: str = "float32", tally: Tally | None = None
+    queries: Ragged,
+    tokens: CodedTokens,
+    only: Selection = None,
+    *,
+    centroid_scores: str = "float32",
+    tally: Tally | None = None,
 ) -> Any:
     """See `kernels.maxsim_codes`; `(n_queries, n_documents)` float32 of the framework of the codes, with the bits of `cpu`.
 
-    `lifts`: "float16" is faster for codes of few bits, and less exact; see `cuda.codes.maxsim_codes`.
+    `centroid_scores`: "float16" is faster for codes of few bits, and less exact; see `cuda.codes.maxsim_codes`.
     """
     place, ids, norms = _place_for(tokens.codes), tokens.centroid_ids, tokens.inverse_norms
     scores = codes.maxsim_codes(
@@ -65,7 +70,7 @@ def maxsim_codes(
         centroid_ids=None if ids is None else converted(ids, "uint16" if type_name(ids) == "uint16" else "int32", place),
         inverse_norms=None if norms is None else converted(norms, "float16", place),
         only=None if only is None else converted(only, "int64", place),
-        lifts=lifts,
+        centroid_scores=centroid_scores,
         tally=tally,
     )
     return _brought_back(scores, place, tokens.codes)
@@ -94,7 +99,7 @@ def greatest(scores: Any, n: int) -> Any:
 
 
 def centroid_interaction(
-    scores: Any, tokens: Ragged, kept: Any = None, only: Places = None, *, tally: Tally | None = None
+    scores: Any, tokens: Ragged, kept: Any = None, only: Selection = None, *, tally: Tally | None = None
 ) -> Any:
     """See `kernels.centroid_interaction`; the bits of the backend `cpu`."""
     place = _place_for(tokens.values, scores)
@@ -134,8 +139,8 @@ def assign(vectors: Any, centroids: Any) -> Any:
 
 def _place_for(*arrays: Array) -> Place:
     """The device on which one of the arrays lies, the first such; else where the first is computed on."""
-    places = [place_of(array) for array in arrays]
-    return next((place for place in places if place.device is not None), None) or home(places[0])
+    devices = [place_of(array) for array in arrays]
+    return next((place for place in devices if place.device is not None), None) or home(devices[0])
 
 
 def _brought_back(result: Array, place: Place, *arrays: Array) -> Array:

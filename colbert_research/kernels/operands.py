@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from colbert_research.ragged import Ragged
 
-Places = NDArray[np.int64] | None
-"""Places of the documents that an operation is for, in that order; None for all."""
+Selection = NDArray[np.int64] | None
+"""Positions of the documents that an operation is for, in that order; None for all."""
 
 _WIDE = {1: np.float32, 2: np.float64, 4: np.complex128}  # one number as wide as so many float32
 
@@ -56,11 +56,11 @@ class ResidualTable:
     def values(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What packed codes `(n, packed_width)` stand for, without the centroids: `(n, dim)` float32."""
         lookup = self.byte_lookup
-        places = np.ascontiguousarray(np.asarray(codes).T).astype(np.intp)
+        positions = np.ascontiguousarray(np.asarray(codes).T).astype(np.intp)
         values = np.empty((len(codes), *lookup.shape[::2]), lookup.dtype)
         for place in range(len(lookup)):
             for part in range(lookup.shape[2]):
-                values[:, place, part] = lookup[place, :, part][places[place]]
+                values[:, place, part] = lookup[place, :, part][positions[place]]
         return values.reshape(len(codes), lookup.shape[0] * lookup.shape[2]).view(np.float32)[:, : self.dim]
 
 
@@ -94,7 +94,7 @@ class CodedTokens:
 
     `codes` `(n, width)` uint8: packed residuals, `bits` a dimension with the first dimension in the highest bits, or one
     codeword a sub-space. `offsets` `(n_documents + 1,)` int64. `centroid_ids` `(n,)` uint16 or int32, where the table has
-    centroids. `inverse_norms` `(n,)` float16, not negative, which make each decoded vector one of length one; or None.
+    centroids. `inverse_norms` `(n,)` float16, not negative, which L2-normalise each decoded vector; or None.
     """
 
     table: Table

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.kernels.operands import CodedTokens, Places, ProductTable, unpack_bits
+from colbert_research.kernels.operands import CodedTokens, ProductTable, Selection, unpack_bits
 from colbert_research.ragged import Ragged, rows_of
 
 
-def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.maxsim`."""
     documents = documents if only is None else documents.take(only)
     scores = np.zeros((len(queries), len(documents)))
@@ -18,7 +18,7 @@ def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[n
     return scores.astype(np.float32)
 
 
-def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.maxsim_codes`."""
     return maxsim(queries, Ragged(_decoded(tokens), tokens.offsets), only)
 
@@ -27,14 +27,14 @@ def token_maxima(
     query: NDArray[np.float32],
     tokens: CodedTokens,
     rows: NDArray[np.int64],
-    places: NDArray[np.int64],
-    n_places: int,
+    positions: NDArray[np.int64],
+    n_documents: int,
     wanted: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """See `kernels.token_maxima`."""
     scores = _decoded(tokens) @ query.astype(np.float64).T
-    maxima = np.full((n_places, len(query)), -np.inf)
-    for row, place in zip(rows, places, strict=True):
+    maxima = np.full((n_documents, len(query)), -np.inf)
+    for row, place in zip(rows, positions, strict=True):
         counted = np.where(wanted[np.asarray(tokens.centroid_ids)[row]], scores[row], -np.inf)
         maxima[place] = np.maximum(maxima[place], counted)
     return maxima.astype(np.float32)
@@ -58,7 +58,7 @@ def _values(tokens: CodedTokens) -> NDArray[np.float64]:
 
 
 def centroid_interaction(
-    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places = None
+    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Selection = None
 ) -> NDArray[np.float32]:
     """See `kernels.centroid_interaction`."""
     tokens = tokens if only is None else tokens.take(only)
@@ -71,14 +71,14 @@ def centroid_interaction(
     return totals.astype(np.float32)
 
 
-def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places = None) -> NDArray[np.int64]:
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Selection = None) -> NDArray[np.int64]:
     """See `kernels.coverage`."""
     tokens = tokens if only is None else tokens.take(only)
     covered = [np.bitwise_or.reduce(masks[np.asarray(ids, np.int64)], axis=0) for ids in tokens]
     return np.array([sum(int(word).bit_count() for word in words) for words in covered], np.int64)
 
 
-def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places = None) -> NDArray[np.float32]:
+def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.centroid_maxima`; maxima are exact in any type."""
     tokens = tokens if only is None else tokens.take(only)
     maxima = [scores[:, np.asarray(ids, np.int64)].max(axis=1, initial=-np.inf) for ids in tokens]
@@ -91,9 +91,9 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     return similarities.argmax(axis=1).astype(np.int32)
 
 
-def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.uint8]:
+def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], cutoffs: NDArray[np.float32]) -> NDArray[np.uint8]:
     """See `kernels.bucket_numbers`; the division is in float32, as its result decides."""
-    return np.searchsorted(limits, values / scales, side="left").astype(np.uint8)
+    return np.searchsorted(cutoffs, values / scales, side="left").astype(np.uint8)
 
 
 def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -116,9 +116,9 @@ def union(lists: Ragged, chosen: NDArray[np.int64], n_documents: int) -> NDArray
     return np.unique(np.asarray(lists.values)[rows_of(lists.offsets, chosen)]).astype(np.int64)
 
 
-def wanted_tokens(wanted: NDArray[np.bool_], tokens: Ragged, only: Places) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def wanted_tokens(wanted: NDArray[np.bool_], tokens: Ragged, only: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """See `kernels.wanted_tokens`."""
     documents = np.arange(len(tokens)) if only is None else only
-    rows, places = rows_of(tokens.offsets, documents), np.repeat(np.arange(len(documents)), tokens.lengths[documents])
+    rows, positions = rows_of(tokens.offsets, documents), np.repeat(np.arange(len(documents)), tokens.lengths[documents])
     kept = wanted[np.asarray(tokens.values)[rows]]
-    return rows[kept], places[kept]
+    return rows[kept], positions[kept]

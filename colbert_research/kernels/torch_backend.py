@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.operands import CodedTokens, Selection
 from colbert_research.kernels.reference import bucket_numbers as bucket_numbers
 from colbert_research.kernels.reference import centroid_maxima as centroid_maxima
 from colbert_research.kernels.reference import coverage as coverage
@@ -27,20 +27,20 @@ BLOCK_COLUMNS = 1024
 BLOCK_PRODUCTS = 2**26  # of vectors with centroids: 256 MiB, however many centroids there are
 
 
-def maxsim(queries: Ragged, documents: Ragged, only: Places = None) -> NDArray[np.float32]:
+def maxsim(queries: Ragged, documents: Ragged, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.maxsim`."""
     documents = documents if only is None else documents.take(only)
     return _blocked(queries, documents.offsets, lambda low, high: documents.values[low:high])
 
 
-def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Places = None) -> NDArray[np.float32]:
+def maxsim_codes(queries: Ragged, tokens: CodedTokens, only: Selection = None) -> NDArray[np.float32]:
     """See `kernels.maxsim_codes`."""
     tokens = tokens if only is None else tokens.take(only)
     return _blocked(queries, tokens.offsets, lambda low, high: tokens.slice(low, high, offsets_of([high - low])).decode())
 
 
 def centroid_interaction(
-    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places = None
+    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Selection = None
 ) -> NDArray[np.float32]:
     """See `kernels.centroid_interaction`."""
     tokens = tokens if only is None else tokens.take(only)

@@ -1,4 +1,4 @@
-"""Search strategies: an index and query vectors to a ranking. `STRATEGIES` is the table of contents of the axis."""
+"""Search strategies: an index and query vectors to a ranking. `STRATEGIES` is the registry of the axis."""
 
 from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto

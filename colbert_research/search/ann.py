@@ -47,7 +47,7 @@ class Ann(Config, ABC):
         """What is built."""
 
     @abstractmethod
-    def widest(self) -> "Ann":
+    def exhaustive_equivalent(self) -> "Ann":
         """A structure that returns every vector when it is asked for all of them."""
 
     def check(self, *, n: int, dim: int, k: int) -> None:
@@ -66,7 +66,7 @@ class FlatAnn(Ann):
     def structure(self, seed: int) -> FaissStructure:
         return FaissStructure(factory="Flat")
 
-    def widest(self) -> Self:
+    def exhaustive_equivalent(self) -> Self:
         return self
 
 
@@ -88,7 +88,7 @@ class IvfAnn(Ann):
             factory=f"IVF{self.nlist},Flat", training=POINTS_PER_CENTROID * self.nlist, least=self.nlist, seed=seed
         )
 
-    def widest(self) -> Self:
+    def exhaustive_equivalent(self) -> Self:
         return self.model_copy(update={"nprobe": self.nlist})
 
     @property
@@ -135,7 +135,7 @@ class HnswAnn(Ann):
     def structure(self, seed: int) -> FaissStructure:
         return FaissStructure(factory=f"HNSW{self.m},Flat", ef_construction=self.ef_construction, seed=seed)
 
-    def widest(self) -> FlatAnn:
+    def exhaustive_equivalent(self) -> FlatAnn:
         return FlatAnn()
 
     def check(self, *, n: int, dim: int, k: int) -> None:
@@ -164,7 +164,7 @@ def check_product(*, n: int, dim: int, m: int) -> None:
 
 
 def training_rows(n: int, structure: FaissStructure) -> NDArray[np.int64]:
-    """Rising rows of the vectors that a structure over `n` of them is trained on; none for one that is not, or cannot be."""
+    """Ascending rows of the vectors that a structure over `n` of them is trained on; none for one that is not, or cannot be."""
     size = min(n, structure.training) if structure.fits(n) else 0
     return np.sort(np.random.default_rng(structure.seed).choice(n, size=size, replace=False))
 

@@ -41,7 +41,7 @@ class Auto(SearchStrategy):
         chosen = Plaid(ncells=ncells, ndocs=n_exact, n_exact=n_exact)
         return chosen, f"plaid with ncells={ncells}, n_exact={n_exact}: {index.n_tokens} tokens"
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"exhaustive_tokens": index.n_tokens})
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:

@@ -115,7 +115,7 @@ class SearchStrategy(Config, ABC):
         return ()
 
     @abstractmethod
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         """This strategy with its knobs opened so far that it gives the exhaustive result on `index`."""
 
     @abstractmethod

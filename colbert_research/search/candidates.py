@@ -49,7 +49,7 @@ def score_all(index: Index, queries: Queries, k: int, scope: Scope, trace: Trace
 def score_candidates(
     index: Index, queries: Queries, k: int, candidates: Iterable[NDArray[np.int64]], trace: Trace
 ) -> list[Found]:
-    """The best `k` of each query's own candidates, given as rising positions; stage `exact`."""
+    """The best `k` of each query's own candidates, given as ascending positions; stage `exact`."""
     engine, found = HostEngine(index), []
     for query, positions in zip(queries, candidates, strict=True):
         scores = engine.score(query.vectors, positions, trace, stage="exact")

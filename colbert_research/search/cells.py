@@ -18,7 +18,7 @@ from colbert_research.ragged import item_of_row, offsets_of, rows_of
 @dataclass(frozen=True, eq=False)
 class Cells:
     """`tokens`: all tokens' codes, grouped by centroid: `offsets` are those of the `K` cells. `documents` `(n_tokens,)` int32:
-    the place of each token's document in the segment, rising within a cell."""
+    the place of each token's document in the segment, ascending within a cell."""
 
     tokens: CodedTokens
     documents: NDArray[np.int32]
@@ -46,7 +46,7 @@ class Cells:
     def chosen(self, cells: NDArray[np.int64], scope: Scope) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Tokens in some cells, of documents in the scope (of the segment).
 
-        Their rows, the place of each one's document among those that have such a token, and these documents, rising.
+        Their rows, the place of each one's document among those that have such a token, and these documents, ascending.
         """
         rows = rows_of(self.tokens.offsets, cells)
         documents = self.documents[rows]
@@ -55,13 +55,13 @@ class Cells:
         if not scope.is_all:
             taken = scope.contains(documents)
             rows, documents, present = rows[taken], documents[taken], present & scope.bitmap
-        places = np.cumsum(present, dtype=np.int64) - 1
-        return rows, places[documents], np.flatnonzero(present)
+        positions = np.cumsum(present, dtype=np.int64) - 1
+        return rows, positions[documents], np.flatnonzero(present)
 
 
 class TokensByCell(SegmentStructure):
-    """For each segment the codes of its tokens, once more, grouped by centroid: as many bytes a token as the codec's, and 4 for
-    its document. Memory while building: these arrays, and about 24 bytes a token."""
+    """For each segment the codes of its tokens, once more, grouped by centroid: as many bytes per token as the codec's, and 4
+    for its document. Memory while building: these arrays, and about 24 bytes per token."""
 
     kind: Literal["tokens_by_cell"] = "tokens_by_cell"
 

@@ -21,31 +21,31 @@ class CudaExhaustive(ExhaustiveSearch):
     is first searched. The index is copied there once and stays for as long as it is open. One that does not fit is copied to
     pinned memory instead, and from there to the device at every search, shard by shard, each while the one before is scored.
 
-    `lifts`: the type of the products of queries with centroids, of which every token reads one for each query token. "float16"
-    halves those reads, which are most of the work where codes have few bits, and moves scores by no more than
+    `centroid_scores`: the type of the query-centroid scores, of which every token reads one per query token. "float16" halves
+    those reads, which are most of the work where codes have few bits, and moves scores by no more than
     `kernels.cuda.codes.maxsim_codes` states, so that rankings may differ from those of `exhaustive`.
     """
 
     kind: Literal["cuda_exhaustive"] = "cuda_exhaustive"
     memory_gb: float | None = Field(None, gt=0)
-    lifts: Literal["float32", "float16"] = "float32"
+    centroid_scores: Literal["float32", "float16"] = "float32"
 
-    def widest(self, index: Index) -> Self:
-        return self.model_copy(update={"lifts": "float32"})
+    def exhaustive_equivalent(self, index: Index) -> Self:
+        return self.model_copy(update={"centroid_scores": "float32"})
 
     def check_here(self) -> None:
         check_device(self.kind, "exhaustive")
 
     def check(self, index: Index, k: int) -> None:
-        if self.lifts != "float32" and not isinstance(index.codec, TableCodec):
+        if self.centroid_scores != "float32" and not isinstance(index.codec, TableCodec):
             raise ValueError(
-                f"search.lifts={self.lifts} is for codes that are scored with a table, and those of "
+                f"search.centroid_scores={self.centroid_scores} is for codes that are scored with a table, and those of "
                 f"{type(index.codec).__name__} have none; leave it out, or choose codec.kind=residual, product or "
                 "residual_product"
             )
 
     def engine(self, index: Index) -> Engine:
-        return DeviceEngine(copy_of(index, self.memory_gb), self.lifts)
+        return DeviceEngine(copy_of(index, self.memory_gb), self.centroid_scores)
 
 
 class CudaPlaid(PlaidSearch):

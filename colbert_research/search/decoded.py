@@ -9,7 +9,7 @@ from colbert_research.codecs import Codec
 from colbert_research.index import Index, Segment
 from colbert_research.ragged import Ragged, offsets_of, rows_of
 
-ROWS_A_BLOCK = 32_768
+ROWS_PER_BLOCK = 32_768
 
 
 def token_offsets(index: Index) -> NDArray[np.int64]:
@@ -17,7 +17,7 @@ def token_offsets(index: Index) -> NDArray[np.int64]:
     return offsets_of(np.concatenate([np.diff(segment.offsets) for segment in index.segments]))
 
 
-def decoded_blocks(codec: Codec, segment: Segment, *, rows: int = ROWS_A_BLOCK) -> Iterator[Ragged]:
+def decoded_blocks(codec: Codec, segment: Segment, *, rows: int = ROWS_PER_BLOCK) -> Iterator[Ragged]:
     """The token vectors of a segment, float32, in pieces of whole documents with about `rows` tokens each."""
     tokens = Ragged(np.broadcast_to(np.int8(0), (int(segment.offsets[-1]),)), segment.offsets)
     for start, piece in tokens.chunks(rows):

@@ -79,7 +79,7 @@ class DeviceCopy:
 
     @cached_property
     def inverted(self) -> Ragged:
-        """For each centroid, the documents of all segments with a token there, rising."""
+        """For each centroid, the documents of all segments with a token there, ascending."""
         counts = np.array([np.diff(offsets) for offsets, _ in self._lists])
         merged = offsets_of(counts.sum(axis=0))
         documents, cursor = np.empty(merged[-1], np.int32), merged[:-1].copy()

@@ -85,8 +85,8 @@ class StanfordPlaid(Dialect):
             ncells=self.ncells or ncells, centroid_score_threshold=Threshold(value=value), ndocs=ndocs, n_exact=ndocs // 4
         )
 
-    def widest(self, index: Index) -> Self:
-        opened = Plaid().widest(index)
+    def exhaustive_equivalent(self, index: Index) -> Self:
+        opened = Plaid().exhaustive_equivalent(index)
         lowest = -float(np.finfo(np.float32).max)
         update = {"ncells": opened.ncells, "centroid_score_threshold": lowest, "ndocs": 4 * opened.ndocs}
         return self.model_copy(update=update)
@@ -103,8 +103,8 @@ class FastPlaid(Dialect):
     def plaid(self, k: int) -> Plaid:
         return Plaid(ncells=self.n_ivf_probe, ndocs=self.n_full_scores, n_exact=self.n_full_scores // 4)
 
-    def widest(self, index: Index) -> Self:
-        opened = Plaid().widest(index)
+    def exhaustive_equivalent(self, index: Index) -> Self:
+        opened = Plaid().exhaustive_equivalent(index)
         return self.model_copy(update={"n_ivf_probe": opened.ncells, "n_full_scores": 4 * opened.ndocs})
 
 
@@ -127,7 +127,7 @@ class NextPlaid(Dialect):
             n_exact=n_exact,
         )
 
-    def widest(self, index: Index) -> Self:
-        opened = Plaid().widest(index)
+    def exhaustive_equivalent(self, index: Index) -> Self:
+        opened = Plaid().exhaustive_equivalent(index)
         update = {"n_ivf_probe": opened.ncells, "n_full_scores": 4 * opened.ndocs, "centroid_score_threshold": None}
         return self.model_copy(update=update)

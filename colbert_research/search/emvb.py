@@ -25,7 +25,7 @@ WORD = 8  # bytes of a word of a mask
 
 
 class Emvb(SearchStrategy):
-    """Documents in `ncells` cells a query token; `n_filtered` by bit vectors; `n_exact` by centroids; these scored in full.
+    """Documents in `ncells` cells per query token; `n_filtered` by bit vectors; `n_exact` by centroids; these scored in full.
 
     `bit_threshold` (th): a document covers a query token when the centroid of one of its tokens scores at least that with it.
     The documents that cover most query tokens stay, ties by position.
@@ -49,7 +49,7 @@ class Emvb(SearchStrategy):
             raise ValueError(f"n_exact={self.n_exact} is more than the n_filtered={self.n_filtered} that reach that stage")
         return self
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         n, n_centroids = index.n_documents, coded(index, self.kind).n_centroids
         return self.model_copy(update={"ncells": n_centroids, "n_filtered": n, "n_exact": n, "term_threshold": None})
 
@@ -71,7 +71,7 @@ class Emvb(SearchStrategy):
         codec, engine = coded(index, self.kind), HostEngine(index)
         found, scored, terms = [], 0, 0
         for query in queries:
-            of_query = codec.turned(query.vectors.values)
+            of_query = codec.rotated(query.vectors.values)
             scores = self._probe(codec, of_query, trace)
             positions = self._narrowed(engine, scores, scope, trace)
             if self.term_threshold is None:
@@ -93,7 +93,7 @@ class Emvb(SearchStrategy):
         return scores
 
     def _narrowed(self, engine: HostEngine, scores: NDArray[np.float32], scope: Scope, trace: Trace) -> NDArray[np.int64]:
-        """Rising positions of the documents that reach the last stage."""
+        """Ascending positions of the documents that reach the last stage."""
         with trace.stage("candidates") as count:
             cells = engine.cells(scores, self.ncells)
             positions = engine.candidates(cells, scope)
@@ -109,7 +109,7 @@ class Emvb(SearchStrategy):
 
 
 def masks_of(covers: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """One bit a query token for each centroid, `(K, words)`, from `covers` `(n_query_tokens, K)`."""
+    """One bit per query token for each centroid, `(K, words)`, from `covers` `(n_query_tokens, K)`."""
     packed = np.packbits(covers.T, axis=1, bitorder="little")
     words = -(-packed.shape[1] // WORD)
     padded = np.zeros((len(packed), WORD * words), np.uint8)
@@ -148,9 +148,9 @@ def _filtered(
     with trace.stage("exact") as count:
         for place, segment, only in engine.by_segment(positions):
             ids = segment.centroid_ids
-            rows, places = kernels.wanted_tokens(terms_of > 0, ids, only=only)
+            rows, positions = kernels.wanted_tokens(terms_of > 0, ids, only=only)
             tokens = codec.tokens(segment.codes, segment.offsets)
-            found = kernels.token_maxima(query, tokens, rows, places, place.stop - place.start, wanted)
+            found = kernels.token_maxima(query, tokens, rows, positions, place.stop - place.start, wanted)
             stand_in = kernels.centroid_maxima(scores, ids, only=only)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored += int(terms_of[ids.values[rows]].sum())

@@ -50,7 +50,7 @@ class Engine(Protocol):
         """The greatest product of each centroid with any of the query's tokens: `(K,)`."""
 
     def cells(self, products: Products, n: int) -> NDArray[np.int64]:
-        """The centroids that are among the `n` nearest of any query token, rising."""
+        """The centroids that are among the `n` nearest of any query token, ascending."""
 
     def candidates(self, cells: NDArray[np.int64], scope: Scope) -> Documents:
         """The documents that may be found and have a token in any of the cells (PLAID, section 4.1)."""

@@ -22,7 +22,7 @@ class ExhaustiveSearch(SearchStrategy):
     def engine(self, index: Index) -> Engine:
         """What computes the steps of a search over this index."""
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         return self
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:

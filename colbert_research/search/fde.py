@@ -1,4 +1,4 @@
-"""Fixed dimensional encodings: one vector a query and one a document, whose inner product estimates MaxSim.
+"""Fixed dimensional encodings: one vector per query and one per document, whose inner product estimates MaxSim.
 
 Source: MUVERA (Dhulipala et al. 2024), section 2. A repetition cuts the space by `k_sim` random hyperplanes into `2**k_sim`
 buckets. In each bucket a query has the sum of its tokens there, a document their mean, so that the product of the two in one
@@ -105,32 +105,32 @@ def _bucket_sums(projected: Array, buckets: NDArray[np.int64], texts: Ragged, n_
     """`(n_texts, n_buckets, d)`: the sum of each text's tokens in each bucket."""
     from scipy.sparse import csr_array
 
-    places = item_of_row(texts.offsets) * n_buckets + buckets
+    cells = item_of_row(texts.offsets) * n_buckets + buckets
     n = len(texts) * n_buckets
-    members = csr_array((np.ones(len(places), np.float32), (places, np.arange(len(places)))), shape=(n, len(places)))
+    members = csr_array((np.ones(len(cells), np.float32), (cells, np.arange(len(cells)))), shape=(n, len(cells)))
     sums: Array = members @ projected
     return sums.reshape(len(texts), n_buckets, projected.shape[1])
 
 
 def _means(sums: Array, projected: Array, buckets: NDArray[np.int64], texts: Ragged, settings: FixedDimensional) -> Array:
     n, n_buckets, _ = sums.shape
-    places = item_of_row(texts.offsets) * n_buckets + buckets
-    counts = np.bincount(places, minlength=n * n_buckets).reshape(n, n_buckets)
+    cells = item_of_row(texts.offsets) * n_buckets + buckets
+    counts = np.bincount(cells, minlength=n * n_buckets).reshape(n, n_buckets)
     means = np.asarray(sums / np.maximum(counts, 1)[:, :, None], np.float32)
     if settings.fill_empty:
-        nearest = _nearest_tokens(places, len(projected), (n, n_buckets), settings.k_sim)
+        nearest = _nearest_tokens(cells, len(projected), (n, n_buckets), settings.k_sim)
         fill = (counts == 0) & (nearest < len(projected))  # a document without tokens keeps its zeros
         means[fill] = projected[nearest[fill]]
     return means
 
 
-def _nearest_tokens(places: NDArray[np.int64], n_tokens: int, shape: tuple[int, int], k_sim: int) -> NDArray[np.int64]:
+def _nearest_tokens(cells: NDArray[np.int64], n_tokens: int, shape: tuple[int, int], k_sim: int) -> NDArray[np.int64]:
     """For each text and bucket, the first token that lies nearest in Hamming distance; `n_tokens` for a text without any.
 
     Buckets learn it from their neighbours, one flipped bit away, and in `k_sim` rounds it has reached the farthest.
     """
     nearest = np.full(shape[0] * shape[1], n_tokens, np.int64)
-    np.minimum.at(nearest, places, np.arange(n_tokens, dtype=np.int64))
+    np.minimum.at(nearest, cells, np.arange(n_tokens, dtype=np.int64))
     nearest = nearest.reshape(shape)
     flipped = np.arange(shape[1])[:, None] ^ (1 << np.arange(k_sim))
     for _ in range(k_sim):

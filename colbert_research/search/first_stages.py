@@ -43,7 +43,7 @@ class FirstStage(Config, ABC):
         return False
 
     def candidates(self, index: Index, queries: Queries, depth: int, scope: Scope, trace: Trace) -> list[NDArray[np.int64]]:
-        """Rising positions of the best `depth` documents of each query, of those in the scope; ties by position."""
+        """Ascending positions of the best `depth` documents of each query, of those in the scope; ties by position."""
         scores, found = self.scores(index, queries), []
         for _ in range(len(queries)):
             with trace.stage("first stage") as count:
@@ -57,7 +57,7 @@ class FirstStage(Config, ABC):
 
     @abstractmethod
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """For each query, rising positions and scores of documents; those left out or at minus infinity are not found."""
+        """For each query, ascending positions and scores of documents; those left out or at minus infinity are not found."""
 
 
 class Bm25Stage(Bm25Settings, FirstStage):
@@ -82,7 +82,7 @@ class Bm25Stage(Bm25Settings, FirstStage):
 
 
 class MeanVectorStage(FirstStage):
-    """One vector a text: the cosine of the mean token vectors of query and document, no training involved."""
+    """One vector per text: the cosine of the mean token vectors of query and document, no training involved."""
 
     kind: Literal["mean_vector"] = "mean_vector"
 

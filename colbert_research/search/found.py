@@ -21,8 +21,8 @@ def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def best(positions: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Found:
     """The `k` best of some documents, the best first, ties by position (`positions` rise)."""
-    places = topk(scores, k)
-    return positions[places], scores[places]
+    best = topk(scores, k)
+    return positions[best], scores[best]
 
 
 def merged(earlier: Found, later: Found, k: int) -> Found:

@@ -20,12 +20,12 @@ from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.mean_vectors import MeanVectors
 from colbert_research.search.word_counts import WordLists, document_texts
 
-DOCUMENTS_A_BLOCK = 256
+DOCUMENTS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
 class DocumentGraph:
-    """`parts`: for each segment, `(n_documents, neighbours)` int32, places within the segment, -1 where there are fewer."""
+    """`parts`: for each segment, `(n_documents, neighbours)` int32, positions within the segment, -1 where there are fewer."""
 
     parts: tuple[NDArray[np.int32], ...]
     starts: NDArray[np.int64]
@@ -36,8 +36,8 @@ class DocumentGraph:
         segment_of = np.searchsorted(self.starts, positions, side="right") - 1
         for segment in np.unique(segment_of):
             own = segment_of == segment
-            places = self.parts[segment][positions[own] - self.starts[segment]]
-            found[own] = np.where(places < 0, -1, places + self.starts[segment])
+            local = self.parts[segment][positions[own] - self.starts[segment]]
+            found[own] = np.where(local < 0, -1, local + self.starts[segment])
         return found
 
 
@@ -78,8 +78,8 @@ class MeanVectorGraph(Graph):
 
     def similarities(self, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Iterator[NDArray[np.float32]]:
         means = needed[MeanVectors()]["means"]
-        for start in range(0, len(means), DOCUMENTS_A_BLOCK):
-            yield from means[start : start + DOCUMENTS_A_BLOCK] @ means.T
+        for start in range(0, len(means), DOCUMENTS_PER_BLOCK):
+            yield from means[start : start + DOCUMENTS_PER_BLOCK] @ means.T
 
 
 class Bm25Graph(Bm25Settings, Graph):

@@ -47,7 +47,7 @@ class Imputation(Config, ABC):
     def filled(self, retrieved: Retrieved) -> NDArray[np.float32]:
         """`maxima` with a score for each missing entry; a row of minus infinity for a document that is not found after all."""
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         """The rule with which every token of a document that was probed counts."""
         return self
 
@@ -113,7 +113,7 @@ class TopKImputation(Imputation):
         least: np.float32 = np.partition(scores, place)[place]
         return least
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"k_tokens": index.n_tokens})
 
 
@@ -158,7 +158,7 @@ def _fill(maxima: NDArray[np.float32], imputed: NDArray[np.float32] | np.float32
 
 
 def _score_reaching(scores: NDArray[np.float32], sizes: NDArray[np.int64], wanted: int) -> np.float32:
-    """The first of the falling scores at which the sizes of the cells add up to more than `wanted`; else the least."""
+    """The first of the descending scores at which the sizes of the cells add up to more than `wanted`; else the least."""
     for count in (BEST_CELLS, len(scores)):
         best = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
         best = best[np.argsort(-scores[best], kind="stable")]

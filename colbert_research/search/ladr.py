@@ -48,7 +48,7 @@ class Ladr(SearchStrategy):
     def needs_ids(self) -> bool:
         return bool(self.first_stage.needs_ids())
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"n_seeds": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:

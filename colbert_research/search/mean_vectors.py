@@ -1,4 +1,4 @@
-"""One vector a document: the mean of its decoded token vectors, made length one."""
+"""One vector per document: the mean of its decoded token vectors, L2-normalised."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from colbert_research.search.decoded import decoded_blocks
 
 
 class MeanVectors(SegmentStructure):
-    """For each segment, `(n_documents, dim)` float32: rows of length one; zeros for a document without tokens."""
+    """For each segment, `(n_documents, dim)` float32: L2-normalised rows; zeros for a document without tokens."""
 
     kind: Literal["mean_vectors"] = "mean_vectors"
 
@@ -30,7 +30,7 @@ class MeanVectors(SegmentStructure):
 
 
 def mean_vectors(texts: Ragged) -> NDArray[np.float32]:
-    """The mean direction of each text's token vectors: `(n_texts, dim)` float32, rows of length one or zeros."""
+    """The mean direction of each text's token vectors: `(n_texts, dim)` float32, L2-normalised rows or zeros."""
     from scipy.sparse import csr_array
 
     n = texts.n_rows

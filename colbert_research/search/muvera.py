@@ -23,7 +23,7 @@ from colbert_research.search.fde import FixedDimensional, fde_of_documents, fde_
 from colbert_research.search.neighbours import Neighbours
 from colbert_research.search.trace import Trace
 
-DIMENSIONS_A_CODE = 8  # the paper's PQ-256-8: 256 centroids for each 8 dimensions
+DIMENSIONS_PER_CODE = 8  # the paper's PQ-256-8: 256 centroids for each 8 dimensions
 VALUES_HELD = 2**25  # float32 values of one block of encodings: 128 MiB
 DOCUMENTS_READ = 256
 
@@ -34,14 +34,14 @@ class FdeSettings(FixedDimensional):
     storage: Literal["float32", "float16", "pq"] = "float32"
 
     def check_storage(self, *, n: int, dim: int) -> None:
-        """Raise ValueError when the encodings of `n` documents with `dim` dimensions a token cannot be kept like this."""
+        """Raise ValueError when the encodings of `n` documents with `dim` dimensions per token cannot be kept like this."""
         width = self.width(dim)
         if self.storage == "pq":
-            if width % DIMENSIONS_A_CODE:
+            if width % DIMENSIONS_PER_CODE:
                 raise ValueError(
-                    f"storage='pq' takes {DIMENSIONS_A_CODE} dimensions a byte, and {width} is no multiple of that"
+                    f"storage='pq' takes {DIMENSIONS_PER_CODE} dimensions per byte, and {width} is no multiple of that"
                 )
-            ann.check_product(n=n, dim=width, m=width // DIMENSIONS_A_CODE)
+            ann.check_product(n=n, dim=width, m=width // DIMENSIONS_PER_CODE)
 
 
 class DocumentFdes(FdeSettings, SegmentStructure):
@@ -56,7 +56,7 @@ class DocumentFdes(FdeSettings, SegmentStructure):
 
     def build(self, codec: Codec, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Arrays:
         width = self.width(codec.dim)
-        product = f"PQ{width // DIMENSIONS_A_CODE}x{ann.PQ_BITS}np"
+        product = f"PQ{width // DIMENSIONS_PER_CODE}x{ann.PQ_BITS}np"
         structure = ann.FaissStructure(
             factory={"float32": "Flat", "float16": "SQfp16", "pq": product}[self.storage],
             training=ann.POINTS_PER_CENTROID * ann.PQ_CENTROIDS if self.storage == "pq" else 0,
@@ -97,7 +97,7 @@ class Muvera(FdeSettings, SearchStrategy):
     def _structures(self) -> tuple[DocumentFdes]:
         return (DocumentFdes(**{name: getattr(self, name) for name in FdeSettings.model_fields}),)
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"n_candidates": index.n_documents})
 
     def check_size(self, n_documents: int, k: int) -> None:

@@ -12,7 +12,7 @@ from colbert_research.codecs import TableCodec
 from colbert_research.codecs.exact import ExactCodec
 from colbert_research.index import Scope
 from colbert_research.kernels import cuda_backend
-from colbert_research.kernels.cuda.arrays import Array, column_maxima, empty, rising, to_numpy, upload
+from colbert_research.kernels.cuda.arrays import Array, ascending, column_maxima, empty, to_numpy, upload
 from colbert_research.kernels.cuda.tally import Tally, best, tally_for
 from colbert_research.kernels.cuda.topk import BINS, MOST
 from colbert_research.kernels.cuda.transfer import synchronize
@@ -29,17 +29,17 @@ CHOSEN_THERE = MOST  # of a row; more are chosen on the processor
 
 @dataclass(frozen=True, eq=False)
 class ShardDocuments:
-    """Documents of a shard that is on the device: those at rising `places` `(n,)` int64, also there, or all (None)."""
+    """Documents of a shard on the device: those at ascending `local` positions `(n,)` int64, also there, or all (None)."""
 
     shard: Shard
-    places: Array | None
+    local: Array | None
 
     def __len__(self) -> int:
-        return len(self.shard) if self.places is None else len(self.places)
+        return len(self.shard) if self.local is None else len(self.local)
 
     def at(self, chosen: Array) -> Array:
-        """The places in the shard of some of these documents."""
-        return chosen if self.places is None else self.places[chosen]
+        """The positions in the shard of some of these documents."""
+        return chosen if self.local is None else self.local[chosen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,10 @@ class DeviceScores:
 
 @dataclass(frozen=True, eq=False)
 class DeviceEngine:
-    """See `Engine`. `lifts`: as of `cuda.codes.maxsim_codes`, for codes with a table."""
+    """See `Engine`. `centroid_scores`: as of `cuda.codes.maxsim_codes`, for codes with a table."""
 
     there: DeviceCopy
-    lifts: str = "float32"
+    centroid_scores: str = "float32"
 
     @contextmanager
     def stage(self, trace: Trace, name: str) -> Iterator[Stage]:
@@ -65,8 +65,8 @@ class DeviceEngine:
 
     def parts(self, scope: Scope) -> Generator[ShardDocuments, None, None]:
         with closing(self.there.shards.visited(scope)) as visited:
-            for shard, places in visited:
-                yield ShardDocuments(shard, None if places is None else upload(places, self.there.place))
+            for shard, local in visited:
+                yield ShardDocuments(shard, None if local is None else upload(local, self.there.place))
 
     def queries_at_once(self, documents: ShardDocuments) -> int:
         return max(1, self.there.scores_held // max(BINS, len(documents)))  # of scores, and of their counts
@@ -105,14 +105,14 @@ class DeviceEngine:
         there, ids = None if kept is None else upload(kept, self.there.place), documents.shard.centroid_ids
         with self.stage(trace, stage) as count:
             tally = tally_for(1, len(products), self.there.place)
-            scores = cuda_backend.centroid_interaction(products, ids, there, documents.places, tally=tally)
+            scores = cuda_backend.centroid_interaction(products, ids, there, documents.local, tally=tally)
             count.tokens_read(self._tokens_of(documents), self.there.codec.layout["centroid_ids"][0].itemsize)
             count.documents += len(documents)
         return DeviceScores(scores[None], tally)
 
     def narrow(self, documents: ShardDocuments, scores: DeviceScores, size: int) -> ShardDocuments:
         ((chosen, _),) = self._best(scores, size)
-        return ShardDocuments(documents.shard, documents.at(rising(chosen)))
+        return ShardDocuments(documents.shard, documents.at(ascending(chosen)))
 
     def score(self, queries: Ragged, documents: ShardDocuments, trace: Trace, *, stage: str) -> DeviceScores:
         with self.stage(trace, stage) as count:
@@ -126,12 +126,14 @@ class DeviceEngine:
         return [(to_numpy(documents.at(chosen)) + start, to_numpy(own)) for chosen, own in self._best(scores, k)]
 
     def _maxsim(self, queries: Ragged, documents: ShardDocuments) -> DeviceScores:
-        codec, tokens, only = self.there.codec, documents.shard.tokens, documents.places
+        codec, tokens, only = self.there.codec, documents.shard.tokens, documents.local
         tally = tally_for(len(queries), int(queries.lengths.max(initial=0)), self.there.place)
         if isinstance(codec, TableCodec):
             assert isinstance(tokens, CodedTokens)
-            turned = queries.map(codec.turned)
-            return DeviceScores(cuda_backend.maxsim_codes(turned, tokens, only, lifts=self.lifts, tally=tally), tally)
+            rotated = queries.map(codec.rotated)
+            return DeviceScores(
+                cuda_backend.maxsim_codes(rotated, tokens, only, centroid_scores=self.centroid_scores, tally=tally), tally
+            )
         assert isinstance(tokens, Ragged)
         if isinstance(codec, ExactCodec):
             asked = queries.map(lambda rows: widened(rows, tokens.dim))
@@ -143,19 +145,19 @@ class DeviceEngine:
         return DeviceScores(scores, tally)
 
     def _best(self, scores: DeviceScores, k: int) -> list[tuple[Array, Array]]:
-        """For each row of scores, places and scores of its `k` best, on the device: score descending, then place ascending."""
+        """For each row of scores, positions and scores of its `k` best: score descending, then position ascending."""
         if min(k, int(scores.values.shape[1])) > CHOSEN_THERE:
             chosen = [upload(kernels.topk(to_numpy(row), k), self.there.place) for row in scores.values]
-            return [(places, row[places]) for places, row in zip(chosen, scores.values, strict=True)]
-        places, values, state = best(scores.values, scores.tally, k)
+            return [(local, row[local]) for local, row in zip(chosen, scores.values, strict=True)]
+        local, values, state = best(scores.values, scores.tally, k)
         counts, nans = to_numpy(state).T
         if nans.any():
             raise ValueError(f"{nans.sum()} scores are not numbers (NaN); look for NaN or infinite token vectors")
-        return [(row[:count], own[:count]) for row, own, count in zip(places, values, counts.tolist(), strict=True)]
+        return [(row[:count], own[:count]) for row, own, count in zip(local, values, counts.tolist(), strict=True)]
 
     def _tokens_of(self, documents: ShardDocuments) -> int:
         """How many tokens documents have together."""
-        if documents.places is None:
+        if documents.local is None:
             return int(documents.shard.offsets[-1])
         offsets = cuda_backend.offsets_at(documents.shard.tokens, self.there.place)
-        return int((offsets[documents.places + 1] - offsets[documents.places]).sum())
+        return int((offsets[documents.local + 1] - offsets[documents.local]).sum())

@@ -1,4 +1,4 @@
-"""The steps of a search on the processor: documents are rising positions, products and scores are NumPy arrays."""
+"""The steps of a search on the processor: documents are ascending positions, products and scores are NumPy arrays."""
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colbert_research import kernels
 from colbert_research.index import Index, Scope, Segment
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 from colbert_research.search.engine import SCORES_HELD
 from colbert_research.search.found import Found, best
@@ -88,8 +88,8 @@ class HostEngine:
     def best(self, documents: Positions, scores: NDArray[np.float32], k: int) -> list[Found]:
         return [best(documents, row, k) for row in scores]
 
-    def by_segment(self, documents: Positions) -> Iterator[tuple[slice, Segment, Places]]:
-        """`(which of the documents, segment, their places in it or None for all)`, segments without any left out."""
+    def by_segment(self, documents: Positions) -> Iterator[tuple[slice, Segment, Selection]]:
+        """`(which of the documents, segment, their positions in it or None for all)`, segments without any left out."""
         cuts = documents.searchsorted(self.index.starts).tolist()
         for number, segment in enumerate(self.index.segments):
             low, high = cuts[number], cuts[number + 1]
@@ -98,8 +98,8 @@ class HostEngine:
                 yield slice(low, high), segment, None if every else documents[low:high] - self.index.starts[number]
 
 
-def tokens_of(segment: Segment, only: Places) -> int:
-    """How many tokens the documents at some places in a segment have together; all documents where `only` is None."""
+def tokens_of(segment: Segment, only: Selection) -> int:
+    """How many tokens the documents at some positions in a segment have together; all documents where `only` is None."""
     if only is None:
         return int(segment.offsets[-1])
     return int((segment.offsets[only + 1] - segment.offsets[only]).sum())

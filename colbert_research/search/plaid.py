@@ -28,7 +28,7 @@ NO_SCORES = np.empty(0, np.float32)
 
 
 class PlaidSearch(SearchStrategy):
-    """`ncells` centroids a query token give candidates; the best `ndocs` by centroids alone; `n_exact` of them scored exactly.
+    """`ncells` centroids per query token give candidates; the best `ndocs` by centroids alone; `n_exact` of these in full.
 
     `centroid_score_threshold`: in the first interaction, tokens of centroids whose best score over the query's tokens lies
     below it are left out; as a cosine `value` (0.4 to 0.5 suits ColBERTv2's) or as a `quantile` of the query's centroid scores.
@@ -54,7 +54,7 @@ class PlaidSearch(SearchStrategy):
     def has_threshold(self) -> bool:
         return any(getattr(self, name) is not None for name in _THRESHOLDS)
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         n = index.n_documents
         opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
         return self.model_copy(update=opened)

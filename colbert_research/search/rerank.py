@@ -39,7 +39,7 @@ class Rerank(SearchStrategy):
     def needs_ids(self) -> bool:
         return bool(self.first_stage.needs_ids())
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"depth": index.n_documents})
 
     def check_size(self, n_documents: int, k: int) -> None:

@@ -21,7 +21,7 @@ from colbert_research.ragged import Ragged
 from colbert_research.search.decoded import token_offsets
 
 FOR_THE_INDEX = 3 / 4  # of the device's memory that may be used
-ROWS_A_PIECE = 2**20
+ROWS_PER_PIECE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Shard:
 
 
 Visit = tuple[Shard, NDArray[np.int64] | None]
-"""A shard that is on the device, and the places of the documents there that are meant; None for all."""
+"""A shard that is on the device, and the local positions of the documents that are meant; None for all."""
 
 
 class Shards:
@@ -111,18 +111,18 @@ class Shards:
         A shard is there until the next is asked for; close the iterator, so that others may visit.
         """
         chosen = list(range(len(self)))
-        places: list[NDArray[np.int64] | None] = [None] * len(self)
+        local: list[NDArray[np.int64] | None] = [None] * len(self)
         if not scope.is_all:
             cuts = np.searchsorted(scope.positions, [*(shard.start for shard in self._all), len(self.offsets) - 1])
-            places = [scope.positions[a:b] - s.start for s, a, b in zip(self._all, cuts[:-1], cuts[1:], strict=True)]
+            local = [scope.positions[a:b] - s.start for s, a, b in zip(self._all, cuts[:-1], cuts[1:], strict=True)]
             chosen = np.flatnonzero(np.diff(cuts)).tolist()
         if self.resident is not None:
-            yield self.resident, places[0]
+            yield self.resident, local[0]
             return
         with self._busy:  # the buffers serve one search at a time
             sources = [(i % BUFFERS, self._sources[i]) for i in chosen]
             for i in conveyed(sources, self._buffers, self._lane):
-                yield self._all[chosen[i]], places[chosen[i]]
+                yield self._all[chosen[i]], local[chosen[i]]
 
 
 def device_layout(codec: Codec) -> Layout:
@@ -162,8 +162,8 @@ def _parts(index: Index, layout: Layout) -> Iterator[tuple[str, int, NDArray[Any
         at = 0
         for segment in index.segments:
             n_tokens = int(segment.offsets[-1])
-            for low in range(0, n_tokens, ROWS_A_PIECE):
-                rows = segment.codes[name][low : min(low + ROWS_A_PIECE, n_tokens)]
+            for low in range(0, n_tokens, ROWS_PER_PIECE):
+                rows = segment.codes[name][low : min(low + ROWS_PER_PIECE, n_tokens)]
                 yield name, at + low, widened(rows, shape[0]) if shape else rows
             at += n_tokens
 

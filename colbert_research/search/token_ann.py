@@ -74,8 +74,8 @@ class TokenAnn(SearchStrategy):
     def _structures(self) -> tuple[TokenNeighbours]:
         return (TokenNeighbours(structure=self.ann.structure(self.seed)),)
 
-    def widest(self, index: Index) -> Self:
-        opened = {"ann": self.ann.widest(), "k_tokens": index.n_tokens, "n_exact": None, "deduplicate": True}
+    def exhaustive_equivalent(self, index: Index) -> Self:
+        opened = {"ann": self.ann.exhaustive_equivalent(), "k_tokens": index.n_tokens, "n_exact": None, "deduplicate": True}
         return self.model_copy(update=opened)
 
     def check_size(self, n_documents: int, k: int) -> None:
@@ -110,7 +110,7 @@ class TokenAnn(SearchStrategy):
             )
 
     def _documents(self, tokens: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rising positions of the documents to score, from neighbours `(n_query_tokens, k_tokens)`."""
+        """Ascending positions of the documents to score, from neighbours `(n_query_tokens, k_tokens)`."""
         read = tokens.T.ravel()
         read = read[read >= 0]
         documents = np.searchsorted(offsets, read, side="right") - 1

@@ -36,21 +36,21 @@ class Scan:
     query: NDArray[np.float32]
     cells: Cells
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     documents: NDArray[np.int64]
     wanted: NDArray[np.bool_]
 
     @cached_property
     def maxima(self) -> NDArray[np.float32]:
         """`(n_documents, n_query_tokens)`: best retrieved scores, minus infinity where there is none."""
-        return self._scores(self.places, len(self.documents))
+        return self._scores(self.positions, len(self.documents))
 
     def token_scores(self) -> NDArray[np.float32]:
         """`(n_tokens, n_query_tokens)`: each retrieved token's own."""
         return self._scores(np.arange(len(self.rows)), len(self.rows))
 
-    def _scores(self, places: NDArray[np.int64], n: int) -> NDArray[np.float32]:
-        return kernels.token_maxima(self.query, self.cells.tokens, self.rows, places, n, self.wanted)
+    def _scores(self, positions: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+        return kernels.token_maxima(self.query, self.cells.tokens, self.rows, positions, n, self.wanted)
 
 
 class Warp(SearchStrategy):
@@ -82,9 +82,9 @@ class Warp(SearchStrategy):
     def _structures(self) -> tuple[DerivedStructure, ...]:
         return (TokensByCell(),) if self.finder.kind == "exact" else (TokensByCell(), neighbours_of(self.finder))
 
-    def widest(self, index: Index) -> Self:
+    def exhaustive_equivalent(self, index: Index) -> Self:
         n_centroids = coded(index, self.kind).n_centroids
-        opened = {"nprobe": n_centroids, "imputation": self.imputation.widest(index), "finder": ExactFinder()}
+        opened = {"nprobe": n_centroids, "imputation": self.imputation.exhaustive_equivalent(index), "finder": ExactFinder()}
         return self.model_copy(update=opened)
 
     def needs_centroids(self) -> bool:
@@ -104,7 +104,7 @@ class Warp(SearchStrategy):
             return score_all(index, queries, k, scope, trace)
         cells: tuple[Cells, ...] = index.structure(TokensByCell())
         codec = coded(index, self.kind)
-        return [self._one(index, cells, codec.turned(query.vectors.values), k, scope, trace) for query in queries]
+        return [self._one(index, cells, codec.rotated(query.vectors.values), k, scope, trace) for query in queries]
 
     def _one(
         self, index: Index, cells: tuple[Cells, ...], query: NDArray[np.float32], k: int, scope: Scope, trace: Trace

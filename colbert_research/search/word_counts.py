@@ -21,7 +21,7 @@ Stopwords = Literal["english", "none"]
 
 @dataclass(frozen=True, eq=False)
 class WordLists:
-    """For word `i` of the `vocabulary`, places `offsets[i]` to `offsets[i + 1]` of the other two: rising positions of its
+    """For word `i` of the `vocabulary`, rows `offsets[i]` to `offsets[i + 1]` of the other two: ascending positions of its
     `documents`, and its `counts` there. `lengths` `(n_documents,)`: words of each document. Over all segments.
     `scores`: those of the last BM25 settings that were asked for."""
 

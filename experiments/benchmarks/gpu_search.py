@@ -42,7 +42,7 @@ class Codes:
     query_tokens: int = 32
     centroids: int = 65_536
     k: int = 1000
-    lifts: str = "float32"
+    centroid_scores: str = "float32"
 
     @property
     def bytes(self) -> int:
@@ -59,7 +59,7 @@ class Codes:
 
         def call() -> tuple[Any, Any]:
             tally = cuda_backend.tally_for(query, tokens.codes)
-            scores = cuda_backend.maxsim_codes(query, tokens, lifts=self.lifts, tally=tally)
+            scores = cuda_backend.maxsim_codes(query, tokens, centroid_scores=self.centroid_scores, tally=tally)
             return scores[0], cuda_backend.best(scores, tally, self.k)[0][0]
 
         scores, best = (to_numpy(array) for array in call())
@@ -70,7 +70,7 @@ class Codes:
             "same_best": bool(np.array_equal(best, kernels.topk(scores, self.k))),
         }
         lines = [{**self._line("ours", timer([call]), limits), **proven}]
-        peer_takes_it = device.startswith("cuda") and self.tokens <= MOST_FOR_PEERS and self.lifts == "float32"
+        peer_takes_it = device.startswith("cuda") and self.tokens <= MOST_FOR_PEERS and self.centroid_scores == "float32"
         if peer_takes_it and find_spec("late_interaction_kernels"):
             lines.append(self._line("late-interaction-kernels", timer([self._peer(tokens, query)]), limits))
         return lines
@@ -158,7 +158,7 @@ class Strategies:
             ("exhaustive", exhaustive, exhaustive),
             ("plaid", Plaid(**plaid), Plaid(**plaid)),
             ("cuda_exhaustive", CudaExhaustive(), exhaustive),
-            ("cuda_exhaustive lifts=float16", CudaExhaustive(lifts="float16"), exhaustive),
+            ("cuda_exhaustive centroid_scores=float16", CudaExhaustive(centroid_scores="float16"), exhaustive),
             ("cuda_plaid", CudaPlaid(**plaid), Plaid(**plaid)),
             (f"cuda_exhaustive memory_gb={self.streamed_gb}", CudaExhaustive(memory_gb=self.streamed_gb), exhaustive),
         ]
@@ -192,7 +192,7 @@ class Strategies:
 SEARCHES: tuple[Codes | Strategies, ...] = (
     Codes("1 x 6e8 tokens, 2 bits", 600_000_000, 2),
     Codes("1 x 100k x 128, 2 bits", 12_800_000, 2),
-    Codes("1 x 100k x 128, 2 bits, float16 lifts", 12_800_000, 2, lifts="float16"),
+    Codes("1 x 100k x 128, 2 bits, float16 centroid_scores", 12_800_000, 2, centroid_scores="float16"),
     Codes("1 x 100k x 128, 4 bits", 12_800_000, 4),
     Strategies("index of 1e6 tokens", 1_000_000),
 )

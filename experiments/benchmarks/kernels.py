@@ -1,4 +1,4 @@
-"""Nanoseconds a document token of the CPU kernels, on random codes, in every SIMD tier that this processor has.
+"""Nanoseconds per document token of the CPU kernels, on random codes, in every SIMD tier that this processor has.
 
     python experiments/benchmarks/kernels.py [--threads N] [--tiers amx --tiers avx2] [--output lines.jsonl]
 
@@ -63,7 +63,7 @@ def main(tiers: tuple[str, ...], threads: int, documents: int, repeats: int, out
 
 
 def measured(documents: int, repeats: int, threads: int) -> Iterator[dict[str, Any]]:
-    """One line a kernel."""
+    """One line per kernel."""
     from colbert_research.kernels.cpu.simd import TIER
 
     with thread_count.pinned_threads(threads):
@@ -72,7 +72,7 @@ def measured(documents: int, repeats: int, threads: int) -> Iterator[dict[str, A
             seconds = min(timed(call) for _ in range(repeats))
             figure = round(seconds / tokens * 1e9, 3)
             common = {"tier": TIER, "threads": threads, "dim": DIM, "centroids": CENTROIDS, "code": code_version()}
-            yield {"kernel": name, "query_tokens": query_tokens, "ns_a_token": figure, "tokens": tokens, **common}
+            yield {"kernel": name, "query_tokens": query_tokens, "ns_per_token": figure, "tokens": tokens, **common}
 
 
 def cases(documents: int) -> Iterator[tuple[str, int, int, Callable[[], Any]]]:
@@ -107,7 +107,7 @@ def cases(documents: int) -> Iterator[tuple[str, int, int, Callable[[], Any]]]:
 
 
 def unit(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Random vectors of length one."""
+    """Random L2-normalised vectors."""
     vectors = rng.standard_normal((n, DIM)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -119,11 +119,11 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """One row a kernel, one column a tier: nanoseconds a token."""
+    """One row per kernel, one column per tier: nanoseconds per token."""
     import pandas as pd
 
     frame = pd.DataFrame(lines)
-    wide = frame.pivot_table(index=["kernel", "query_tokens"], columns="tier", values="ns_a_token", sort=False)
+    wide = frame.pivot_table(index=["kernel", "query_tokens"], columns="tier", values="ns_per_token", sort=False)
     return str(wide.to_string(float_format="{:.2f}".format))
 
 

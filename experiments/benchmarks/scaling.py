@@ -76,7 +76,7 @@ def _options(settings: dict[str, Any]) -> list[str]:
 
 
 def measure(size: int, strategies: dict[str, Any], codec: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Make, build and search a collection of `size` tokens: seconds, milliseconds a query, bytes."""
+    """Make, build and search a collection of `size` tokens: seconds, milliseconds per query, bytes."""
     config = Synthetic(tokens=size, dim=settings["dim"], model=settings["model"])
     load_libraries()
     with tempfile.TemporaryDirectory(prefix="scaling-") as temporary:

@@ -45,7 +45,7 @@ SCRIPT = Path(__file__).resolve().parents[2].parent / "shared" / "bench" / "peer
     type=click.IntRange(1, thread_count.available()),
     help="For ours and for the peers.",
 )
-@click.option("--k", default=100, show_default=True, type=click.IntRange(min=100), help="Documents a query.")
+@click.option("--k", default=100, show_default=True, type=click.IntRange(min=100), help="Documents per query.")
 @click.option("--max-queries", default=300, show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="Of ours; peers search once.")
 @click.option("--peers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Python of their environment.")

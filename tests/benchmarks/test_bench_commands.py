@@ -174,7 +174,7 @@ def test_kernels(scripts, tmp_path):
     assert {"residual 2 bits", "product m=32", "centroid interaction", "float32", "assign"} <= {
         line["kernel"] for line in lines
     }
-    assert all(line["ns_a_token"] > 0 for line in lines)
+    assert all(line["ns_per_token"] > 0 for line in lines)
     assert "generic" in table
 
 

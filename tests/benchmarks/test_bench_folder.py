@@ -46,13 +46,13 @@ def test_exact_is_by_float64_of_the_rounded_vectors(scripts, vectors, tmp_path):
     folder = scripts("bench_folder").write_bench_folder(tmp_path / "bench", documents, queries, **ids)
     rounded = [part.map(lambda v: v.astype(np.float16).astype(np.float64)) for part in (queries, documents)]
     truth = kernels.maxsim(*rounded, backend="reference")
-    # float32 products of 16 terms of vectors of length one, summed over 4 tokens
+    # float32 products of 16 terms of L2-normalised vectors, summed over 4 tokens
     tolerance = np.finfo(np.float32).eps * 16 * 4
-    for scores, places in zip(truth, folder.exact, strict=True):
-        assert len(set(places.tolist())) == 100
-        assert np.all(np.diff(scores[places]) <= 2 * tolerance)
-        left_out = np.setdiff1d(np.arange(120), places)
-        assert scores[left_out].max() <= scores[places].min() + 2 * tolerance
+    for scores, positions in zip(truth, folder.exact, strict=True):
+        assert len(set(positions.tolist())) == 100
+        assert np.all(np.diff(scores[positions]) <= 2 * tolerance)
+        left_out = np.setdiff1d(np.arange(120), positions)
+        assert scores[left_out].max() <= scores[positions].min() + 2 * tolerance
 
 
 def test_it_is_read_with_numpy_and_json_alone(scripts, vectors, tmp_path):

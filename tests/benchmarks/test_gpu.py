@@ -65,11 +65,11 @@ def test_lines_of_searches(scripts, device, tmp_path):  # noqa: F811
         "exhaustive",
         "plaid",
         "cuda_exhaustive",
-        "cuda_exhaustive lifts=float16",
+        "cuda_exhaustive centroid_scores=float16",
         "cuda_plaid",
         "cuda_exhaustive memory_gb=1e-05",
     ]
-    assert strategies.drop("cuda_exhaustive lifts=float16")["same_ranking"].all()
+    assert strategies.drop("cuda_exhaustive centroid_scores=float16")["same_ranking"].all()
     assert strategies["bytes"]["cuda_exhaustive"] == strategies["bytes"]["exhaustive"] > strategies["bytes"]["cuda_plaid"]
 
 

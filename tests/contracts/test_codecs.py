@@ -108,8 +108,8 @@ class TestContract:
         expected = kernels.maxsim(queries, Ragged(codec.decode(codes), offsets), backend="reference")
         rounded = np.zeros(2)
         if isinstance(codec, TableCodec):  # scored in integers; the tokens' inverse norms may be above 1
-            turned = queries.map(codec.turned)
-            rounded = np.array([worst_error(query, decoder_of(codec.table)) for query in turned])
+            rotated = queries.map(codec.rotated)
+            rounded = np.array([worst_error(query, decoder_of(codec.table)) for query in rotated])
             rounded *= float(codes["inverse_norms"].max()) if "inverse_norms" in codes else 1
         if config.kind == "centroid":  # scored in bytes, half a unit a query token
             tables = [query @ codec.centroids.T for query in queries]

@@ -70,8 +70,8 @@ def maxsim(index: Index, queries: Ragged) -> np.ndarray:
 
 
 def positions_of(engine, documents) -> np.ndarray:
-    """The positions of documents that an engine holds, rising."""
-    return documents if isinstance(documents, np.ndarray) else to_numpy(documents.places) + documents.shard.start
+    """The positions of documents that an engine holds, ascending."""
+    return documents if isinstance(documents, np.ndarray) else to_numpy(documents.local) + documents.shard.start
 
 
 @pytest.mark.parametrize("scope", sorted(SCOPES))

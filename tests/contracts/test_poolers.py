@@ -156,7 +156,7 @@ class TestContract:
             assert (left <= right).all()
 
     def test_what_is_left(self, config, documents):
-        """Pruned documents are some of their tokens, in order, bit for bit; merged vectors have length one, or at most that."""
+        """Pruned documents are some of their tokens, in order, bit for bit; merged vectors have norm one, or at most that."""
         inputs = suited(config, documents)
         found = pooled(config, inputs)
         if isinstance(config, Pruning):

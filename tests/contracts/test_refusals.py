@@ -49,7 +49,7 @@ def queries() -> Ragged:
 @pytest.fixture(params=sorted(STRATEGIES))
 def search(request, index, _device):
     """`search` of a member with its knobs opened, with which it runs on any index."""
-    strategy = STRATEGIES[request.param].model_validate(SMALL.get(request.param, {})).widest(index)
+    strategy = STRATEGIES[request.param].model_validate(SMALL.get(request.param, {})).exhaustive_equivalent(index)
 
     def run(queries, k=5, *, index=index, **others):
         return strategy.search(index, queries, k, **{"query_texts": ["text"] * 2, **others})

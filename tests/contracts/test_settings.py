@@ -30,7 +30,7 @@ SCORES = {
     ("NextPlaid", "centroid_score_threshold"),
     ("ConstantImputation", "value"),
 }
-"""Any finite number may be a score: vectors need not have length one."""
+"""Any finite number may be a score: vectors need not be L2-normalised."""
 
 
 def options(annotation: Any) -> Iterator[Any]:

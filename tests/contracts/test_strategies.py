@@ -90,7 +90,7 @@ CASES += [
 ]
 CASES.append((CudaExhaustive(memory_gb=9e-6), "residual-4"))  # about fifteen documents at a time
 OWN_SCORES = {"warp", "emvb"}
-"""Strategies whose scores are MaxSim only when they are opened widest; their own tests say what they are otherwise."""
+"""Strategies whose scores are MaxSim only in their exhaustive equivalent; their own tests say what they are otherwise."""
 IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
 
 
@@ -132,7 +132,7 @@ def oracle(index, queries: Ragged) -> np.ndarray:
 
 
 def tolerance(index, queries: Ragged) -> float:
-    """float32 dot products of unit vectors err by at most eps * dim each; a score adds one a query token.
+    """float32 dot products of unit vectors err by at most eps * dim each; a score adds one per query token.
 
     Codes are scored in integers, which err by what `worst_error` says, times the largest inverse norm. A rotation, of queries,
     centroids and decoded vectors, errs by eps * dim in each of dim coordinates.
@@ -140,7 +140,7 @@ def tolerance(index, queries: Ragged) -> float:
     rounded, codec = float(np.finfo(np.float32).eps * DIM * (1 + queries.lengths.max())), index.codec
     if isinstance(codec, TableCodec):
         norm = max(1.0, *(float(segment.codes["inverse_norms"].max()) for segment in index.segments))
-        rounded += norm * max(worst_error(codec.turned(query), decoder_of(codec.table)) for query in queries)
+        rounded += norm * max(worst_error(codec.rotated(query), decoder_of(codec.table)) for query in queries)
         if codec.rotation is not None:
             rounded += 3 * norm * float(np.finfo(np.float32).eps * DIM * np.sqrt(DIM) * queries.lengths.max())
     return rounded
@@ -169,7 +169,7 @@ class TestContract:
     def test_widest_is_exhaustive(self, indexes, queries, strategy, codec, parts):
         index = indexes[codec, parts]
         truth = oracle(index, queries)
-        ranking = strategy.widest(index).search(index, queries, N_DOCUMENTS)
+        ranking = strategy.exhaustive_equivalent(index).search(index, queries, N_DOCUMENTS)
         exhaustive = Exhaustive().search(index, queries, N_DOCUMENTS)
         if strategy.kind.startswith("cuda") and codec == "exact":  # floats of a device: the checks below are for them
             assert np.all(np.abs(ranking.scores - exhaustive.scores) <= tolerance(index, queries))
@@ -184,7 +184,7 @@ class TestContract:
 
     def test_k_larger_than_the_collection_returns_what_there_is(self, indexes, queries, strategy, codec, parts):
         index = indexes[codec, parts]
-        ranking = strategy.widest(index).search(index, queries, 10 * N_DOCUMENTS)
+        ranking = strategy.exhaustive_equivalent(index).search(index, queries, 10 * N_DOCUMENTS)
         assert np.all(np.diff(ranking.offsets) == N_DOCUMENTS)
 
     def test_subset(self, indexes, queries, strategy, codec, parts):

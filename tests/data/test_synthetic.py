@@ -141,7 +141,7 @@ def test_bad_settings(settings):
 
 
 def clustered(config: Synthetic) -> Anatomy:
-    """Anatomy after a shortened k-means: 3 iterations over 20 vectors a centroid, and a sample of the vectors assigned."""
+    """Anatomy after a shortened k-means: 3 iterations over 20 vectors per centroid, and a sample of the vectors assigned."""
     parts = list(config.parts())
     vectors = np.concatenate([part.vectors.values for part in parts])
     ids = np.concatenate([part.token_ids.values for part in parts])
@@ -158,8 +158,8 @@ def test_it_is_calibrated_to_colbert_and_the_control_is_not():
     """Medians of ColBERTv2's clusters on MS MARCO and the margins within which synthetic vectors stand for them."""
     found = clustered(Synthetic(tokens=200_000))
     assert len(found.cluster_sizes) > 3800, "K by PLAID's formula is 4096; few clusters are empty in the sample"
-    assert np.median(found.majority_token) == pytest.approx(0.86, abs=0.1)
-    assert np.median(found.majority_cluster) == pytest.approx(0.62, abs=0.15)
+    assert np.median(found.cluster_purity) == pytest.approx(0.86, abs=0.1)
+    assert np.median(found.token_purity) == pytest.approx(0.62, abs=0.15)
     control = clustered(Synthetic(tokens=20_000, model="gaussian"))
-    assert np.median(control.majority_token) < 0.3
-    assert np.median(control.majority_cluster) < 0.3
+    assert np.median(control.cluster_purity) < 0.3
+    assert np.median(control.token_purity) < 0.3

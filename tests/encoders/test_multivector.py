@@ -23,7 +23,7 @@ def layout(request):
 
 
 def test_documents(layout, folders, tiny):
-    """Marker at position 1, cut at 20, punctuation without vectors, length one."""
+    """Marker at position 1, cut at 20, punctuation without vectors, L2-normalised."""
     encoder = load(folders[layout])
     assert isinstance(encoder, Encoder) and encoder.dim == tiny.DIM
     expected = tiny.Expected(folders[layout], tiny.projection())

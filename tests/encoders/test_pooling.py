@@ -45,7 +45,7 @@ def texts(*items) -> TokenVectors:
 
 
 def with_ids(*ids) -> TokenVectors:
-    """Documents from lists of token ids; vectors of length one that do not matter."""
+    """Documents from lists of token ids; L2-normalised vectors that do not matter."""
     offsets = offsets_of([len(item) for item in ids])
     vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (int(offsets[-1]), 1))
     return TokenVectors(Ragged(vectors, offsets), Ragged(np.array([i for item in ids for i in item], np.int32), offsets))
@@ -277,38 +277,40 @@ def test_random_pruning_favours_no_place(rng):
     kept = np.zeros(20)
     config = RandomPruningConfig(protected=0)
     for document, left in zip(ids, config.pool(with_ids(*ids), {}, seed=0).token_ids, strict=True):
-        places = [place for place, token in enumerate(document) if token in set(left.tolist()) and document.count(token) == 1]
-        kept[places] += 1
+        positions = [
+            place for place, token in enumerate(document) if token in set(left.tolist()) and document.count(token) == 1
+        ]
+        kept[positions] += 1
         assert len(left) == 10
-    # 600 draws at one half: within six standard deviations, less the places of tokens that stand twice (at most 2 in 100)
+    # 600 draws at one half: within six standard deviations, less the positions of tokens that stand twice (at most 2 in 100)
     assert np.abs(kept - 300).max() <= 6 * np.sqrt(600) / 2 + 0.02 * 600
 
 
 # Voronoi
 
 
-def removed_by_definition(similarities, goes: int, protected: int) -> list[int]:
+def removed_by_definition(similarities, n_removed: int, protected: int) -> list[int]:
     """Everything looked at again after every token: the mean of MaxSim lost, for each token that may go."""
     left, gone = list(range(similarities.shape[1])), []
-    for _ in range(goes):
+    for _ in range(n_removed):
         best = similarities[:, left].max(axis=1).astype(np.float64)
         losses = {}
         for token in reversed([t for t in left if t >= protected]):
             others = [t for t in left if t != token]
             losses[token] = (best - similarities[:, others].max(axis=1)).sum()
-        gone.append(min(losses, key=losses.__getitem__))  # the first of equal ones, which are in falling order
+        gone.append(min(losses, key=losses.__getitem__))  # the first of equal ones, which are in descending order
         left.remove(gone[-1])
     return gone
 
 
 @pytest.mark.parametrize("samples", [10, 300])  # of 10 directions, most tokens win none, and tie
-@pytest.mark.parametrize(("n", "goes", "protected"), [(2, 1, 0), (2, 1, 1), (17, 16, 0), (30, 20, 3), (30, 27, 3)])
-def test_voronoi_takes_the_least_loss_every_time(rng, samples, n, goes, protected):
+@pytest.mark.parametrize(("n", "n_removed", "protected"), [(2, 1, 0), (2, 1, 1), (17, 16, 0), (30, 20, 3), (30, 27, 3)])
+def test_voronoi_takes_the_least_loss_every_time(rng, samples, n, n_removed, protected):
     similarities = voronoi.directions(samples, 6, 1) @ unit(rng, n, dim=6).T
     # multiples of 2**-20, so that sums are exact in float64 in any order and equal losses are equal
     similarities = (similarities * 2**20).round().astype(np.float32) / np.float32(2**20)
-    expected = removed_by_definition(similarities, goes, protected)
-    assert voronoi.removed(similarities.copy(), goes, protected=protected).tolist() == expected
+    expected = removed_by_definition(similarities, n_removed, protected)
+    assert voronoi.removed(similarities.copy(), n_removed, protected=protected).tolist() == expected
 
 
 def circle(*degrees: float) -> np.ndarray:
@@ -324,12 +326,12 @@ def test_voronoi_on_a_circle():
     document = circle(0, 45, 90, 180, 270)
     document[1] *= 0.3
     assert survivors(config, document) == [0, 2, 3, 4]
-    # protected tokens answer as well: here it is the twin of one that goes
+    # protected tokens answer as well: here it is the twin of one that is removed
     assert survivors(VoronoiPruningConfig(samples=4000, factor=4 / 3), circle(272, 0, 90, 180, 270)) == [0, 1, 2, 3]
 
 
 def test_voronoi_leaves_what_answers_the_sphere_best(rng):
-    """One token goes: of all choices, the one that leaves the highest mean of MaxSim over the sphere."""
+    """One token is removed: of all choices, the one that leaves the highest mean of MaxSim over the sphere."""
     document = unit(rng, 8, dim=4)
     similarities = voronoi.directions(2048, 4, 0) @ document.T
     choices = itertools.combinations(range(8), 7)

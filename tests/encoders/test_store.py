@@ -109,7 +109,7 @@ def test_a_crash_while_encoding(encoder, tmp_path, whole, crash):
 
 @pytest.mark.parametrize("crash", range(13))
 def test_a_crash_in_the_middle_of_a_shard(encoder, tmp_path, whole, crash, monkeypatch):
-    """Half of the rows of one append reach the file: 3 appends a shard, so 12 places."""
+    """Half of the rows of one append reach the file: 3 appends per shard, so at 12 points."""
     append, calls = NpyWriter.append, []
 
     def half(self, rows):

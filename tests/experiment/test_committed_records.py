@@ -42,8 +42,10 @@ def test_settings_lead_to_the_config(table):
     for settings, record in zip(table["settings"], (records[i] for i in table["record"]), strict=True):
         base, _, overrides = settings.partition(" ")
         data = dict(record.config["dataset"])
-        places = {f"encoder.{name}": value for name, value in record.config["encoder"].items() if f"encoder.{name}" in PLACES}
-        made = load_config(ExperimentConfig, ROOT / "configs" / base, {**parse_overrides(overrides), "dataset": data, **places})
+        changed = {f"encoder.{name}": value for name, value in record.config["encoder"].items() if f"encoder.{name}" in PLACES}
+        made = load_config(
+            ExperimentConfig, ROOT / "configs" / base, {**parse_overrides(overrides), "dataset": data, **changed}
+        )
         assert made.identity() == ExperimentConfig.model_validate(record.config).identity()
 
 

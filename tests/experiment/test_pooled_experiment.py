@@ -34,7 +34,7 @@ def test_pooling_encodes_nothing_again(cache, folder):
     pooled.run("rank")
     changed = dict.fromkeys(("pool", "cluster", "index", "rank"), "computed")
     assert states(pooled) == {"encode documents": "cached", "encode queries": "cached"} | changed
-    assert pooled.index.n_tokens == 12 * (1 + 4 // 2), "five tokens a document, the first protected, half of the others"
+    assert pooled.index.n_tokens == 12 * (1 + 4 // 2), "five tokens per document, the first protected, half of the others"
     assert pooled.query_vectors.lengths.tolist() == [2, 2, 2], "queries keep theirs"
     codec = make(cache, folder, "pooling.kind=ward pooling.factor=2 codec.nbits=2")
     codec.run("rank")

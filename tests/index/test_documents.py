@@ -51,9 +51,9 @@ def test_only_the_blocks_of_what_is_asked_for_are_decompressed(store, monkeypatc
     """Each once, however many documents of it are asked for."""
     opened, original = [], records.Records._lines
     monkeypatch.setattr(records.Records, "_lines", lambda self, block: opened.append(block) or original(self, block))
-    places = [7, 3, 7, 20]
-    store.read(places)
-    expected = {int(np.searchsorted(store.documents.blocks[:, 0], place, side="right")) - 1 for place in places}
+    positions = [7, 3, 7, 20]
+    store.read(positions)
+    expected = {int(np.searchsorted(store.documents.blocks[:, 0], place, side="right")) - 1 for place in positions}
     assert sorted(opened) == sorted(expected)
 
 

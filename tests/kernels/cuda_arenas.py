@@ -9,7 +9,7 @@ from tests.kernels.conftest import HAS_GPU, Arena
 
 
 def arena_of(kernels):
-    """A fixture: an emulator of these kernels with threads in rising and in falling order, and a GPU where there is one."""
+    """An emulator of these kernels with threads in ascending and in descending order, and a GPU where there is one."""
     params = ["ascending", "descending", *([pytest.param("gpu", marks=pytest.mark.gpu)] if HAS_GPU else [])]
 
     @pytest.fixture(scope="module", params=params)

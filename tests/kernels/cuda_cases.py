@@ -69,7 +69,7 @@ def oracle(given: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bound(given: Case) -> float:
-    """How far a score may be off, for tokens of length one (dense.py has the error of a dot product).
+    """How far a score may be off, for L2-normalised tokens (dense.py has the error of a dot product).
 
     n of them are summed, and n sums of at most n are rounded, by half of eps each. Lengths are one but for a bfloat16's
     rounding, 2^-8 for each of two.

@@ -63,9 +63,9 @@ def scores_of_tokens(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
     factors = np.abs(scaled).max(axis=1) / np.float32(63)
     w = np.rint(scaled / np.where(factors > 0, factors, np.float32(1))[:, None]).astype(np.int64)
     base = np.add.accumulate(np.concatenate([np.zeros((len(query), 1), np.float32), query * lowest], axis=1), axis=1)[:, -1]
-    lifts = np.zeros((len(query), 1), np.float32) if table.centroids is None else products(query, table.centroids)
+    centroid_scores = np.zeros((len(query), 1), np.float32) if table.centroids is None else products(query, table.centroids)
     ids = np.zeros(len(u), np.int64) if tokens.centroid_ids is None else tokens.centroid_ids.astype(np.int64)
-    scores = (lifts + base[:, None])[:, ids] + factors[:, None] * (w @ u.T).astype(np.float32)
+    scores = (centroid_scores + base[:, None])[:, ids] + factors[:, None] * (w @ u.T).astype(np.float32)
     return scores if tokens.inverse_norms is None else scores * tokens.inverse_norms.astype(np.float32)
 
 

@@ -20,11 +20,11 @@ def in_float64(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
     return kernels.maxsim_codes(Ragged(query, np.arange(len(query) + 1)), alone, backend="reference")
 
 
-def oracle(scores: np.ndarray, ids: np.ndarray, rows, places, n_places: int, wanted: np.ndarray) -> np.ndarray:
-    found = np.full((n_places, len(scores)), NEGATIVE)
+def oracle(scores: np.ndarray, ids: np.ndarray, rows, positions, n_documents: int, wanted: np.ndarray) -> np.ndarray:
+    found = np.full((n_documents, len(scores)), NEGATIVE)
     for q in range(len(scores)):
-        for place in range(n_places):
-            counted = [scores[q, r] for r, p in zip(rows, places, strict=True) if p == place and wanted[ids[r], q]]
+        for place in range(n_documents):
+            counted = [scores[q, r] for r, p in zip(rows, positions, strict=True) if p == place and wanted[ids[r], q]]
             found[place, q] = max(counted, default=NEGATIVE)
     return found
 
@@ -38,12 +38,12 @@ def test_maxima_of_single_tokens(kind, size, dim, n_tokens, backend):
     tokens = tokens_of(kind, size, 11, dim, seed=n_tokens)
     tokens.inverse_norms[::7] = 0  # as of vectors that are all zeros
     query = rng.standard_normal((n_tokens, dim)).astype(np.float32)
-    rows, places = rng.integers(0, len(tokens.codes), 150), rng.integers(0, 20, 150)
+    rows, positions = rng.integers(0, len(tokens.codes), 150), rng.integers(0, 20, 150)
     wanted = rng.random((11, n_tokens)) < 0.3
-    got = kernels.token_maxima(query, tokens, rows, places, 21, wanted, backend=backend)
+    got = kernels.token_maxima(query, tokens, rows, positions, 21, wanted, backend=backend)
     scores = scores_of_tokens(query, tokens) if backend == "cpu" else in_float64(query, tokens)
     assert got.dtype == np.float32
-    assert np.array_equal(got, oracle(scores, tokens.centroid_ids, rows, places, 21, wanted))
+    assert np.array_equal(got, oracle(scores, tokens.centroid_ids, rows, positions, 21, wanted))
     assert np.isneginf(got[20]).all()
 
 
@@ -53,24 +53,24 @@ def test_any_choice_in_any_order(chosen, n_tokens):
     tokens = tokens_of("residual", 4, 11, 16)
     query = np.random.default_rng(n_tokens).standard_normal((n_tokens, 16)).astype(np.float32)
     wanted = np.random.default_rng(0).random((11, n_tokens)) < 0.4
-    rows, places = np.array([r for r, _ in chosen], np.int64), np.array([p for _, p in chosen], np.int64)
-    got = kernels.token_maxima(query, tokens, rows, places, 6, wanted)
-    expected = oracle(scores_of_tokens(query, tokens), tokens.centroid_ids, rows, places, 6, wanted)
+    rows, positions = np.array([r for r, _ in chosen], np.int64), np.array([p for _, p in chosen], np.int64)
+    got = kernels.token_maxima(query, tokens, rows, positions, 6, wanted)
+    expected = oracle(scores_of_tokens(query, tokens), tokens.centroid_ids, rows, positions, 6, wanted)
     assert np.array_equal(got, expected)
-    assert np.array_equal(kernels.token_maxima(query, tokens, rows[::-1], places[::-1], 6, wanted), expected)
+    assert np.array_equal(kernels.token_maxima(query, tokens, rows[::-1], positions[::-1], 6, wanted), expected)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 def test_threads_change_nothing(n_threads, monkeypatch):
     rng = np.random.default_rng(3)
     tokens, query = tokens_of("residual", 2, 11, 32), rng.standard_normal((5, 32)).astype(np.float32)
-    rows, places = rng.integers(0, len(tokens.codes), 60_000), rng.integers(0, 300, 60_000)
+    rows, positions = rng.integers(0, len(tokens.codes), 60_000), rng.integers(0, 300, 60_000)
     wanted = rng.random((11, 5)) < 0.5
     monkeypatch.setattr(threads, "count", lambda: n_threads)
-    got = kernels.token_maxima(query, tokens, rows, places, 300, wanted)
+    got = kernels.token_maxima(query, tokens, rows, positions, 300, wanted)
     counted = np.where(wanted[tokens.centroid_ids[rows]], scores_of_tokens(query, tokens).T[rows], NEGATIVE)
     expected = np.full((300, 5), NEGATIVE)
-    np.maximum.at(expected, places, counted)
+    np.maximum.at(expected, positions, counted)
     assert np.array_equal(got, expected)
 
 
@@ -78,8 +78,8 @@ def test_everything_wanted_sums_to_maxsim():
     tokens = tokens_of("residual", 4, 11, 64)
     query = np.random.default_rng(1).standard_normal((9, 64)).astype(np.float32)
     lengths = np.diff(tokens.offsets)
-    places, rows = np.repeat(np.arange(len(lengths)), lengths), np.arange(len(tokens.codes))
-    maxima = kernels.token_maxima(query, tokens, rows, places, len(lengths), np.ones((11, 9), np.bool_))
+    positions, rows = np.repeat(np.arange(len(lengths)), lengths), np.arange(len(tokens.codes))
+    maxima = kernels.token_maxima(query, tokens, rows, positions, len(lengths), np.ones((11, 9), np.bool_))
     sums = np.add.accumulate(maxima, axis=1, dtype=np.float32)[:, -1]
     assert np.array_equal(sums, kernels.maxsim_codes(Ragged(query, offsets_of([9])), tokens)[0])
 
@@ -90,7 +90,7 @@ def test_bad_input():
     assert kernels.token_maxima(query, tokens, none, none, 0, wanted).shape == (0, 3)
     with pytest.raises(ValueError, match=r"11 centroids and 3 query tokens; given \(3, 11\)"):
         kernels.token_maxima(query, tokens, none, none, 1, wanted.T)
-    with pytest.raises(ValueError, match="given 2 rows and 1 places"):
+    with pytest.raises(ValueError, match="given 2 rows and 1 positions"):
         kernels.token_maxima(query, tokens, np.array([0, 1]), np.array([0]), 1, wanted)
     with pytest.raises(IndexError, match="between 0 and 341"):
         kernels.token_maxima(query, tokens, np.array([342]), np.array([0]), 1, wanted)

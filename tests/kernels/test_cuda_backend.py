@@ -52,7 +52,7 @@ def test_codes(arena, given, n_centroids, ids):
     with arena:
         scores = kernels.maxsim_codes(packed, stored, backend="cuda")
         some = kernels.maxsim_codes(packed, stored, only=np.array([4, 0]), backend="cuda")
-        near = cuda_backend.maxsim_codes(packed, stored, lifts="float16")
+        near = cuda_backend.maxsim_codes(packed, stored, centroid_scores="float16")
     assert np.array_equal(numpy_of(scores, stored.codes), expected)
     assert np.array_equal(numpy_of(some, stored.codes), expected[:, [4, 0]])
     assert not np.array_equal(numpy_of(near, stored.codes), expected)

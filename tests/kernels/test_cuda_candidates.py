@@ -24,12 +24,12 @@ def packed(lists: list[list[int]]) -> Ragged:
 def test_sets(arena, lists, data):
     chosen = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=12)) if lists else []
     ragged, expected = packed(lists), sorted({d for i in chosen for d in lists[i]})
-    places = np.array(chosen, np.int64)
-    got = computed(arena, candidates.union, ragged.values, ragged.offsets, places, 100)
+    positions = np.array(chosen, np.int64)
+    got = computed(arena, candidates.union, ragged.values, ragged.offsets, positions, 100)
     assert got.dtype == np.int64
     assert got.tolist() == expected
     with arena:
-        assert kernels.union(ragged, places, 100, backend="cuda").tolist() == expected
+        assert kernels.union(ragged, positions, 100, backend="cuda").tolist() == expected
 
 
 @pytest.mark.parametrize("n_documents", [1, 31, 32, 33, 8191, 8192, 8193, 100_000])
@@ -55,8 +55,8 @@ def test_room(arena):
         computed(arena, candidates.union, ragged.values, ragged.offsets, chosen, 50, most=2)
     with arena:
         given = [arena.tensor(a) for a in (ragged.values, ragged.offsets, chosen)]
-        places, found = candidates.union_padded(*given, 50, most=2)
-    assert numpy_of(places).tolist() == [2, 4]
+        positions, found = candidates.union_padded(*given, 50, most=2)
+    assert numpy_of(positions).tolist() == [2, 4]
     assert numpy_of(found).tolist() == [3]
 
 

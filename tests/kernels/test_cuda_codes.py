@@ -81,10 +81,10 @@ def test_some_queries_and_documents(arena, monkeypatch):
     queries = [query_of(n, 128, n) for n in (3, 0, 40, 17)]
     expected = np.stack([scores_of_documents(query, tokens) for query in queries])
     assert np.array_equal(scores_of(arena, queries, tokens), expected)
-    places = [5, 5, 0, 13, 1, 99, -1, 9]
-    nowhere = np.isin(places, (99, -1))
-    found = scores_of(arena, queries, tokens, places)
-    assert np.array_equal(found[:, ~nowhere], expected[:, np.array(places)[~nowhere]])
+    positions = [5, 5, 0, 13, 1, 99, -1, 9]
+    nowhere = np.isin(positions, (99, -1))
+    found = scores_of(arena, queries, tokens, positions)
+    assert np.array_equal(found[:, ~nowhere], expected[:, np.array(positions)[~nowhere]])
     assert np.array_equal(found[:, nowhere], np.where([[len(query) > 0] for query in queries], [[-np.inf] * 2], 0))
     monkeypatch.setattr(codes, "TABLE_BYTES", 2 * 64 * 11 * 4)  # two queries of two groups
     assert np.array_equal(scores_of(arena, queries, tokens), expected)
@@ -121,19 +121,19 @@ def test_equal_levels(arena):
 
 
 @pytest.mark.parametrize("n_tokens", [17, 32, 40])
-def test_lifts_of_half_the_size(arena, n_tokens):
-    """Within the bound: a lift is rounded by at most 2^-11 of itself; float32 rounds what is below 2^12 by much less."""
+def test_centroid_scores_in_float16(arena, n_tokens):
+    """Within the bound: a centroid score is rounded by at most 2^-11 of itself; float32 rounds by much less."""
     tokens = coded("residual", 2, 128, 11, LENGTHS, seed=7)
     query = query_of(n_tokens, 128)
     exact = scores_of(arena, [query], tokens)[0]
-    found = scores_of(arena, [query], tokens, lifts="float16")[0]
+    found = scores_of(arena, [query], tokens, centroid_scores="float16")[0]
     lowest = decoder_of(tokens.table).lowest
-    lifts = np.abs(query.astype(np.float64) @ (tokens.table.centroids + lowest).T).max(axis=1)
-    assert lifts.max() < 65504
+    centroid_scores = np.abs(query.astype(np.float64) @ (tokens.table.centroids + lowest).T).max(axis=1)
+    assert centroid_scores.max() < 65504
     finite = np.isfinite(exact)
     assert np.array_equal(found[~finite], exact[~finite])
     off = np.abs(found[finite] - exact[finite])
-    assert 0 < off.max() <= 2**-11 * lifts.sum() * tokens.inverse_norms.max()
+    assert 0 < off.max() <= 2**-11 * centroid_scores.sum() * tokens.inverse_norms.max()
 
 
 def test_a_document_scores_the_same_anywhere(arena):
@@ -251,7 +251,7 @@ def test_ids_and_offsets_are_trusted_for_nothing(arena):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"codes": np.zeros((44, 63), np.uint8)}, "64 bytes a token; given 63"),
+        ({"codes": np.zeros((44, 63), np.uint8)}, "64 bytes per token; given 63"),
         ({"codes": np.zeros((44, 64), np.int8)}, "codes must be uint8; given int8"),
         ({"codes": np.zeros((44, 128), np.uint8)[:, ::2]}, "contiguous"),
         ({"codes": np.zeros(44 * 64 + 1, np.uint8)[1:].reshape(44, 64)}, "multiple of 16 bytes"),
@@ -261,7 +261,7 @@ def test_ids_and_offsets_are_trusted_for_nothing(arena):
         ({"inverse_norms": np.zeros(44, np.float32)}, "float16; given float32"),
         ({"offsets": np.zeros(0, np.int64)}, "at least one; given none"),
         ({"only": np.zeros(3, np.int32)}, "only must be int64"),
-        ({"lifts": "bfloat16"}, "lifts must be one of float32, float16; given 'bfloat16'"),
+        ({"centroid_scores": "bfloat16"}, "centroid_scores must be one of float32, float16; given 'bfloat16'"),
         ({"longest_query": -1}, "longest_query must not be negative; given -1"),
     ],
 )

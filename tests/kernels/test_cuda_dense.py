@@ -44,10 +44,10 @@ def arguments(arena, given: Case) -> list[torch.Tensor]:
 
 def scores_of(arena, given: Case, only=None) -> np.ndarray:
     with arena:
-        places = None if only is None else arena.tensor(np.asarray(only, np.int64))
+        positions = None if only is None else arena.tensor(np.asarray(only, np.int64))
         there = arguments(arena, given)
         counts = tally_for(len(given.query_lengths), given.longest, place_of(there[0]))
-        scores = dense.maxsim(*there, longest_query=given.longest, only=places, tally=counts)
+        scores = dense.maxsim(*there, longest_query=given.longest, only=positions, tally=counts)
     assert_counted(counts, scores.cpu().numpy())
     return scores.cpu().numpy()
 

@@ -88,11 +88,11 @@ def test_products_of_a_warp(rng, run, kind):
     lanes, elements = range(32), range(per_register)
     left = [[packed([a[place_in_a(kind, i, r, e)] for e in elements]) for r in range(4)] for i in lanes]
     right = [[packed([b[place_in_b(kind, i, r, e)] for e in elements]) for r in range(2)] for i in lanes]
-    places = [[(i // 4 + 8 * (r // 2), i % 4 * 2 + r % 2) for r in range(4)] for i in lanes]
-    before = np.array([[c[place] for place in row] for row in places], np.int32 if whole else np.float32)
+    positions = [[(i // 4 + 8 * (r // 2), i % 4 * 2 + r % 2) for r in range(4)] for i in lanes]
+    before = np.array([[c[place] for place in row] for row in positions], np.int32 if whole else np.float32)
     got = run(f"product<{kind}>", 1, 32, 0, np.array(left, np.uint32), np.array(right, np.uint32), before)[2]
     product = a @ b + c
-    assert np.array_equal(got, np.array([[product[place] for place in row] for row in places]))
+    assert np.array_equal(got, np.array([[product[place] for place in row] for row in positions]))
 
 
 def test_exchanges_in_a_warp(rng, run):

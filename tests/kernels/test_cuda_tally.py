@@ -28,20 +28,20 @@ def chosen(arena, scores: np.ndarray, k: int, *, longest: int = 4) -> tuple[np.n
         there = arena.tensor(scores)
         counts = tally.tally_for(len(scores), longest, place_of(there))
         counts.counts[...] = arena.tensor(counted(scores, counts.first))
-        places, values, state = (numpy_of(array) for array in tally.best(there, counts, k))
-    assert places.dtype == np.int64
-    return places, values, state
+        positions, values, state = (numpy_of(array) for array in tally.best(there, counts, k))
+    assert positions.dtype == np.int64
+    return positions, values, state
 
 
 def agrees(arena, scores: np.ndarray, k: int, *, longest: int = 4) -> None:
     scores = np.atleast_2d(scores)
-    for row, places, values, (found, nans) in zip(scores, *chosen(arena, scores, k, longest=longest), strict=True):
+    for row, positions, values, (found, nans) in zip(scores, *chosen(arena, scores, k, longest=longest), strict=True):
         expected = kernels.topk(np.where(np.isnan(row), -np.inf, row), k)
         assert found == len(expected)
         assert nans == np.isnan(row).sum()
-        assert np.array_equal(places[:found], expected)
+        assert np.array_equal(positions[:found], expected)
         assert np.array_equal(values[:found], row[expected])
-        assert (places[found:] == -1).all()
+        assert (positions[found:] == -1).all()
         assert (values[found:] == -np.inf).all()
 
 
@@ -91,16 +91,16 @@ def test_counts_that_are_wrong_do_no_harm(rng, arena):
             there = arena.tensor(scores)
             counts = tally.tally_for(1, 32, place_of(there))
             counts.counts[...] = fill
-            places, values, state = (numpy_of(array) for array in tally.best(there, counts, 10))
+            positions, values, state = (numpy_of(array) for array in tally.best(there, counts, 10))
         found = state[0, 0]
         assert 0 <= found <= 10
-        assert np.array_equal(values[0, :found], scores[0, places[0, :found]])
+        assert np.array_equal(values[0, :found], scores[0, positions[0, :found]])
 
 
 def test_nothing_to_choose_from(arena):
     for shape in ((0, 5), (3, 0)):
-        places, values, state = chosen(arena, np.zeros(shape, np.float32), 2)
-        assert places.shape == values.shape == (shape[0], min(2, shape[1]))
+        positions, values, state = chosen(arena, np.zeros(shape, np.float32), 2)
+        assert positions.shape == values.shape == (shape[0], min(2, shape[1]))
         assert state.tolist() == [[0, 0]] * shape[0]
 
 

@@ -62,8 +62,8 @@ class TestTopk:
         scores = rng.standard_normal(3000).astype(np.float32)
         scores[[5, 2999]] = np.nan, -np.nan
         with arena:
-            places, state = topk.topk_padded(arena.tensor(scores), 20)
-            assert np.array_equal(numpy_of(places), kernels.topk(np.where(np.isnan(scores), -np.inf, scores), 20))
+            positions, state = topk.topk_padded(arena.tensor(scores), 20)
+            assert np.array_equal(numpy_of(positions), kernels.topk(np.where(np.isnan(scores), -np.inf, scores), 20))
             assert numpy_of(state).tolist() == [20, 2]
             with pytest.raises(ValueError, match=r"2 of 3000 scores are not numbers \(NaN\)"):
                 topk.topk(arena.tensor(scores), 20)
@@ -71,8 +71,8 @@ class TestTopk:
     def test_padding(self, arena):
         scores = np.array([1, -np.inf, 3, np.nan], np.float32)
         with arena:
-            places, state = topk.topk_padded(arena.tensor(scores), 9)
-        assert numpy_of(places).tolist() == [2, 0, -1, -1]
+            positions, state = topk.topk_padded(arena.tensor(scores), 9)
+        assert numpy_of(positions).tolist() == [2, 0, -1, -1]
         assert numpy_of(state).tolist() == [2, 1]
 
     def test_as_many_as_a_block_sorts(self, rng, arena):

@@ -56,5 +56,5 @@ def test_few_above_minus_infinity(backend):
 def test_a_list_that_is_not_there():
     lists = Ragged(np.array([0, 1], np.int32), np.array([0, 1, 2]))
     for chosen in ([2], [-1]):
-        with pytest.raises(IndexError, match="places must lie between 0 and 1"):
+        with pytest.raises(IndexError, match="positions must lie between 0 and 1"):
             kernels.union(lists, np.array(chosen), 2)

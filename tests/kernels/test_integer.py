@@ -50,7 +50,11 @@ def scores_of_tokens(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
         levels = table.levels.astype(np.float64)
         unit = np.ptp(levels) / 255
         u = np.rint((levels - levels.min()) / unit).astype(np.int64)[unpack_bits(tokens.codes, table.bits, table.dim)]
-    w = prepared.weights.transpose(0, 2, 1, 3).reshape(prepared.groups * simd.LANES, -1)[:n][:, decoder.places].astype(np.int64)
+    w = (
+        prepared.weights.transpose(0, 2, 1, 3)
+        .reshape(prepared.groups * simd.LANES, -1)[:n][:, decoder.positions]
+        .astype(np.int64)
+    )
     sums = (w @ u.T).astype(np.float32)
     ids = np.zeros(len(u), np.int64) if tokens.centroid_ids is None else tokens.centroid_ids
     scores = (prepared.table[ids, :n] + prepared.base[:n]).T + prepared.factors[:n, None] * sums
@@ -118,7 +122,7 @@ def test_places_outside_are_refused():
     tokens = tokens_of("residual", 4, 11, 128)
     query = Ragged(np.ones((2, 128), np.float32), offsets_of([2]))
     for only in ([len(LENGTHS)], [-1]):
-        with pytest.raises(IndexError, match=f"places must lie between 0 and {len(LENGTHS) - 1}"):
+        with pytest.raises(IndexError, match=f"positions must lie between 0 and {len(LENGTHS) - 1}"):
             kernels.maxsim_codes(query, tokens, only=np.array(only))
 
 

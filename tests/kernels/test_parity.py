@@ -219,27 +219,30 @@ def test_bad_input(rng):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("n", "dim", "bits"), [(0, 3, 2), (1, 1, 1), (50, 13, 4), (300, 128, 8)])
 def test_bucket_numbers(rng, backend, n, dim, bits):
-    values = rng.integers(-4, 5, (n, dim)).astype(np.float32)  # many of them on a limit, where the lower bucket is right
-    scales, limits = (
+    values = rng.integers(-4, 5, (n, dim)).astype(np.float32)  # many of them on a cutoff, where the lower bucket is right
+    scales, cutoffs = (
         rng.choice([0.5, 1, 2], dim).astype(np.float32),
         np.sort(rng.integers(-4, 5, 2**bits - 1)).astype(np.float32),
     )
-    got = kernels.bucket_numbers(values, scales, limits, backend=backend)
+    got = kernels.bucket_numbers(values, scales, cutoffs, backend=backend)
     assert got.dtype == np.uint8
     assert got.tolist() == [
-        [sum(v / s > limit for limit in limits) for v, s in zip(row, scales, strict=True)] for row in values
+        [sum(v / s > cutoff for cutoff in cutoffs) for v, s in zip(row, scales, strict=True)] for row in values
     ]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=20, deadline=None)
-@given(n_limits=st.integers(0, 255), seed=st.integers(0, 2**32 - 1))
-def test_bucket_numbers_of_any_number_of_limits(backend, n_limits, seed):
+@given(n_cutoffs=st.integers(0, 255), seed=st.integers(0, 2**32 - 1))
+def test_bucket_numbers_of_any_number_of_limits(backend, n_cutoffs, seed):
     rng = np.random.default_rng(seed)
-    values, limits = rng.integers(-9, 10, (7, 20)).astype(np.float32), np.sort(rng.integers(-8, 9, n_limits)).astype(np.float32)
+    values, cutoffs = (
+        rng.integers(-9, 10, (7, 20)).astype(np.float32),
+        np.sort(rng.integers(-8, 9, n_cutoffs)).astype(np.float32),
+    )
     values[0, :2] = np.inf, -np.inf
-    got = kernels.bucket_numbers(values, np.full(20, 2, np.float32), limits / 2, backend=backend)
-    assert np.array_equal(got, (values[:, :, None] > limits).sum(axis=2))
+    got = kernels.bucket_numbers(values, np.full(20, 2, np.float32), cutoffs / 2, backend=backend)
+    assert np.array_equal(got, (values[:, :, None] > cutoffs).sum(axis=2))
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 255, 256, 257, 700])

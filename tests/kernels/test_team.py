@@ -112,7 +112,7 @@ def test_an_interrupt_at_any_step_leaves_the_team_usable(monkeypatch):
     monkeypatch.setattr(team, "FORGOTTEN", 0.05)
     monkeypatch.setattr(team, "PATIENCE", 10)  # helpers fall asleep at once, so that they are woken for every job
     inside = {team.Team.run.__code__, team.Team._provide.__code__}
-    places = 0
+    interrupts = 0
     for stop in range(1, 200):
         mine = team.Team()
         monkeypatch.setattr(team, "_team", mine)
@@ -137,7 +137,7 @@ def test_an_interrupt_at_any_step_leaves_the_team_usable(monkeypatch):
             sys.settrace(None)
         if seen < stop:
             break
-        places += 1
+        interrupts += 1
         numbers = np.zeros(3000, np.int64)
         for wait in (0, 0.001, 0):
             time.sleep(wait)
@@ -148,7 +148,7 @@ def test_an_interrupt_at_any_step_leaves_the_team_usable(monkeypatch):
         other.start()
         other.join()
         assert set(numbers) == {4}
-    assert places > 30
+    assert interrupts > 30
 
 
 @pytest.mark.parametrize("kernel", ["assign", "bucket_numbers", "decode", "search"])

@@ -30,10 +30,10 @@ for dtype in (np.uint16, np.int32):
     for n_query in (1, 17, 70, 130):
         masks = rng.integers(0, 2**63, (K, -(-n_query // 64)), np.uint64)
         scores = rng.standard_normal((n_query, K)).astype(np.float32)
-        for places in (None, only):
-            key = f"{name}_{n_query}_{places is None}"
-            found[f"coverage_{key}"] = kernels.coverage(masks, tokens, only=places, backend="cpu")
-            found[f"centroids_{key}"] = kernels.centroid_maxima(scores, tokens, only=places, backend="cpu")
+        for positions in (None, only):
+            key = f"{name}_{n_query}_{positions is None}"
+            found[f"coverage_{key}"] = kernels.coverage(masks, tokens, only=positions, backend="cpu")
+            found[f"centroids_{key}"] = kernels.centroid_maxima(scores, tokens, only=positions, backend="cpu")
     for dim, n_query in ((48, 1), (64, 9), (128, 33)):
         centroids, scales = whole(K, dim), 2.0 ** rng.integers(-1, 2, dim).astype(np.float32)
         tables = {f"residual{b}": ResidualTable(scales, np.sort(rng.permutation(2**b)).astype(np.float32) - 2, centroids)
@@ -42,9 +42,9 @@ for dtype in (np.uint16, np.int32):
         for kind, table in tables.items():
             codes = rng.integers(0, 256, (n, table.packed_width)).astype(np.uint8)
             norms = rng.uniform(0.5, 1.5, n).astype(np.float16)
-            rows, places = rng.integers(0, n, 90), rng.integers(0, 9, 90)
+            rows, positions = rng.integers(0, n, 90), rng.integers(0, 9, 90)
             found[f"tokens_{name}_{kind}_{dim}"] = kernels.token_maxima(
-                whole(n_query, dim), CodedTokens(table, codes, offsets, ids, norms), rows, places, 10,
+                whole(n_query, dim), CodedTokens(table, codes, offsets, ids, norms), rows, positions, 10,
                 rng.random((K, n_query)) < 0.4, backend="cpu",
             )
 """

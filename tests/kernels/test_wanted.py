@@ -26,8 +26,8 @@ def test_the_loop(backend, documents, wanted, data):
     dtype = data.draw(st.sampled_from([np.uint16, np.int32, np.int64]))
     tokens = Ragged(np.array([c for d in documents for c in d], dtype), offsets_of([len(d) for d in documents]))
     only = data.draw(st.none() | st.lists(st.integers(0, len(documents) - 1), max_size=12)) if documents else None
-    places = None if only is None else np.array(only, np.int64)
-    rows, of = kernels.wanted_tokens(np.array(wanted), tokens, only=places, backend=backend)
+    positions = None if only is None else np.array(only, np.int64)
+    rows, of = kernels.wanted_tokens(np.array(wanted), tokens, only=positions, backend=backend)
     assert rows.dtype == of.dtype == np.int64
     assert list(zip(rows, of, strict=True)) == looped(wanted, documents, range(len(documents)) if only is None else only)
 

@@ -120,22 +120,24 @@ class TestExhaustive:
         same(CudaExhaustive().search(index, queries, 9), Exhaustive().search(index, queries, 9))
         assert blocks == [2, 2]
 
-    def test_lifts_of_half_the_size(self, index, queries):
+    def test_centroid_scores_in_float16(self, index, queries):
         """Other scores, within the bound that `maxsim_codes` states; float32's rounding is far below its slack."""
-        found, expected = (CudaExhaustive(lifts=kind).search(index, queries, N) for kind in ("float16", "float32"))
+        found, expected = (CudaExhaustive(centroid_scores=kind).search(index, queries, N) for kind in ("float16", "float32"))
         assert not np.array_equal(found.scores, expected.scores)
         tokens = copy_of(index, None).shards.resident.tokens
         table, norm = tokens.table, to_numpy(tokens.inverse_norms).max()
         rows = table.centroids + table.scales * table.levels.min()
-        for i, query in enumerate(queries.map(index.codec.turned)):
+        for i, query in enumerate(queries.map(index.codec.rotated)):
             own, others = dict(found.top(i)), dict(expected.top(i))
             assert set(own) == set(others)
             bound = 2**-11 * np.abs(query @ rows.T).max(axis=1).sum() * norm
             assert max(abs(own[name] - others[name]) for name in own) <= bound
 
-    def test_lifts_of_codes_that_have_none(self, folders, queries):
-        with pytest.raises(ValueError, match=r"search.lifts=float16 is for codes .* those of CentroidCodec have none"):
-            CudaExhaustive(lifts="float16").search(Index.open(folders / "centroid"), queries, 3)
+    def test_float16_centroid_scores_of_codes_that_have_none(self, folders, queries):
+        with pytest.raises(
+            ValueError, match=r"search.centroid_scores=float16 is for codes .* those of CentroidCodec have none"
+        ):
+            CudaExhaustive(centroid_scores="float16").search(Index.open(folders / "centroid"), queries, 3)
 
     @pytest.mark.parametrize("dtype", ["float32", "float16"])
     @pytest.mark.parametrize("dim", [24, 48])

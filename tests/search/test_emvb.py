@@ -104,6 +104,6 @@ def test_bad_settings(coded, index, queries):
         Emvb(ncells=13).search(coded, queries, 5)
     with pytest.raises(ValueError, match="k=50 results cannot come from n_exact=20"):
         Emvb(ncells=2, n_exact=20).search(coded, queries, 50)
-    for call in (lambda: Emvb(ncells=1).search(index, queries, 5), lambda: Emvb().widest(index)):
+    for call in (lambda: Emvb(ncells=1).search(index, queries, 5), lambda: Emvb().exhaustive_equivalent(index)):
         with pytest.raises(ValueError, match="emvb needs an index whose codec has centroids"):
             call()

@@ -68,7 +68,7 @@ def test_product_codes_of_as_many_documents_as_centroids_lose_nothing(tmp_path, 
     [
         ({"n_candidates": 5}, 6, "k=6 results cannot come from n_candidates=5"),
         ({"storage": "pq"}, 5, "need at least 256 vectors to train on; there are 1"),
-        ({"repetitions": 1, "k_sim": 1, "d_proj": 3, "storage": "pq"}, 5, "8 dimensions a byte, and 6 is no multiple"),
+        ({"repetitions": 1, "k_sim": 1, "d_proj": 3, "storage": "pq"}, 5, "8 dimensions per byte, and 6 is no multiple"),
         ({"d_final": 99_999}, 5, "d_final=99999 does not make the 10240 dimensions fewer"),
     ],
 )

@@ -37,16 +37,16 @@ def arrays_of(tokens):
 
 
 def assert_whole(index, shards, scope):
-    """Visiting finds each document once, rising, and its codes are those of the index."""
+    """Visiting finds each document once, ascending, and its codes are those of the index."""
     seen = []
-    for shard, places in shards.visited(scope):
-        places = np.arange(len(shard)) if places is None else places
-        assert len(places) or not scope.is_all or len(shards) == 1
-        positions = shard.start + places
+    for shard, local in shards.visited(scope):
+        local = np.arange(len(shard)) if local is None else local
+        assert len(local) or not scope.is_all or len(shards) == 1
+        positions = shard.start + local
         codes, offsets = index.codes_of(positions)
         seen += positions.tolist()
         for name, array in arrays_of(shard.tokens).items():
-            there = Ragged(array, shard.offsets).take(places)
+            there = Ragged(array, shard.offsets).take(local)
             assert np.array_equal(there.offsets, offsets)
             if name == "vectors":  # as wide as the kernels want them
                 assert not there.values[:, DIM:].any()

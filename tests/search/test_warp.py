@@ -65,10 +65,10 @@ class Xtr:
         exact = query.astype(np.float64) @ decoded.values.astype(np.float64).T
         assert np.abs(self.similarity - exact).max() <= worst(index, query)
         self.centroid_scores = query.astype(np.float64) @ index.codec.centroids.astype(np.float64).T
-        self.falling = [sorted(range(K), key=lambda c, row=row: -row[c]) for row in self.centroid_scores]
+        self.descending = [sorted(range(K), key=lambda c, row=row: -row[c]) for row in self.centroid_scores]
         self.retrieved = [
             [t for t in range(len(self.ids)) if self.ids[t] in cells[:nprobe] and self.documents[t] in allowed]
-            for cells in self.falling
+            for cells in self.descending
         ]
 
     def imputed(self, q: int, rule: dict) -> float | None:
@@ -84,11 +84,11 @@ class Xtr:
             return scores[: rule["k_tokens"]][-1] if scores else 0.0
         if rule["kind"] == "warpselect":
             tokens = 0
-            for cell in self.falling[q]:
+            for cell in self.descending[q]:
                 tokens += int((self.ids == cell).sum())
                 if tokens > rule["t_prime"]:
                     return self.centroid_scores[q, cell]
-            return self.centroid_scores[q, self.falling[q][-1]]
+            return self.centroid_scores[q, self.descending[q][-1]]
         return None
 
     def scores(self, rule: dict) -> dict[int, float]:
@@ -141,7 +141,7 @@ def test_the_trace_counts_the_probed_cells(coded, queries):
     query, trace = queries.slice(0, 1), Trace()
     Warp(nprobe=2).search(coded, query, 5, trace=trace)
     by_hand = Xtr(coded, query.values, 2)
-    cells = {cell for falling in by_hand.falling for cell in falling[:2]}
+    cells = {cell for descending in by_hand.descending for cell in descending[:2]}
     tokens = [t for t in range(len(by_hand.ids)) if by_hand.ids[t] in cells]
     work = trace.work()
     assert work["probe"]["centroids"] == len(cells)
@@ -161,8 +161,8 @@ def test_cells_hold_every_token_once_by_centroid_and_document(coded):
             assert np.all(np.diff(cells.documents[low:high]) >= 0)
         assert np.array_equal(np.bincount(cells.documents, minlength=len(segment)), decoded.lengths)
         rows = {tuple(row) for row in np.column_stack([cells.documents, cells.tokens.decode()]).tolist()}
-        places = np.repeat(np.arange(len(segment)), decoded.lengths)
-        assert rows == {tuple(row) for row in np.column_stack([places, decoded.values]).tolist()}
+        positions = np.repeat(np.arange(len(segment)), decoded.lengths)
+        assert rows == {tuple(row) for row in np.column_stack([positions, decoded.values]).tolist()}
     assert sum(cells.sizes.sum() for cells in parts) == coded.n_tokens
 
 
@@ -184,7 +184,7 @@ def test_the_engines_rule_for_t_prime(n_tokens, n_centroids, k, expected):
 def test_bad_settings(coded, index, queries):
     with pytest.raises(ValueError, match="nprobe=13, but the index has 12 centroids"):
         Warp(nprobe=13).search(coded, queries, 5)
-    for call in (lambda: Warp(nprobe=1).search(index, queries, 5), lambda: Warp().widest(index)):
+    for call in (lambda: Warp(nprobe=1).search(index, queries, 5), lambda: Warp().exhaustive_equivalent(index)):
         with pytest.raises(ValueError, match="warp needs an index whose codec has centroids"):
             call()
     for rule, message in [

@@ -17,7 +17,7 @@ class Merging(Pooling, ABC):
 
     `merged`: how long a merged vector is. `unit`: one, as all others are (colpali; Sentence Transformers since 6.2). `mean`:
     what the mean comes to, which is less the more its members differ, so that it answers with lower scores (Stanford's
-    implementation, PyLate, next-plaid). Under a codec that makes vectors length one again the two give the same.
+    implementation, PyLate, next-plaid). Under a codec that L2-normalises vectors again the two give the same.
     """
 
     merged: Literal["unit", "mean"] = "unit"
@@ -44,7 +44,7 @@ class SequentialPoolingConfig(Merging):
 def merge(document: Document, labels: Labels, *, unit: bool) -> Document:
     """One token for each group, in the order of the groups' first members.
 
-    A group's vector is its members' mean, made length one if `unit` says so; its token id is that of the member nearest the
+    A group's vector is its members' mean, L2-normalised if `unit` says so; its token id is that of the member nearest the
     mean, the first of several. A member alone keeps its bits; members that cancel out get the vector of the one whose id they
     get.
     """
@@ -64,7 +64,7 @@ def merge(document: Document, labels: Labels, *, unit: bool) -> Document:
 
 
 def unit_vectors(vectors: NDArray[Any]) -> NDArray[np.float64]:
-    """Vectors `(n, dim)` made length one, in float64; those without length stay so."""
+    """Vectors `(n, dim)` L2-normalised, in float64; zeros stay zeros."""
     vectors = vectors.astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)

@@ -16,27 +16,27 @@ CHUNK_ROWS = 1 << 18  # tokens looked at together by `fit`
 
 
 class Pruning(Pooling, ABC):
-    """Base of the poolers that prune: the tokens of the highest `_worth` stay, the first of equal ones."""
+    """Base of the poolers that prune: the tokens of the highest `_importance` stay, the first of equal ones."""
 
     def _pool(self, document: Document, kept: int, state: State, seed: int) -> Document:
-        worth = self._worth(document, kept, state, seed)[self.protected :]
-        return document.part(self.protected + np.sort(np.argsort(-worth, kind="stable")[:kept]))
+        importance = self._importance(document, kept, state, seed)[self.protected :]
+        return document.part(self.protected + np.sort(np.argsort(-importance, kind="stable")[:kept]))
 
     @abstractmethod
-    def _worth(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
+    def _importance(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
         """A number for every token `(n,)` of a document; those of the protected ones do not matter."""
 
 
 class IdfPruningConfig(Pruning):
-    """Tokens that many documents hold are left out: worth is the inverse document frequency of the token id.
+    """Tokens that many documents hold are left out: importance is the inverse document frequency of the token id.
 
-    A token that the collection lacks is worth most. Source: Lassance et al. 2021 (arXiv 2112.06540).
+    A token that the collection lacks is the most important. Source: Lassance et al. 2021 (arXiv 2112.06540).
     """
 
     kind: Literal["prune_idf"] = "prune_idf"
 
     def fit(self, documents: TokenVectors) -> State:
-        """`vocabulary` `(v,)` int32, rising, and `document_frequency` `(v,)` int64: how many documents hold each token."""
+        """`vocabulary` `(v,)` int32, ascending, and `document_frequency` `(v,)` int64: how many documents hold each token."""
         frequency: Counter[int] = Counter()
         for _, chunk in documents.token_ids.chunks(CHUNK_ROWS):
             pairs = np.unique(np.stack([item_of_row(chunk.offsets), chunk.values], axis=1), axis=0)
@@ -48,19 +48,19 @@ class IdfPruningConfig(Pruning):
             "document_frequency": np.array([frequency[token] for token in vocabulary], np.int64),
         }
 
-    def _worth(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
+    def _importance(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
         if "vocabulary" not in state:
             raise ValueError(f"prune_idf needs the state that its fit gave for the collection; given {sorted(state)}")
         vocabulary, frequency = state["vocabulary"], state["document_frequency"]
         known = np.isin(document.token_ids, vocabulary)
-        places = np.searchsorted(vocabulary, document.token_ids[known])
-        worth = np.zeros(len(known), np.int64)
-        worth[known] = -frequency[places]  # in the order of log(N / frequency)
-        return worth
+        positions = np.searchsorted(vocabulary, document.token_ids[known])
+        importance = np.zeros(len(known), np.int64)
+        importance[known] = -frequency[positions]  # in the order of log(N / frequency)
+        return importance
 
 
 class NormPruningConfig(Pruning):
-    """The shortest vectors are left out, for encoders that do not make all vectors length one.
+    """The shortest vectors are left out, for encoders that do not L2-normalise all vectors.
 
     Source: Zong and Piwowarski 2025 (arXiv 2504.12778), who train an encoder so that its unneeded vectors become short.
     """
@@ -73,7 +73,7 @@ class NormPruningConfig(Pruning):
         parts = [np.linalg.norm(np.asarray(c.values, np.float32), axis=1) for _, c in vectors.chunks(CHUNK_ROWS) if c.n_rows]
         shortest = min((float(part.min()) for part in parts), default=0.0)
         longest = max((float(part.max()) for part in parts), default=0.0)
-        # a length of one, stored in the file's precision, then summed over the dimensions in float32
+        # a norm of one, stored in the file's precision, then summed over the dimensions in float32
         rounding = float(np.finfo(vectors.values.dtype).eps) + vectors.dim * float(np.finfo(np.float32).eps)
         if self.factor > 1 and vectors.n_rows and longest - shortest <= rounding * longest:
             raise ConfigError(
@@ -82,7 +82,7 @@ class NormPruningConfig(Pruning):
             )
         return {}
 
-    def _worth(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
+    def _importance(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
         return np.linalg.norm(document.vectors, axis=1)
 
 
@@ -91,7 +91,7 @@ class PositionPruningConfig(Pruning):
 
     kind: Literal["prune_position"] = "prune_position"
 
-    def _worth(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
+    def _importance(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
         return -np.arange(len(document.token_ids))
 
 
@@ -100,5 +100,5 @@ class RandomPruningConfig(Pruning):
 
     kind: Literal["prune_random"] = "prune_random"
 
-    def _worth(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
+    def _importance(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
         return document_rng(document, seed).random(len(document.token_ids))

@@ -1,4 +1,4 @@
-"""Voronoi pruning: a token is worth the part of the sphere of query vectors that only it answers well."""
+"""Voronoi pruning: a token matters as much as the part of the sphere of query vectors that only it answers well."""
 
 from functools import lru_cache
 from typing import Any, Literal
@@ -14,24 +14,24 @@ from colbert_research.encoders.pooling.prune import Pruning
 class VoronoiPruningConfig(Pruning):
     """Leaves out, one by one, the token whose loss would lower MaxSim least for a query vector drawn from the whole sphere.
 
-    A token answers the query vectors of its Voronoi cell. Without it they are answered by their runners-up, so its worth is the
-    mean over the sphere of best minus second best, within its cell: estimated by Monte Carlo from `samples` directions, the
-    same for all documents, and kept exact for these while tokens go. Protected tokens never go, but answer. Of tokens of equal
-    worth, the last one goes first. Attention and queries are not needed.
+    A token answers the query vectors of its Voronoi cell. Without it they are answered by their runners-up, so its importance
+    is the mean over the sphere of best minus second best, within its cell: estimated by Monte Carlo from `samples` directions,
+    the same for all documents, and kept exact for these while tokens are removed. Protected tokens stay, and answer. Of tokens
+    of equal importance, the last one is removed first. Attention and queries are not needed.
 
     Source: Kankanampati, Zong, Tomeh, Piwowarski and Le Roux 2026 (arXiv 2603.09933).
     """
 
     kind: Literal["prune_voronoi"] = "prune_voronoi"
-    samples: int = Field(2048, ge=1, description="directions drawn; a cell that none of them hits is worth nothing")
+    samples: int = Field(2048, ge=1, description="directions drawn; a cell that none of them hits counts nothing")
 
-    def _worth(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
-        """The step at which each token goes, later for those that are worth more."""
+    def _importance(self, document: Document, kept: int, state: State, seed: int) -> NDArray[Any]:
+        """The step at which each token is removed, later for the more important."""
         similarities = directions(self.samples, document.vectors.shape[1], seed) @ document.vectors.T
-        goes = len(document.vectors) - self.protected - kept
-        worth = np.full(len(document.vectors), goes)
-        worth[removed(similarities, goes, protected=self.protected)] = np.arange(goes)
-        return worth
+        n_removed = len(document.vectors) - self.protected - kept
+        importance = np.full(len(document.vectors), n_removed)
+        importance[removed(similarities, n_removed, protected=self.protected)] = np.arange(n_removed)
+        return importance
 
 
 @lru_cache(maxsize=2)
@@ -41,23 +41,23 @@ def directions(samples: int, dim: int, seed: int) -> NDArray[np.float32]:
     return (gaussian / np.linalg.norm(gaussian, axis=1, keepdims=True)).astype(np.float32)
 
 
-def removed(similarities: NDArray[np.float32], goes: int, *, protected: int) -> NDArray[np.int64]:
-    """The `goes` tokens to leave out, in the order in which they go; overwrites what is given.
+def removed(similarities: NDArray[np.float32], n_removed: int, *, protected: int) -> NDArray[np.int64]:
+    """The `n_removed` tokens to leave out, in the order in which they are removed; overwrites what is given.
 
-    `similarities`: `(directions, tokens)`. `goes` leaves at least one token. A step looks again only at the directions whose
-    best or second best token went.
+    `similarities`: `(directions, tokens)`. `n_removed` leaves at least one token. A step looks again only at the directions
+    whose best or second best token was removed.
     """
     n_tokens = similarities.shape[1]
     best, second, gap = _two_best(similarities)
-    gone = np.empty(goes, np.int64)
-    for step in range(goes):
+    chosen = np.empty(n_removed, np.int64)
+    for step in range(n_removed):
         loss = np.bincount(best, weights=gap, minlength=n_tokens)
-        loss[:protected] = loss[gone[:step]] = np.inf
-        gone[step] = token = n_tokens - 1 - loss[::-1].argmin()  # the last of equal ones
+        loss[:protected] = loss[chosen[:step]] = np.inf
+        chosen[step] = token = n_tokens - 1 - loss[::-1].argmin()  # the last of equal ones
         similarities[:, token] = -np.inf
         again = np.flatnonzero((best == token) | (second == token))
         best[again], second[again], gap[again] = _two_best(similarities[again])
-    return gone
+    return chosen
 
 
 def _two_best(similarities: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:

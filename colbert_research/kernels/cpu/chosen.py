@@ -30,9 +30,9 @@ from colbert_research.ragged import offsets_of
 def _maxima(
     low: Any, high: Any, scratch: Any, codes: Any, stop: Any, kind: Any, width: Any, bits: Any, sub: Any, levels: Any,
     plane: Any, stride: Any, steps: Any, ids: Any, wide_ids: Any, norms: Any, weights: Any, factors: Any, table: Any,
-    wanted: Any, groups: Any, rows: Any, places: Any, n_rows: Any, maxima: Any, tiles: Any,
+    wanted: Any, groups: Any, rows: Any, positions: Any, n_rows: Any, maxima: Any, tiles: Any,
 ) -> None:  # fmt: skip
-    """Fill the maxima of the places `low` to `high`, with a block of decoded tokens at a time, whatever their documents."""
+    """Fill the maxima of the positions `low` to `high`, with a block of decoded tokens at a time, whatever their documents."""
     spare = scratch + BLOCK * stride
     sums = spare + width + 2 * WIDTH
     sums += -sums % 64
@@ -41,7 +41,7 @@ def _maxima(
     begin(tiles)
     for i in range(n_rows + 1):
         if i < n_rows:
-            place = load_i64(places + 8 * i)
+            place = load_i64(positions + 8 * i)
             if low <= place < high:
                 row = load_i64(rows + 8 * i)
                 code, out = codes + row * width, scratch + count * stride
@@ -84,14 +84,14 @@ def token_maxima(
     query: NDArray[np.float32],
     tokens: CodedTokens,
     rows: NDArray[np.int64],
-    places: NDArray[np.int64],
-    n_places: int,
+    positions: NDArray[np.int64],
+    n_documents: int,
     wanted: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """See `kernels.token_maxima`; the formula and its bound are those of `prepare`, so scores are those of `maxsim_codes`."""
     n = len(query)
     if not np.isfinite(query).all():
-        return np.full((n_places, n), np.nan, np.float32)
+        return np.full((n_documents, n), np.nan, np.float32)
     decoder = decoder_of(tokens.table)
     made = integer_query(query, decoder, tokens.table.centroids)
     lanes = made.groups * LANES
@@ -102,14 +102,14 @@ def token_maxima(
     codes, ids = np.ascontiguousarray(tokens.codes, np.uint8), np.ascontiguousarray(tokens.centroid_ids)
     ids = ids if ids.dtype in (np.uint16, np.int32) else ids.astype(np.int32)
     norms = None if tokens.inverse_norms is None else np.ascontiguousarray(tokens.inverse_norms, np.float16)
-    maxima = np.full((n_places, lanes), -np.inf, np.float32)
+    maxima = np.full((n_documents, lanes), -np.inf, np.float32)
     arguments = (
         codes.ctypes.data, codes.ctypes.data + codes.nbytes, *decoder.arguments, ids.ctypes.data, ids.itemsize == 4,
         address(norms), made.weights.ctypes.data, made.factors.ctypes.data, table.ctypes.data,
-        of_group.ctypes.data, made.groups, rows.ctypes.data, places.ctypes.data, len(rows), maxima.ctypes.data,
+        of_group.ctypes.data, made.groups, rows.ctypes.data, positions.ctypes.data, len(rows), maxima.ctypes.data,
         TILES.ctypes.data,
     )  # fmt: skip
     scratch = BLOCK * decoder.stride + decoder.width + 2 * WIDTH + 64 + BLOCK * (WIDTH + 24)
-    weights = offsets_of(np.bincount(places, minlength=n_places))
+    weights = offsets_of(np.bincount(positions, minlength=n_documents))
     in_team(_maxima_job, weights, None, arguments, scratch=scratch, parts_each=1)  # each part looks at all rows
     return maxima[:, :n]

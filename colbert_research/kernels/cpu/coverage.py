@@ -10,7 +10,7 @@ from colbert_research.kernels.cpu.memory import load_floats, load_i32, load_i64,
 from colbert_research.kernels.cpu.products import lanes_of
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, spread_float
 from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 
 
@@ -59,7 +59,7 @@ def _best_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
     _best(low, high, *_arguments(arguments))
 
 
-def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places) -> NDArray[np.int64]:
+def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Selection) -> NDArray[np.int64]:
     """See `kernels.coverage`."""
     masks, ids = np.ascontiguousarray(masks), _ids(tokens)
     counts = np.empty(len(tokens) if only is None else len(only), np.int64)
@@ -72,7 +72,7 @@ def coverage(masks: NDArray[np.uint64], tokens: Ragged, only: Places) -> NDArray
     return counts
 
 
-def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Places) -> NDArray[np.float32]:
+def centroid_maxima(scores: NDArray[np.float32], tokens: Ragged, only: Selection) -> NDArray[np.float32]:
     """See `kernels.centroid_maxima`."""
     n = len(scores)
     groups, ids = -(-n // LANES), _ids(tokens)

@@ -18,7 +18,7 @@ from colbert_research.kernels.cpu.memory import (
 )
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, max_floats, multiply_add, spread_float
 from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 
 BLOCK = 8
@@ -104,7 +104,7 @@ def columns_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(padded.reshape(-1, LANES, dim).transpose(0, 2, 1))
 
 
-def maxsim(query: NDArray[np.float32], documents: Ragged, only: Places, scores: NDArray[np.float32]) -> None:
+def maxsim(query: NDArray[np.float32], documents: Ragged, only: Selection, scores: NDArray[np.float32]) -> None:
     """Fill `scores` `(n_documents or len(only),)` with the MaxSim of one query `(n_tokens, dim)` with at least one token.
 
     Documents: float32 or float16. Each dot product is summed over the dimensions in order, so a score depends neither on the

@@ -24,7 +24,7 @@ from colbert_research.kernels.cpu.prepare import Decoder, IntegerQuery
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, add, floats_of, max_floats, multiply, spread_float
 from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
 from colbert_research.kernels.cpu.tiles import BLOCK, TILES, begin, block_dots, end
-from colbert_research.kernels.operands import CodedTokens, Places
+from colbert_research.kernels.operands import CodedTokens, Selection
 
 AHEAD = 2 * BLOCK  # tokens whose codes are fetched before their turn
 
@@ -72,14 +72,14 @@ def _score(
             for group in range(groups):
                 block_dots(scratch, stride, count, weights + group * steps * WIDTH, steps, sums)
                 best, factor = load_floats(maxima + group * WIDTH), load_floats(factors + group * WIDTH)
-                row, lift = table + group * WIDTH, load_floats(base + group * WIDTH)
+                row, base_scores = table + group * WIDTH, load_floats(base + group * WIDTH)
                 for j in range(count):
                     centroid = 0
                     if ids:
                         at = token + j
                         centroid = load_i32(ids + 4 * at) if wide_ids else load_u16(ids + 2 * at)
                     product = multiply(factor, floats_of(load_ints(sums + j * WIDTH)))
-                    score = add(add(load_floats(row + centroid * row_bytes), lift), product)
+                    score = add(add(load_floats(row + centroid * row_bytes), base_scores), product)
                     best = max_floats(best, multiply(score, spread_float(load_f32(lengths + 4 * j))))
                 store_floats(maxima + group * WIDTH, best)
         total = np.float32(0)
@@ -97,7 +97,7 @@ def _score_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
     _score(low, high, scratch, *_score_arguments(arguments))
 
 
-def maxsim(query: IntegerQuery, decoder: Decoder, tokens: CodedTokens, only: Places, scores: NDArray[np.float32]) -> None:
+def maxsim(query: IntegerQuery, decoder: Decoder, tokens: CodedTokens, only: Selection, scores: NDArray[np.float32]) -> None:
     """Fill `scores` `(n_documents or len(only),)` with the integer MaxSim of one query; see `prepare` for the formula."""
     codes = np.ascontiguousarray(tokens.codes, np.uint8)
     offsets = np.ascontiguousarray(tokens.offsets, np.int64)

@@ -40,7 +40,7 @@ from colbert_research.kernels.cpu.simd import (
     truncated,
 )
 from colbert_research.kernels.cpu.team import Job, address, arguments_of, in_team
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 
 PIECE = 16
@@ -122,7 +122,7 @@ def _sum_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
 
 
 def centroid_interaction(
-    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Places
+    scores: NDArray[np.float32], tokens: Ragged, kept: NDArray[np.bool_] | None, only: Selection
 ) -> NDArray[np.float32]:
     """See `kernels.centroid_interaction`."""
     n_tokens, n_centroids = scores.shape

@@ -187,16 +187,18 @@ def gather_words(builder: Any, table: Any, codes: Any, first: Any) -> Any:
     """
     bytes_in, one = ir.VectorType(I8, LANES), ir.VectorType(ir.IntType(1), LANES)
     numbers = builder.zext(builder.load(pointer_to(builder, codes, bytes_in), align=1), INT_VECTOR)
-    places = builder.add(numbers, ir.Constant(INT_VECTOR, [256 * lane for lane in range(LANES)]))
+    positions = builder.add(numbers, ir.Constant(INT_VECTOR, [256 * lane for lane in range(LANES)]))
     start = builder.add(table, builder.mul(first, ir.Constant(first.type, 4 * 256)))
     if TIER in ("amx", "avx512"):
         zeros, all_lanes = ir.Constant(INT_VECTOR, None), ir.Constant(one, [1] * LANES)
         base = pointer_to(builder, start, I8)
         name = "llvm.x86.avx512.mask.gather.dpi.512"
-        return call_intrinsic(builder, name, INT_VECTOR, zeros, base, places, all_lanes, I32(4))
+        return call_intrinsic(builder, name, INT_VECTOR, zeros, base, positions, all_lanes, I32(4))
     found = ir.Constant(INT_VECTOR, ir.Undefined)
     for lane in range(LANES):
-        offset = builder.mul(builder.zext(builder.extract_element(places, I32(lane)), start.type), ir.Constant(start.type, 4))
+        offset = builder.mul(
+            builder.zext(builder.extract_element(positions, I32(lane)), start.type), ir.Constant(start.type, 4)
+        )
         word = builder.load(pointer_to(builder, builder.add(start, offset), I32), align=1)
         found = builder.insert_element(found, word, I32(lane))
     return found

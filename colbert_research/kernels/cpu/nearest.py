@@ -16,7 +16,7 @@ from colbert_research.kernels.cpu.simd import LANES, WIDTH, emit, max_floats, sp
 ROWS = 256  # vectors that one pass over all centroids is for
 BLOCK = 8
 SHORTLISTED = 128  # fewer centroids are all scored in float32 at once
-COUNTED = 15  # limits that are all compared with, many values at once; more are searched
+COUNTED = 15  # cutoffs that are all compared with, many values at once; more are searched
 
 
 @compiled
@@ -105,35 +105,35 @@ def _quotient(builder: Any, one: Any, other: Any) -> Any:
 
 
 @compiled
-def _bucket_numbers(values: Any, scales: Any, limits: Any, low: Any, high: Any, numbers: Any) -> None:
+def _bucket_numbers(values: Any, scales: Any, cutoffs: Any, low: Any, high: Any, numbers: Any) -> None:
     dim = values.shape[1]
     quotients = np.empty(dim, np.float32)
     for row in range(low, high):
         for d in range(dim):
             quotients[d], numbers[row, d] = _quotient(values[row, d], scales[d]), 0
-        if limits.shape[0] > COUNTED:
-            # all values at once: those found to lie above some limits try half as many more
+        if cutoffs.shape[0] > COUNTED:
+            # all values at once: those found to lie above some cutoffs try half as many more
             step = 128
             while step > 0:
                 for d in range(dim):
-                    last = min(numbers[row, d] + step, limits.shape[0])
-                    above = (last == numbers[row, d] + step) & (quotients[d] > limits[last - 1])
+                    last = min(numbers[row, d] + step, cutoffs.shape[0])
+                    above = (last == numbers[row, d] + step) & (quotients[d] > cutoffs[last - 1])
                     numbers[row, d] += np.uint8(step * above)
                 step //= 2
             continue
-        for i in range(limits.shape[0]):
-            limit = limits[i]
+        for i in range(cutoffs.shape[0]):
+            cutoff = cutoffs[i]
             for d in range(dim):
-                numbers[row, d] += np.uint8(quotients[d] > limit)
+                numbers[row, d] += np.uint8(quotients[d] > cutoff)
 
 
-def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.uint8]:
+def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], cutoffs: NDArray[np.float32]) -> NDArray[np.uint8]:
     """See `kernels.bucket_numbers`."""
     values = np.ascontiguousarray(values, np.float32)
     numbers = np.empty(values.shape, np.uint8)
 
     def part(low: int, high: int) -> None:
-        _bucket_numbers(values, scales, limits, low, high, numbers)
+        _bucket_numbers(values, scales, cutoffs, low, high, numbers)
 
     in_parallel(part, np.arange(len(values) + 1))
     return numbers

@@ -16,8 +16,8 @@ from colbert_research.kernels.cpu.team import parts
 def in_parallel(work: Callable[[int, int], None], weights: NDArray[np.int64]) -> None:
     """Call `work(low, high)` for consecutive ranges of items that make up all of them, of about equal weight.
 
-    `weights` `(n_items + 1,)`: rising sums of the items' weights, as offsets are. `work` releases the interpreter's lock and
-    writes to places of its own, so the result does not depend on the threads.
+    `weights` `(n_items + 1,)`: ascending sums of the items' weights, as offsets are. `work` releases the interpreter's lock and
+    writes to memory of its own, so the result does not depend on the threads.
     """
     n_threads = threads.count()
     bounds = parts(weights, None, n_threads).tolist()

@@ -34,7 +34,7 @@ class Decoder:
 
     `kind`: PACKED codes of `bits` looked up in 16 bytes; 8-bit codes LOOKED_UP in 256 bytes, or COPIED where their levels rise
     in equal steps, so that u is the code; CODEWORDS of `sub` bytes each.
-    `width`: bytes of a code. `places` `(dim,)`: where the byte of each dimension comes to lie; `length`: bytes in all, a
+    `width`: bytes of a code. `positions` `(dim,)`: where the byte of each dimension comes to lie; `length`: bytes in all, a
     multiple of four. `lowest`, `step` `(dim,)` float32.
     """
 
@@ -43,7 +43,7 @@ class Decoder:
     width: int
     sub: int
     table: NDArray[np.uint8]
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     length: int
     lowest: NDArray[np.float32]
     step: NDArray[np.float32]
@@ -84,10 +84,10 @@ def decoder_of(table: ResidualTable | ProductTable) -> Decoder:
 def _residual(table: ResidualTable) -> Decoder:
     values, bits, width, dimensions = byte_values(table), table.bits, table.packed_width, np.arange(table.dim)
     per_byte, plane = 8 // bits, _up(width, 4)
-    places = dimensions % per_byte * plane + dimensions // per_byte
+    positions = dimensions % per_byte * plane + dimensions // per_byte
     looked_up = np.tile(np.resize(values.bytes, 16), WIDTH // 16) if bits < 8 else values.bytes
     kind = PACKED if bits < 8 else COPIED if values.are_codes else LOOKED_UP
-    return Decoder(kind, bits, width, 0, looked_up, places, per_byte * plane, values.lowest, values.step)
+    return Decoder(kind, bits, width, 0, looked_up, positions, per_byte * plane, values.lowest, values.step)
 
 
 def _product(table: ProductTable) -> Decoder:
@@ -117,7 +117,7 @@ class IntegerQuery:
 
 
 @compiled
-def _round(query: Any, step: Any, lowest: Any, places: Any, factors: Any, base: Any, weights: Any) -> None:
+def _round(query: Any, step: Any, lowest: Any, positions: Any, factors: Any, base: Any, weights: Any) -> None:
     scaled = np.empty(query.shape[1], np.float32)
     for q in range(query.shape[0]):
         greatest = np.float32(0)
@@ -128,7 +128,7 @@ def _round(query: Any, step: Any, lowest: Any, places: Any, factors: Any, base: 
         factors[q] = greatest / np.float32(GREATEST)
         unit = factors[q] if factors[q] > 0 else np.float32(1)
         for d in range(query.shape[1]):
-            weights[q // LANES, places[d] // 4, q % LANES, places[d] % 4] = np.int8(np.rint(scaled[d] / unit))
+            weights[q // LANES, positions[d] // 4, q % LANES, positions[d] % 4] = np.int8(np.rint(scaled[d] / unit))
 
 
 def integer_query(query: NDArray[np.float32], decoder: Decoder, centroids: NDArray[np.float32] | None) -> IntegerQuery:
@@ -138,7 +138,7 @@ def integer_query(query: NDArray[np.float32], decoder: Decoder, centroids: NDArr
     factors = np.zeros(groups * LANES, np.float32)
     weights = np.zeros((groups, decoder.steps, LANES, 4), np.int8)
     base = np.zeros(groups * LANES, np.float32)
-    _round(query, decoder.step, decoder.lowest, decoder.places, factors, base, weights)
+    _round(query, decoder.step, decoder.lowest, decoder.positions, factors, base, weights)
     # query . centroid for every centroid: one row, of zeros, where there are none
     table = np.zeros((1, groups * LANES), np.float32) if centroids is None else products(query, centroids)
     return IntegerQuery(weights, factors, base, table, n)
@@ -151,7 +151,7 @@ def worst_error(query: NDArray[np.float32], decoder: Decoder) -> float:
     byte; a maximum errs by no more than what it is taken over.
     """
     made = integer_query(query, decoder, None)
-    weights = made.weights.transpose(0, 2, 1, 3).reshape(made.groups * LANES, -1)[: len(query), decoder.places]
+    weights = made.weights.transpose(0, 2, 1, 3).reshape(made.groups * LANES, -1)[: len(query), decoder.positions]
     left_over = np.abs(query * decoder.step - made.factors[: len(query), None] * weights)
     return float((left_over * 255 + np.abs(query) * decoder.step / 2).sum())
 

@@ -1,6 +1,6 @@
 """Dot products of a query with many vectors, such as centroids, in float32; and the greatest of them.
 
-The vectors lie along the lanes, so a short query costs what its length asks for. The products come out one row a vector with
+The vectors lie along the lanes, so a short query costs what its length asks for. The products come out one row per vector with
 the query's tokens along the lanes, as the kernels that look them up by centroid need them.
 """
 
@@ -130,8 +130,8 @@ def _compute_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> 
 
 
 @compiled
-def _greatest(table: Any, n_rows: Any, row_bytes: Any, first: Any, n_tokens: Any, n: Any, scores: Any, places: Any) -> None:
-    """The `n` greatest of each of up to LANES columns; `scores` and `places` `(LANES, n)` hold them in falling order."""
+def _greatest(table: Any, n_rows: Any, row_bytes: Any, first: Any, n_tokens: Any, n: Any, scores: Any, positions: Any) -> None:
+    """The `n` greatest of each of up to LANES columns; `scores` and `positions` `(LANES, n)` hold them in descending order."""
     least = scores + LANES * n * 4
     store_floats(least, spread_float(np.float32(np.inf)))  # nothing is greater in a lane without a token
     for lane in range(n_tokens):
@@ -144,13 +144,18 @@ def _greatest(table: Any, n_rows: Any, row_bytes: Any, first: Any, n_tokens: Any
         for lane in range(n_tokens):
             if not (greater >> lane) & 1:
                 continue
-            score, own_scores, own_places, place = load_f32(at + 4 * lane), scores + lane * n * 4, places + lane * n * 8, n - 1
+            score, own_scores, own_positions, place = (
+                load_f32(at + 4 * lane),
+                scores + lane * n * 4,
+                positions + lane * n * 8,
+                n - 1,
+            )
             while place > 0 and load_f32(own_scores + 4 * place - 4) < score:
                 store_f32(own_scores + 4 * place, load_f32(own_scores + 4 * place - 4))
-                store_i64(own_places + 8 * place, load_i64(own_places + 8 * place - 8))
+                store_i64(own_positions + 8 * place, load_i64(own_positions + 8 * place - 8))
                 place -= 1
             store_f32(own_scores + 4 * place, score)
-            store_i64(own_places + 8 * place, row)
+            store_i64(own_positions + 8 * place, row)
             store_f32(least + 4 * lane, load_f32(own_scores + 4 * n - 4))
 
 
@@ -163,9 +168,9 @@ def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
     found = np.empty((len(table[0]), n), np.int64)
     for first in range(0, n_tokens, LANES):
         held = np.full(LANES * (n + 1), -np.inf, np.float32)
-        places, count = found[first : first + LANES], min(LANES, n_tokens - first)
+        positions, count = found[first : first + LANES], min(LANES, n_tokens - first)
         _greatest(
-            table.ctypes.data, n_rows, table.strides[0], first, count, n, held.ctypes.data, places.ctypes.data
+            table.ctypes.data, n_rows, table.strides[0], first, count, n, held.ctypes.data, positions.ctypes.data
         )  # fmt: skip
         least = held[n - 1 : count * n : n]
         for short in first + np.flatnonzero(least == -np.inf):  # fewer than n lie above minus infinity

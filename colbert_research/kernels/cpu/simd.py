@@ -154,25 +154,25 @@ def max_bytes(builder: Any, one: Any, other: Any) -> Any:
 
 
 @emit(BYTES, BYTES, BYTES)
-def look_up(builder: Any, table: Any, places: Any) -> Any:
-    """`table[place]` for every byte of `places` below 16; `table` holds its 16 bytes in each 16-byte part."""
+def look_up(builder: Any, table: Any, positions: Any) -> Any:
+    """`table[place]` for every byte of `positions` below 16; `table` holds its 16 bytes in each 16-byte part."""
     if TIER != "generic":
         name = "llvm.x86.avx2.pshuf.b" if TIER == "avx2" else "llvm.x86.avx512.pshuf.b.512"
-        return call_intrinsic(builder, name, BYTE_VECTOR, table, places)
+        return call_intrinsic(builder, name, BYTE_VECTOR, table, positions)
     found = ir.Constant(BYTE_VECTOR, ir.Undefined)
     for place in range(WIDTH):
-        byte = builder.extract_element(table, builder.extract_element(places, I32(place)))
+        byte = builder.extract_element(table, builder.extract_element(positions, I32(place)))
         found = builder.insert_element(found, byte, I32(place))
     return found
 
 
 @emit(BYTES, BYTES, BYTES, BYTES, BYTES, BYTES)
-def look_up_256(builder: Any, first: Any, second: Any, third: Any, fourth: Any, places: Any) -> Any:
-    """For every byte of `places` what lies there in a table of four vectors; only where `LOOKS_UP_256`."""
+def look_up_256(builder: Any, first: Any, second: Any, third: Any, fourth: Any, positions: Any) -> Any:
+    """For every byte of `positions` what lies there in a table of four vectors; only where `LOOKS_UP_256`."""
     name = "llvm.x86.avx512.vpermi2var.qi.512"
-    low = call_intrinsic(builder, name, BYTE_VECTOR, first, places, second)
-    high = call_intrinsic(builder, name, BYTE_VECTOR, third, places, fourth)
-    return builder.select(builder.icmp_signed("<", places, ir.Constant(BYTE_VECTOR, None)), high, low)
+    low = call_intrinsic(builder, name, BYTE_VECTOR, first, positions, second)
+    high = call_intrinsic(builder, name, BYTE_VECTOR, third, positions, fourth)
+    return builder.select(builder.icmp_signed("<", positions, ir.Constant(BYTE_VECTOR, None)), high, low)
 
 
 @emit(INTS, INTS, BYTES, BYTES)
@@ -193,8 +193,8 @@ def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     wide = ir.VectorType(I16, WIDTH)
     products = builder.sext(builder.mul(builder.zext(unsigned, wide), builder.sext(signed, wide)), ir.VectorType(I32, WIDTH))
     for part in range(4):
-        places = ir.Constant(ir.VectorType(I32, LANES), [4 * lane + part for lane in range(LANES)])
-        sums = builder.add(sums, builder.shuffle_vector(products, ir.Constant(products.type, ir.Undefined), places))
+        positions = ir.Constant(ir.VectorType(I32, LANES), [4 * lane + part for lane in range(LANES)])
+        sums = builder.add(sums, builder.shuffle_vector(products, ir.Constant(products.type, ir.Undefined), positions))
     return sums
 
 

@@ -6,7 +6,7 @@ after each job they look for the next one at an address in memory, and only then
 too, and waits for nobody who has not begun. A second caller at the same time does all parts of its job itself.
 
 A job is a compiled function of four integers `(low, high, scratch, arguments)`: a range of items, the address of scratch memory
-of its own, and that of its arguments, an array of int64. It writes to places of its own, so results do not depend on threads.
+of its own, and that of its arguments, an array of int64. It writes to memory of its own, so results do not depend on threads.
 """
 
 import os
@@ -28,7 +28,7 @@ from colbert_research import threads
 from colbert_research.kernels.cpu.compile import compiled, kept_on_disk
 from colbert_research.kernels.cpu.memory import load_i64, store_i64
 from colbert_research.kernels.cpu.simd import call_intrinsic, emit, pointer_to
-from colbert_research.kernels.operands import Places
+from colbert_research.kernels.operands import Selection
 
 SMALLEST_PART = 2048  # items; less is not worth dividing
 PARTS_PER_THREAD = 4
@@ -95,7 +95,7 @@ def _work(job: Any, scratch: Any) -> None:
 
 @compiled
 def _cut(offsets: Any, only: Any, n: Any, wanted: Any, smallest: Any, bounds: Any) -> Any:
-    """Cut `n` documents into at most `wanted` parts of at least about `smallest` tokens, at rising bounds; returns how many."""
+    """Cut `n` documents into at most `wanted` parts of at least about `smallest` tokens, ascending bounds; returns how many."""
     total = 0 if only else load_i64(offsets + 8 * n) - load_i64(offsets)
     for i in range(n if only else 0):
         document = load_i64(only + 8 * i)
@@ -164,8 +164,8 @@ def _help(job: Any, helper: Any, scratches: Any, done: Any, patience: Any) -> An
     return done
 
 
-def parts(offsets: NDArray[np.int64], only: Places, n_threads: int) -> NDArray[np.int64]:
-    """Rising bounds of ranges of documents, of about equally many tokens, for so many threads."""
+def parts(offsets: NDArray[np.int64], only: Selection, n_threads: int) -> NDArray[np.int64]:
+    """Ascending bounds of ranges of documents, of about equally many tokens, for so many threads."""
     n = len(offsets) - 1 if only is None else len(only)
     wanted = min(n, PARTS_PER_THREAD * n_threads) if n_threads > 1 else 1
     bounds = np.empty(max(1, wanted) + 1, np.int64)
@@ -225,7 +225,7 @@ class Team:
         self,
         job: Job,
         offsets: NDArray[np.int64],
-        only: Places,
+        only: Selection,
         arguments: Sequence[int],
         *,
         scratch: int,
@@ -320,7 +320,7 @@ def address(array: NDArray[Any] | None) -> int:
 def in_team(
     job: Job,
     offsets: NDArray[np.int64],
-    only: Places,
+    only: Selection,
     arguments: Sequence[int],
     *,
     scratch: int = 0,

@@ -5,7 +5,7 @@
 | `warp.cuh` | what a kernel asks of the machine: PTX on a GPU, an emulator under g++ (tests/kernels/emulator) |
 | `compile.py` | source to cubin by NVRTC, kept on disk; no GPU is needed for it |
 | `launch.py` | devices: a GPU through CuPy on the caller's stream, or the emulator; both take the same call |
-| `arrays.py` | pointers, types and places of NumPy, torch and CuPy arrays, without a copy |
+| `arrays.py` | pointers, types and devices of NumPy, torch and CuPy arrays, without a copy |
 | `transfer.py` | pinned memory, and copies to a device while it computes |
 | `instances.py` | all instances, for the tests and the notebook: add the name of your module there |
 | `maxsim.cuh` | products of 32 query tokens with 8 document tokens, running maxima, documents |

@@ -44,8 +44,8 @@ def place_of(array: Array) -> Place:
 
 def common_place(**arrays: Array | None) -> Place:
     """The place of all arrays (None is left out); raises ValueError naming two that differ."""
-    places = {name: place_of(array) for name, array in arrays.items() if array is not None}
-    first, *others = places.items()
+    devices = {name: place_of(array) for name, array in arrays.items() if array is not None}
+    first, *others = devices.items()
     for name, place in others:
         if place != first[1]:
             raise ValueError(
@@ -162,8 +162,8 @@ def column_maxima(array: Array) -> Array:
     return array.amax(0) if framework_of(array) == "torch" else array.max(axis=0)
 
 
-def rising(array: Array) -> Array:
-    """`(n,)` numbers in rising order."""
+def ascending(array: Array) -> Array:
+    """`(n,)` numbers in ascending order."""
     if framework_of(array) == "torch":
         return array.sort().values
     return sys.modules[framework_of(array)].sort(array)

@@ -1,4 +1,4 @@
-// The documents in any of some inverted lists: a bit each, then the places of the bits that are set, rising.
+// The documents in any of some inverted lists: a bit each, then the positions of the bits that are set, ascending.
 #include "maxsim.cuh"
 #include "select.cuh"
 
@@ -33,9 +33,9 @@ __global__ void __launch_bounds__(THREADS) count_marks(const u32* __restrict__ b
     if (threadIdx.x == 0) counts[blockIdx.x] = total;
 }
 
-// places: as many as there is room for; state: [0] becomes their number.
+// positions: as many as there is room for; state: [0] becomes their number.
 __global__ void __launch_bounds__(THREADS)
-    gather_marks(const u32* __restrict__ bits, i64 words, i64 per_block, const int* counts, i64* places, i64 room, int* state) {
+    gather_marks(const u32* __restrict__ bits, i64 words, i64 per_block, const int* counts, i64* positions, i64 room, int* state) {
     int* scratch = reinterpret_cast<int*>(shared_memory());
     const i64 from = blockIdx.x * per_block, to = min(from + per_block, words);
     int before = sum_of<THREADS>(counts, blockIdx.x, scratch);
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(THREADS)
         u32 word = at < to ? read_only(bits + at) : 0;
         int total, rank = before + sum_before<THREADS>(count_bits(word), total, scratch);
         for (; word; word &= word - 1, rank++)
-            if (rank < room) places[rank] = 32 * at + first_bit(word);
+            if (rank < room) positions[rank] = 32 * at + first_bit(word);
         before += total;
     }
     if (blockIdx.x == gridDim.x - 1 && threadIdx.x == 0) state[0] = before;

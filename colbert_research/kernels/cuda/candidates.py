@@ -1,4 +1,4 @@
-"""The documents in any of some inverted lists: a bit for each document, then the places of the bits, rising."""
+"""The documents in any of some inverted lists: a bit for each document, then the positions of the bits, ascending."""
 
 import numpy as np
 
@@ -12,21 +12,21 @@ KERNELS = (_MARK, _COUNT, _GATHER)
 
 
 def union(values: Array, offsets: Array, chosen: Array, n_documents: int, *, most: int | None = None) -> Array:
-    """The documents in any of the `chosen` lists, rising, each once: `(n,)` int64. Waits for the device.
+    """The documents in any of the `chosen` lists, ascending, each once: `(n,)` int64. Waits for the device.
 
     Arguments as of `union_padded`. Source: PLAID (Santhanam et al. 2022), section 4.1.
     """
-    places, found = union_padded(values, offsets, chosen, n_documents, most=most)
+    positions, found = union_padded(values, offsets, chosen, n_documents, most=most)
     n = int(to_numpy(found)[0])
-    if n > len(places):
+    if n > len(positions):
         raise ValueError(f"{n} documents are in the chosen lists and most={most}; give no `most`, or a true one")
-    return places[:n]
+    return positions[:n]
 
 
 def union_padded(
     values: Array, offsets: Array, chosen: Array, n_documents: int, *, most: int | None = None
 ) -> tuple[Array, Array]:
-    """As `union` without a wait: places, of which the first so many are meant, and `(1,)` int32: how many there are.
+    """As `union` without a wait: positions, of which the first so many are meant, and `(1,)` int32: how many there are.
 
     `values` `(n,)` int32: documents, packed by list; those outside 0 to `n_documents` are left out. `offsets` `(n_lists + 1,)`
     and `chosen` `(n_chosen,)` int64; a chosen list that there is not is empty. `most`: how many documents there can be at most,
@@ -43,11 +43,11 @@ def union_padded(
     if most is not None and most < 0:
         raise ValueError(f"most must not be negative; given {most}")
     room = n_documents if most is None else min(most, n_documents)
-    places, found = empty((room,), "int64", place), empty((1,), "int32", place)
+    positions, found = empty((room,), "int64", place), empty((1,), "int32", place)
     found[...] = 0
     n_chosen, words = len(chosen), -(-n_documents // 32)
     if n_chosen == 0 or words == 0:
-        return places, found
+        return positions, found
     device = device_of(place)
     bits = empty((words,), "int32", place)
     bits[...] = 0
@@ -59,5 +59,5 @@ def union_padded(
     counts = empty((blocks,), "int32", place)
     row = [bits, np.int64(words), np.int64(-(-words // blocks)), counts]
     device.launch(_COUNT, (blocks,), (THREADS,), SCRATCH, row)
-    device.launch(_GATHER, (blocks,), (THREADS,), SCRATCH, [*row, places, np.int64(room), found])
-    return places, found
+    device.launch(_GATHER, (blocks,), (THREADS,), SCRATCH, [*row, positions, np.int64(room), found])
+    return positions, found

@@ -1,6 +1,6 @@
 // MaxSim over codes in integers, without decoding to floats: the formula of cpu/prepare.py, bit for bit.
 //
-//   score(q, token) = (lift[centroid][q] + factor[q] * float(sum_d w[q][d] u[d])) * norm,   lift = q . centroid + q . lowest
+//   score(q, token) = (centroid_score[centroid][q] + factor[q] * float(sum_d w[q][d] u[d])) * norm,   centroid_score = q . centroid + q . lowest
 //
 // A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the
 // bytes of a token that it has loaded into operands as they come, and the weights are laid out to match (decoder.py,
@@ -108,9 +108,9 @@ struct Tokens {
     u32 last_centroid;
 };
 
-// Lifts of a lane's N query tokens with one centroid.
+// Centroid scores of a lane's N query tokens with one centroid.
 template <int N>
-DEVICE void load_lifts(float (&to)[N], const char* from, float) {
+DEVICE void load_centroid_scores(float (&to)[N], const char* from, float) {
     if constexpr (N == 4) {
         const float4 v = read_only(reinterpret_cast<const float4*>(from));
         to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
@@ -120,7 +120,7 @@ DEVICE void load_lifts(float (&to)[N], const char* from, float) {
     }
 }
 template <int N>
-DEVICE void load_lifts(float (&to)[N], const char* from, half) {
+DEVICE void load_centroid_scores(float (&to)[N], const char* from, half) {
     u32 words[N / 2];
     if constexpr (N == 4) {
         const uint2 v = read_only(reinterpret_cast<const uint2*>(from));
@@ -132,7 +132,7 @@ DEVICE void load_lifts(float (&to)[N], const char* from, half) {
     for (int i = 0; i < N; i++) to[i] = to_float(half{u16(words[i / 2] >> 16 * (i % 2))});
 }
 
-template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
+template <int KIND, int SIZE, int WIDTH, int HALVES, class Score>
 struct Scan {
     using L = Layout<KIND, SIZE, WIDTH>;
     static constexpr int ROWS = 2 * HALVES;                                   // query tokens 8i + g of a lane
@@ -146,7 +146,7 @@ struct Scan {
     const uint4* weights;
     const char* table;
 
-    DEVICE void begin(const uint4* group_weights, const float* factors, const Lift* group_table) {
+    DEVICE void begin(const uint4* group_weights, const float* factors, const Score* group_table) {
         weights = group_weights + lane_id();
         table = opaque(reinterpret_cast<const char*>(group_table + lane_id() / 4 * ROWS));
 #pragma unroll
@@ -202,13 +202,13 @@ struct Scan {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 const float length = shuffle_group(norm, 2 * n + j);
-                float lifts[ROWS];
-                load_lifts(lifts, table + u64(shuffle_group(id, 2 * n + j)) * (8 * ROWS * sizeof(Lift)), Lift());
+                float centroid_scores[ROWS];
+                load_centroid_scores(centroid_scores, table + u64(shuffle_group(id, 2 * n + j)) * (8 * ROWS * sizeof(Score)), Score());
 #pragma unroll
                 for (int i = 0; i < ROWS; i++) {
                     const int sum = c[i / 2][i % 2 * 2 + j];
                     const float whole = L::SMALL ? add(float_of(u32(sum)), -float_of(MAGIC)) : float(sum);
-                    best[i] = max(best[i], multiply(add(lifts[i], multiply(factor[i], whole)), length));
+                    best[i] = max(best[i], multiply(add(centroid_scores[i], multiply(factor[i], whole)), length));
                 }
             }
         };
@@ -268,17 +268,17 @@ DEVICE float sum_of(float total, const float* maxima) {
 }
 
 // scores (n_queries, n) of documents `codes` (rows, WIDTH). For every query, `groups` groups of 16 HALVES tokens, as
-// round_queries leaves them: weights, factors (NaN where a query is not finite), and lifts `table` (n_centroids, 8, 2 HALVES),
+// round_queries leaves them: weights, factors (NaN where a query is not finite), and centroid_scores `table` (n_centroids, 8, 2 HALVES),
 // which as halves are read twice as fast and rounded to 11 bits. tally (n_queries, BINS), or null: counts of the scores' steps.
 // Shared memory: the table of bytes, if the kind has one, and a group's maxima for each warp.
-template <int KIND, int SIZE, int WIDTH, int HALVES, class Lift>
+template <int KIND, int SIZE, int WIDTH, int HALVES, class Score>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
     maxsim_codes(const i64* __restrict__ query_offsets, i64 n_queries, i64 n_query_rows, const u8* __restrict__ codes,
                  const void* __restrict__ ids, int id_bytes, const half* __restrict__ norms, const i64* __restrict__ offsets,
                  i64 n_documents, i64 n_rows, const i64* __restrict__ only, i64 n, const u8* __restrict__ bytes,
                  int table_bytes, const uint4* __restrict__ weights, const float* __restrict__ factors,
-                 const Lift* __restrict__ table, i64 n_centroids, int groups, float* scores, int* tally, int first_step) {
-    using S = Scan<KIND, SIZE, WIDTH, HALVES, Lift>;
+                 const Score* __restrict__ table, i64 n_centroids, int groups, float* scores, int* tally, int first_step) {
+    using S = Scan<KIND, SIZE, WIDTH, HALVES, Score>;
     using L = typename S::L;
     constexpr int ROWS = S::ROWS, GROUP_ROWS = 8 * ROWS;
     const int warp = threadIdx.x / WARP;

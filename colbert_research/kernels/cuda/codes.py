@@ -28,15 +28,15 @@ PART_BYTES = 64 * 33 * 4  # dimensions of 32 query tokens in shared memory
 TABLE_BYTES = 2**28
 """At most so much memory for products of queries with centroids at once, as long as one query's fit; queries come in parts."""
 
-LIFTS = {"float32": "float", "float16": "half"}
+CENTROID_SCORES = {"float32": "float", "float16": "half"}
 """Types of a query's products with the centroids."""
 
 ROUND = Kernel("prepare.cu", "round_queries")
-LIFT = {name: Kernel("prepare.cu", f"lift_queries<{kind}>") for name, kind in LIFTS.items()}
+SCORE_CENTROIDS = {name: Kernel("prepare.cu", f"score_centroids<{kind}>") for name, kind in CENTROID_SCORES.items()}
 
 
-def _kernel(layout: Layout, halves: int, lifts: str = "float32") -> Kernel:
-    return Kernel("codes.cu", f"maxsim_codes<{layout}, {halves}, {LIFTS[lifts]}>")
+def _kernel(layout: Layout, halves: int, centroid_scores: str = "float32") -> Kernel:
+    return Kernel("codes.cu", f"maxsim_codes<{layout}, {halves}, {CENTROID_SCORES[centroid_scores]}>")
 
 
 def _packed(bits: int, dim: int) -> Layout:
@@ -45,7 +45,7 @@ def _packed(bits: int, dim: int) -> Layout:
 
 KERNELS = (
     ROUND,
-    *LIFT.values(),
+    *SCORE_CENTROIDS.values(),
     *(_kernel(_packed(bits, 128), 2) for bits in (1, 2, 4)),
     _kernel(_packed(2, 128), 1),
     _kernel(_packed(2, 128), 2, "float16"),
@@ -107,7 +107,7 @@ def maxsim_codes(
     centroid_ids: Array | None = None,
     inverse_norms: Array | None = None,
     only: Array | None = None,
-    lifts: str = "float32",
+    centroid_scores: str = "float32",
     tally: Tally | None = None,
 ) -> Array:
     """MaxSim of every query with every document: `(n_queries, n_documents)` float32, of the arguments' framework.
@@ -115,16 +115,16 @@ def maxsim_codes(
     `queries` `(rows, dim)` float32; `codes` `(n, width)` uint8, as `CodedTokens` has them; offsets `(n + 1,)` int64;
     `centroid_ids` `(n,)` uint16 or int32, where the table has centroids; `inverse_norms` `(n,)` float16 or None; all at one
     place. `longest_query`: the number of tokens that the longest query has at most; a longer one is cut to a multiple of 32.
-    `only` `(n,)` int64: places of the documents to score. A query without tokens scores 0; a document without tokens minus
+    `only` `(n,)` int64: positions of the documents to score. A query without tokens scores 0; a document without tokens minus
     infinity; a query that is not finite scores NaN. Scores are counted in `tally`, for `tally.best`. Raises TypeError and
     ValueError, before anything is launched.
 
-    `lifts`: the type of the products of queries with centroids, of which each token reads one a query token. "float16" halves
+    `centroid_scores`: the type of the query-centroid scores, of which each token reads one per query token. "float16" halves
     what is read for codes of few bits from the second level of cache, and moves a score by at most the sum over its query
     tokens of 2^-11 times their greatest |q . centroid + q . lowest| (below 65504) times the greatest inverse norm.
     """
-    if lifts not in LIFTS:
-        raise ValueError(f"lifts must be one of {', '.join(LIFTS)}; given {lifts!r}")
+    if centroid_scores not in CENTROID_SCORES:
+        raise ValueError(f"centroid_scores must be one of {', '.join(CENTROID_SCORES)}; given {centroid_scores!r}")
     place = common_place(
         queries=queries, query_offsets=query_offsets, table=table.bytes, codes=codes, offsets=offsets,
         centroid_ids=centroid_ids, inverse_norms=inverse_norms, only=only,
@@ -142,7 +142,7 @@ def maxsim_codes(
         for first in range(0, given.n_queries, at_once):
             part = slice(first, min(first + at_once, given.n_queries))
             asked = query_offsets[part.start : part.stop + 1]
-            _score(device, given, asked, groups, halves, lifts, scores[part], tallied(tally, part))
+            _score(device, given, asked, groups, halves, centroid_scores, scores[part], tallied(tally, part))
     return scores
 
 
@@ -182,7 +182,7 @@ class _Given:
                 f"queries have {self.queries.shape[1]} dimensions and codes {decoder.dim}; encode both with one encoder"
             )
         if int(self.codes.shape[1]) != decoder.layout.width:
-            raise ValueError(f"codes of this table have {decoder.layout.width} bytes a token; given {self.codes.shape[1]}")
+            raise ValueError(f"codes of this table have {decoder.layout.width} bytes per token; given {self.codes.shape[1]}")
         if (self.ids is None) != (self.table.centroids is None):
             has = "no centroids" if self.table.centroids is None else f"{self.table.n_centroids} centroids"
             raise ValueError(
@@ -211,7 +211,7 @@ def _score(
     query_offsets: Array,
     groups: int,
     halves: int,
-    lifts: str,
+    centroid_scores: str,
     scores: Array,
     tally: list[Any],
 ) -> None:
@@ -222,7 +222,7 @@ def _score(
     dim, shape = np.int32(table.decoder.dim), [np.int32(groups), np.int32(halves)]
     weights = empty((n_queries, groups, layout.products, halves, 128), "int32", place)
     factors, base = empty((n_queries, rows), "float32", place), empty((n_queries, rows), "float32", place)
-    products = empty((n_queries, groups, n_centroids, 16 * halves), lifts, place)
+    products = empty((n_queries, groups, n_centroids, 16 * halves), centroid_scores, place)
     block = (WARPS * 32,)
 
     arguments: list[Any] = [given.queries, *asked, dim, table.lowest, table.step, table.operand_dims]
@@ -231,7 +231,7 @@ def _score(
 
     grid = (grid_of(n_centroids, WARPS * EACH, device, waves=16), min(n_queries * groups, 65535))
     arguments = [given.queries, *asked, dim, table.centroids, np.int64(n_centroids), base, *shape, products]
-    device.launch(LIFT[lifts], grid, block, PART_BYTES, arguments)
+    device.launch(SCORE_CENTROIDS[centroid_scores], grid, block, PART_BYTES, arguments)
 
     id_bytes = 0 if given.ids is None else given.ids.itemsize
     arguments = [*asked, given.codes, given.ids, np.int32(id_bytes), given.norms, given.offsets]
@@ -241,4 +241,4 @@ def _score(
     waves = 4 if layout.kind == "CODEWORDS" else 16  # each block copies the codewords
     grid = (grid_of(given.n, WARPS, device, waves=waves), min(n_queries, 65535))
     shared = table.decoder.shared_bytes + WARPS * 16 * halves * 4
-    device.launch(_kernel(layout, halves, lifts), grid, block, shared, arguments)
+    device.launch(_kernel(layout, halves, centroid_scores), grid, block, shared, arguments)

@@ -53,7 +53,7 @@ def maxsim(
 
     `queries`, `documents`: `(rows, dim)`, of one type, each starting at a multiple of 16 bytes. Offsets `(n + 1,)` int64 on the
     same device. `longest_query`: the number of tokens that the longest query has at most; a longer one scores NaN or as it
-    should. `only` `(n,)` int64: places of the documents to score. A query without tokens scores 0; a document without tokens
+    should. `only` `(n,)` int64: positions of the documents to score. A query without tokens scores 0; a document without tokens
     minus infinity. Scores are counted in `tally`, for `tally.best`. Raises TypeError and ValueError, before anything is
     launched. Source: ColBERT (Khattab and Zaharia 2020), section 3.3, equation 3.
     """

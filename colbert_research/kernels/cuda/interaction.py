@@ -31,7 +31,7 @@ def centroid_interaction(
 
     `scores` `(n_query_tokens, n_centroids)` float32. `ids` `(n_tokens,)` uint16 or int32: each document token's centroid; an id
     that there is not is left out. `offsets` `(n_documents + 1,)` int64; `kept` `(n_centroids,)` bool, whose other centroids are
-    left out; `only` `(n,)` int64, places of the documents to score. A document with no token left scores minus infinity.
+    left out; `only` `(n,)` int64, positions of the documents to score. A document with no token left scores minus infinity.
     Results are counted in `tally`, of one query, for `tally.best`. Raises TypeError and ValueError, before anything is
     launched. Source: PLAID (Santhanam et al. 2022), sections 4.2 and 4.3.
     """

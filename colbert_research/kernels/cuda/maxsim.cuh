@@ -134,12 +134,12 @@ struct Best {
     }
 };
 
-// Items of a packed array, trusted for nothing: whatever the offsets and places are, no row outside 0 .. n_rows - 1 is named.
+// Items of a packed array, trusted for nothing: whatever the offsets and positions are, no row outside 0 .. n_rows - 1 is named.
 struct Items {
     const i64* offsets;
     i64 n;       // items that offsets tell of
     i64 n_rows;  // rows that there are
-    const i64* only;  // places of the items that are meant, or null for all
+    const i64* only;  // positions of the items that are meant, or null for all
 
     DEVICE void span(i64 i, i64& low, int& length) const {
         const i64 place = only ? read_only(only + i) : i;

@@ -109,11 +109,11 @@ struct Products {
     }
 };
 
-// Lifts of type T (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
+// Centroid scores of type T (n_queries, groups, n_centroids, 8, 2 halves): of query token 8i + g at (g, i), q . centroid + base.
 // Without centroids, n_centroids is 1 and `centroids` null.
 template <class T>
 __global__ void __launch_bounds__(WARPS* WARP, 2)
-    lift_queries(const float* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_rows, int dim,
+    score_centroids(const float* __restrict__ queries, const i64* __restrict__ query_offsets, i64 n_queries, i64 n_rows, int dim,
                  const float* __restrict__ centroids, i64 n_centroids, const float* __restrict__ base, int groups, int halves,
                  T* table) {
     const Items asked{query_offsets, n_queries, n_rows, nullptr};
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         int rows;
         asked.span(which / groups, low, rows);
         const i64 first = low + which % groups * group_rows, stop = low + min(rows, int(which % groups + 1) * group_rows);
-        const float lift = row < group_rows ? base[which * group_rows + row] : 0;
+        const float own_base = row < group_rows ? base[which * group_rows + row] : 0;
 #pragma unroll 1
         for (i64 block = i64(blockIdx.x) * WARPS * EACH; block < n_centroids; block += i64(gridDim.x) * WARPS * EACH) {
             const i64 centroid = block + threadIdx.x / WARP * EACH;
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 #pragma unroll
                 for (int j = 0; j < EACH; j++)
                     if (centroid + j < n_centroids)
-                        from_float(add(sums[j], lift),
+                        from_float(add(sums[j], own_base),
                                    table[((which * n_centroids + centroid + j) * 8 + row % 8) * 2 * halves + row / 8]);
         }
     }

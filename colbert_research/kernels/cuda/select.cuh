@@ -13,7 +13,7 @@ DEVICE bool begins_with(u32 key, int pass, u32 prefix) {
     return pass == 0 || key >> (pass == 1 ? 21 : 10) == prefix;
 }
 
-// Rising for falling scores; of equal scores for rising places.
+// Ascending for descending scores; of equal scores for ascending positions.
 DEVICE u64 rank_of(u32 key, u32 place) { return u64(~key) << 32 | place; }
 
 // Equal digits one after another are added as one number: most scores of a collection share a few first digits.
@@ -173,11 +173,11 @@ DEVICE void sort_ranks(u64* ranks, int found, int size) {
     sort<THREADS>(ranks, size);
 }
 
-// The places of ranks in shared memory, sorted, then -1.
+// The positions of ranks in shared memory, sorted, then -1.
 template <int THREADS>
-DEVICE void write_places(u64* ranks, int found, int k, int size, i64* places) {
+DEVICE void write_positions(u64* ranks, int found, int k, int size, i64* positions) {
     sort_ranks<THREADS>(ranks, found, size);
-    for (int i = threadIdx.x; i < k; i += THREADS) places[i] = i < found ? i64(u32(ranks[i])) : -1;
+    for (int i = threadIdx.x; i < k; i += THREADS) positions[i] = i < found ? i64(u32(ranks[i])) : -1;
 }
 
 // The ranks of a row's `k` greatest, not sorted yet, into `ranks` in shared memory: how many there are from `least` on. `nans`: how

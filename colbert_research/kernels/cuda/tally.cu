@@ -41,12 +41,12 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
 }
 
-// places (n_rows, k), -1 after the last, and values (n_rows, k), their scores; state (n_rows, 2): how many were found, and how
+// positions (n_rows, k), -1 after the last, and values (n_rows, k), their scores; state (n_rows, 2): how many were found, and how
 // many scores are not numbers. ranks, counts: of gather_reaching, or null, and the block that takes a row collects by itself.
 // `size`: the least power of two that is not below k; `held` is not below it.
 __global__ void __launch_bounds__(THREADS, 2)
     best_of_tally(const float* __restrict__ scores, i64 n_rows, i64 n, int k, int size, const int* __restrict__ tally, int first,
-                  int held, const u64* __restrict__ ranks, const int* __restrict__ counts, i64* places, float* values,
+                  int held, const u64* __restrict__ ranks, const int* __restrict__ counts, i64* positions, float* values,
                   int* state) {
     u64* chosen = reinterpret_cast<u64*>(shared_memory());
     int* scratch = reinterpret_cast<int*>(chosen + held);
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         }
         for (int i = threadIdx.x; i < k; i += THREADS) {
             const i64 place = i < found ? i64(u32(chosen[i])) : -1;
-            places[row * k + i] = place;
+            positions[row * k + i] = place;
             values[row * k + i] = place < 0 ? -infinity() : own[place];
         }
         if (threadIdx.x == 0) {

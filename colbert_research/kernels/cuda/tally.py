@@ -2,7 +2,7 @@
 
 A kernel that scores counts, if it is given a `Tally`, each score in one of `BINS` steps, 256 for each power of two. So it is
 known which step the k-th best is in, and what reaches it is read out, sorted, and cut after k. Where too many scores share a
-step to be sorted, as equal ones do, or those of vectors far from unit length, one block chooses as `topk` does. Ties go to the
+step to be sorted, as equal ones do, or those of vectors far from norm one, one block chooses as `topk` does. Ties go to the
 smaller place, and the result is the same at every call.
 """
 
@@ -60,7 +60,7 @@ def arguments(tally: Tally | None, queries: slice = slice(None)) -> list[Any]:
 def best(scores: Array, tally: Tally, k: int) -> tuple[Array, Array, Array]:
     """The `k` best of each row of `scores` `(n_queries, n)` float32, which `tally` has counted; it does not wait.
 
-    Places `(n_queries, min(k, n))` int64, the best first, -1 after the last above minus infinity; their scores, float32; and
+    Positions `(n_queries, min(k, n))` int64, the best first, -1 after the last above minus infinity; their scores, float32; and
     `(n_queries, 2)` int32: how many were found, and how many scores are not numbers, which never are among the best. Raises
     ValueError for k < 1 or above `MOST` where there are as many scores.
     """
@@ -73,10 +73,12 @@ def best(scores: Array, tally: Tally, k: int) -> tuple[Array, Array, Array]:
     if n >= 2**31:
         raise ValueError(f"{n} scores are too many; choose from parts of fewer than 2**31")
     k = fitting(k, n)
-    places, values, state = (empty((rows, width), kind, place) for width, kind in ((k, "int64"), (k, "float32"), (2, "int32")))
+    positions, values, state = (
+        empty((rows, width), kind, place) for width, kind in ((k, "int64"), (k, "float32"), (2, "int32"))
+    )
     if rows == 0 or n == 0:
         state[...] = 0
-        return places, values, state
+        return positions, values, state
     device = device_of(place)
     held = min(MOST, max(LEAST_HELD, 4 * power(k)))
     counted = [tally.counts, np.int32(tally.first), np.int32(held)]
@@ -90,5 +92,5 @@ def best(scores: Array, tally: Tally, k: int) -> tuple[Array, Array, Array]:
     row: Sequence[Any] = [np.int64(rows), np.int64(n), np.int32(k), np.int32(power(k))]
     shared = 8 * held + SCRATCH + 4 * BINS
     blocks = grid_of(rows, 1, device, waves=16)
-    device.launch(_BEST, (blocks,), (THREADS,), shared, [scores, *row, *counted, ranks, counts, places, values, state])
-    return places, values, state
+    device.launch(_BEST, (blocks,), (THREADS,), shared, [scores, *row, *counted, ranks, counts, positions, values, state])
+    return positions, values, state

@@ -72,26 +72,26 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 // One block. state: [0] becomes the number that were found. size: the least power of two that is not below k.
 __global__ void __launch_bounds__(THREADS, 2)
-    sort_chosen(const u64* __restrict__ chosen, const int* counts, int blocks, int k, int size, i64* places, int* state) {
+    sort_chosen(const u64* __restrict__ chosen, const int* counts, int blocks, int k, int size, i64* positions, int* state) {
     u64* ranks = reinterpret_cast<u64*>(shared_memory());
     int* scratch = reinterpret_cast<int*>(ranks + size);
     const int found = min(k, sum_of<THREADS>(counts, 2 * blocks, scratch));
     for (int i = threadIdx.x; i < found; i += THREADS) ranks[i] = chosen[i];
-    write_places<THREADS>(ranks, found, k, size, places);
+    write_positions<THREADS>(ranks, found, k, size, positions);
     if (threadIdx.x == 0) state[0] = found;
 }
 
-// scores (n_rows, width); places (n_rows, k), -1 where there are fewer above `least`; state (n_rows, 2), or null: how many were
+// scores (n_rows, width); positions (n_rows, k), -1 where there are fewer above `least`; state (n_rows, 2), or null: how many were
 // found, and how many scores are not numbers.
 __global__ void __launch_bounds__(THREADS, 2)
-    greatest(const float* __restrict__ scores, i64 n_rows, i64 width, int k, int size, u32 least, i64* places, int* state) {
+    greatest(const float* __restrict__ scores, i64 n_rows, i64 width, int k, int size, u32 least, i64* positions, int* state) {
     u64* ranks = reinterpret_cast<u64*>(shared_memory());
     int* scratch = reinterpret_cast<int*>(ranks + size);
 #pragma unroll 1
     for (i64 row = blockIdx.x; row < n_rows; row += gridDim.x) {
         int nans;
         const int found = choose_from<THREADS>(scores + row * width, width, k, least, ranks, scratch, scratch + SCRATCH, nans);
-        write_places<THREADS>(ranks, found, k, size, places + row * k);
+        write_positions<THREADS>(ranks, found, k, size, positions + row * k);
         if (state && threadIdx.x == 0) {
             state[2 * row] = found;
             state[2 * row + 1] = nans;

@@ -28,19 +28,19 @@ KERNELS = (_GREATEST, *_COUNT_DIGITS, _COUNT, _GATHER, _SORT)
 
 
 def topk(scores: Array, k: int) -> Array:
-    """The places of the `k` best of `scores` `(n,)` float32, as `kernels.topk` has them: `(at most k,)` int64, the best first.
+    """Positions of the `k` best of `scores` `(n,)` float32, as `kernels.topk` has them: `(at most k,)` int64, the best first.
 
     Waits for the device. Raises ValueError for k < 1 or above `MOST` where there are as many scores, and for a NaN.
     """
-    places, state = topk_padded(scores, k)
+    positions, state = topk_padded(scores, k)
     found, nans = to_numpy(state)
     if nans:
         raise ValueError(f"{nans} of {len(scores)} scores are not numbers (NaN); look for NaN or infinite token vectors")
-    return places[: int(found)]
+    return positions[: int(found)]
 
 
 def topk_padded(scores: Array, k: int) -> tuple[Array, Array]:
-    """As `topk` without a wait: places `(min(k, n),)`, -1 after the last, and `(2,)` int32: how many, and how many NaN.
+    """As `topk` without a wait: positions `(min(k, n),)`, -1 after the last, and `(2,)` int32: how many, and how many NaN.
 
     What is not a number is never among the best.
     """
@@ -50,14 +50,14 @@ def topk_padded(scores: Array, k: int) -> tuple[Array, Array]:
     if n >= 2**31:
         raise ValueError(f"{n} scores are too many; choose from parts of fewer than 2**31")
     k = fitting(k, n)
-    places, state = empty((k,), "int64", place), empty((2,), "int32", place)
+    positions, state = empty((k,), "int64", place), empty((2,), "int32", place)
     state[...] = 0
     if n == 0:
-        return places, state
+        return positions, state
     device = device_of(place)
     if n <= ONE_BLOCK:
-        device.launch(_GREATEST, (1,), (THREADS,), _shared(k), _row_arguments(scores, 1, k, FINITE, places, state))
-        return places, state
+        device.launch(_GREATEST, (1,), (THREADS,), _shared(k), _row_arguments(scores, 1, k, FINITE, positions, state))
+        return positions, state
     blocks = grid_of(n, 4 * THREADS, device, waves=4)
     histograms, counts = empty((3, BINS), "int32", place), empty((2, blocks), "int32", place)
     ranks = empty((k,), "int64", place)
@@ -67,13 +67,13 @@ def topk_padded(scores: Array, k: int) -> tuple[Array, Array]:
         device.launch(kernel, (blocks,), (THREADS,), SCRATCH + 4 * BINS, [*row, state])
     device.launch(_COUNT, (blocks,), (THREADS,), SCRATCH, [*row, counts])
     device.launch(_GATHER, (blocks,), (THREADS,), SCRATCH, [*row, counts, ranks])
-    arguments = [ranks, counts, np.int32(blocks), np.int32(k), np.int32(power(k)), places, state]
+    arguments = [ranks, counts, np.int32(blocks), np.int32(k), np.int32(power(k)), positions, state]
     device.launch(_SORT, (1,), (THREADS,), 8 * power(k) + SCRATCH, arguments)
-    return places, state
+    return positions, state
 
 
 def greatest(scores: Array, n: int) -> Array:
-    """Places of the `n` greatest of each row of `scores` `(n_rows, width)` float32, as `kernels.greatest`: `(n_rows, n)` int64.
+    """Positions of the `n` greatest of each row of `scores` `(n_rows, width)` float32, as `kernels.greatest`: `(n_rows, n)`.
 
     What is not a number comes after minus infinity. Raises ValueError unless 1 <= n <= width and n is at most `MOST`.
     """
@@ -85,12 +85,12 @@ def greatest(scores: Array, n: int) -> Array:
     if width >= 2**31:
         raise ValueError(f"{width} scores are too many for a row; give fewer than 2**31")
     n = fitting(n, width)
-    places = empty((n_rows, n), "int64", place)
+    positions = empty((n_rows, n), "int64", place)
     if n_rows:
         device = device_of(place)
-        arguments = _row_arguments(scores, n_rows, n, 0, places, None)
+        arguments = _row_arguments(scores, n_rows, n, 0, positions, None)
         device.launch(_GREATEST, (grid_of(n_rows, 1, device, waves=16),), (THREADS,), _shared(n), arguments)
-    return places
+    return positions
 
 
 def fitting(k: int, n: int) -> int:
@@ -102,9 +102,9 @@ def fitting(k: int, n: int) -> int:
     return min(k, n)
 
 
-def _row_arguments(scores: Array, n_rows: int, k: int, least: int, places: Array, state: Array | None) -> list[Any]:
+def _row_arguments(scores: Array, n_rows: int, k: int, least: int, positions: Array, state: Array | None) -> list[Any]:
     width = np.int64(scores.shape[-1])
-    return [scores, np.int64(n_rows), width, np.int32(k), np.int32(power(k)), np.uint32(least), places, state]
+    return [scores, np.int64(n_rows), width, np.int32(k), np.int32(power(k)), np.uint32(least), positions, state]
 
 
 def power(k: int) -> int:
