@@ -119,7 +119,7 @@ class Ragged:
     def open(cls, folder: str | Path, name: str = "values", *, mmap: bool = True) -> Self:
         """Read what `save` wrote; memory-mapped unless `mmap=False`."""
         folder = Path(folder)
-        return cls(load_npy(folder / f"{name}.npy", mmap=mmap), np.load(folder / "offsets.npy"))
+        return cls(load_npy(folder / f"{name}.npy", mmap=mmap), load_npy(folder / "offsets.npy", mmap=False))
 
 
 def check_vectors(vectors: Any, what: str) -> None:
@@ -203,8 +203,18 @@ def item_of_row(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def load_npy(path: str | Path, *, mmap: bool) -> NDArray[Any]:
-    """An `.npy` array; memory-mapped when asked and when it is not empty (an empty file cannot be mapped)."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None)
+    """An `.npy` array; memory-mapped when asked and when it is not empty (an empty file cannot be mapped).
+
+    Raises OSError for a file that cannot be read, ValueError that names one that is no `.npy` file, or a damaged one.
+    """
+    try:
+        array = np.load(path, mmap_mode="r" if mmap else None)
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"it holds {type(array).__name__}")
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged header, NumPy's parser raises whatever its tokenizer does
+        raise ValueError(f"{path} is no .npy file, or a damaged one: {error}") from error
     return array if array.size else np.array(array)
 
 

@@ -1,4 +1,4 @@
-"""The layout's promises: imports go one way, importing is cheap, hardware is touched in two rooms, files stay small."""
+"""The layout's promises: imports go one way, importing is cheap, hardware is touched in two subpackages, files stay small."""
 
 import ast
 import graphlib
@@ -13,8 +13,8 @@ from colbert_research.experiment import imports
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "colbert_research"
-# every room may import from rooms with a smaller number only, and from itself
-FLOORS = {
+# every subpackage may import from those with a smaller number only, and from itself
+LAYERS = {
     **dict.fromkeys(
         (
             "settings",
@@ -57,7 +57,7 @@ def imports_of(path: Path) -> list[tuple[str, bool]]:
     return found
 
 
-def room(path: Path) -> str:
+def subpackage(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -69,10 +69,10 @@ def test_imports_go_one_way():
         for name, _ in imports_of(path):
             if name.startswith("colbert_research."):
                 target = name.split(".")[1]
-                if target != room(path):
-                    assert FLOORS[target] <= FLOORS[room(path)], f"{path.name} of {room(path)} imports {name}"
-                    neighbours = FLOORS[target] == FLOORS[room(path)] > 0
-                    assert not neighbours, f"{room(path)} imports its neighbour {name}"
+                if target != subpackage(path):
+                    assert LAYERS[target] <= LAYERS[subpackage(path)], f"{path.name} of {subpackage(path)} imports {name}"
+                    neighbours = LAYERS[target] == LAYERS[subpackage(path)] > 0
+                    assert not neighbours, f"{subpackage(path)} imports its neighbour {name}"
 
 
 def module_of(path: Path) -> str:
@@ -101,9 +101,16 @@ def test_heavy_libraries_are_imported_where_they_are_used():
         assert not {name.split(".")[0] for name, at_top in imports_of(path) if at_top} & heavy, path
 
 
-def test_hardware_is_touched_in_two_rooms():
+def test_no_module_needs_a_system_to_be_imported():
+    """What POSIX or Windows alone have is imported where it is used, behind a look at which system this is."""
+    of_one_system = {"resource", "fcntl", "pwd", "grp", "termios", "msvcrt", "winreg", "_winapi"}
+    for path in [*FILES, *sorted((ROOT / "experiments").rglob("*.py"))]:
+        assert not {name.split(".")[0] for name, at_top in imports_of(path) if at_top} & of_one_system, path
+
+
+def test_hardware_is_touched_in_kernels_and_encoders_alone():
     for path in FILES:
-        if room(path) not in ("kernels", "encoders"):
+        if subpackage(path) not in ("kernels", "encoders"):
             assert not {name.split(".")[0] for name, _ in imports_of(path)} & {"torch", "cupy", "numba"}, path
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_of_row, offsets_of, rows_of, save_npy
+from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_of_row, load_npy, offsets_of, rows_of, save_npy
 from colbert_research.threads import available, pinned_threads
 
 LENGTHS = st.lists(st.integers(0, 4), max_size=7)
@@ -177,3 +177,25 @@ def test_an_array_is_written_as_numpy_reads_it(tmp_path, array):
     found = np.load(tmp_path / "a.npy")
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_damaged_header_is_named_whatever_numpy_raises(tmp_path, mmap):
+    """Every byte of the header set to every kind of sign: the array, or an error of ours that names the file."""
+    save_npy(tmp_path / "a.npy", np.arange(6, dtype=np.int64).reshape(3, 2))
+    whole = (tmp_path / "a.npy").read_bytes()
+    kinds = set()
+    for at, sign in itertools.product(range(80), b"\x00(9'\\{\xff"):
+        (tmp_path / "b.npy").write_bytes(whole[:at] + bytes([sign]) + whole[at + 1 :])
+        try:
+            load_npy(tmp_path / "b.npy", mmap=mmap)
+        except ValueError as error:
+            assert str(error).startswith(f"{tmp_path / 'b.npy'} is no .npy file, or a damaged one: ")
+            kinds.add(type(error.__cause__))
+    assert len(kinds) > 1, "NumPy raises more than ValueError, so there is something to catch"
+
+
+def test_an_archive_is_no_array(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.arange(3))
+    with pytest.raises(ValueError, match=r"a\.npz is no \.npy file, or a damaged one: it holds NpzFile"):
+        load_npy(tmp_path / "a.npz", mmap=False)

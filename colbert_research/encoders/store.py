@@ -95,7 +95,7 @@ def open_vectors(folder: str | Path, *, mmap: bool = True) -> TokenVectors:
         raise ValueError(
             f"{folder} is unfinished: {journal['documents']} of {journal['of']} texts are encoded; run encode_to_folder again"
         )
-    offsets = np.load(folder / "offsets.npy")
+    offsets = load_npy(folder / "offsets.npy", mmap=False)
     vectors, token_ids = (load_npy(folder / f"{name}.npy", mmap=mmap) for name in ("vectors", "token_ids"))
     return TokenVectors(Ragged(vectors, offsets), Ragged(token_ids, offsets))
 

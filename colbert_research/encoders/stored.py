@@ -31,9 +31,9 @@ class StoredVectors(NamedTuple):
 def open_stored(folder: str | Path) -> StoredVectors:
     """Read a folder of token vectors; large arrays are memory-mapped."""
     folder = Path(folder)
-    offsets = np.load(folder / "offsets.npy")
+    offsets = load_npy(folder / "offsets.npy", mmap=False)
     vectors, token_ids = (load_npy(folder / f"{name}.npy", mmap=True) for name in ("vectors", "token_ids"))
-    projection = np.load(folder / PROJECTION) if (folder / PROJECTION).is_file() else None
+    projection = load_npy(folder / PROJECTION, mmap=False) if (folder / PROJECTION).is_file() else None
     state: State = {}
     if (folder / POOLER).is_file():
         from safetensors.numpy import load_file

@@ -39,12 +39,9 @@ def open_rows(file: Path, dtype: np.dtype[Any], trailing: tuple[int, ...] = ()) 
 
 def _mapped(file: Path) -> NDArray[Any]:
     try:
-        array = load_npy(file, mmap=True)
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"it holds {type(array).__name__}")
-    except Exception as error:  # of a damaged header, NumPy's parser raises whatever its tokenizer does
-        raise IndexCorruptedError(f"{file} is no array: {error}; {REMEDY}") from error
-    return array
+        return load_npy(file, mmap=True)
+    except (OSError, ValueError) as error:
+        raise IndexCorruptedError(f"{error}; {REMEDY}") from error
 
 
 def open_offsets(file: Path, n_items: int, n_rows: int | None = None) -> NDArray[np.int64]:

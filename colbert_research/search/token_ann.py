@@ -88,9 +88,10 @@ class TokenAnn(SearchStrategy):
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         if not scope.is_all and scope.size <= (self.n_exact or self.k_tokens):
             return score_all(index, queries, k, scope, trace)
-        self._check_lengths(queries, min(k, scope.size))
-        neighbours: Neighbours = index.structure(self._structures()[0])
         offsets, candidates = token_offsets(index), []
+        with_tokens = np.diff(offsets) > 0 if scope.is_all else scope.bitmap & (np.diff(offsets) > 0)
+        self._check_lengths(queries, min(k, int(np.count_nonzero(with_tokens))))
+        neighbours: Neighbours = index.structure(self._structures()[0])
         allowed = None if scope.is_all else np.repeat(scope.bitmap, np.diff(offsets))
         for query in queries:
             with trace.stage("neighbours") as count:

@@ -11,7 +11,6 @@ AMX.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -108,9 +107,18 @@ def measure(size: int, strategies: dict[str, Any], codec: Any, settings: dict[st
             "build": seconds,
             "index_bytes": index.nbytes(),
             "build_peak_mb": peak[0] / 2**20,
-            "resident_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+            "resident_peak_mb": resident_peak_mb(),
             "strategies": found,
         }
+
+
+def resident_peak_mb() -> float:
+    """The most memory that the process has had so far, mapped files included; not a number where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 @contextmanager

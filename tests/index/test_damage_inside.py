@@ -55,11 +55,11 @@ def test_a_number_out_of_range(path, name, place, value, message):
     [
         ("centroid_ids", b"<u2", b"<f2", "holds float16 of shape"),
         ("inverse_norms", b"<f2", b"<i2", "holds int16 of shape"),
-        ("residuals", b"NUMPY", b"NUMPI", "is no array"),
+        ("residuals", b"NUMPY", b"NUMPI", "is no .npy file"),
         ("offsets", b"<i8", b"<f8", "holds float64 of shape"),
         ("inverted_documents", b"<i4", b"<f4", "holds float32 of shape"),
         ("inverted_offsets", b"<i8", b"<u8", "holds uint64 of shape"),
-        ("inverted_offsets", b"NUMPY", b"NUMPI", "is no array"),
+        ("inverted_offsets", b"NUMPY", b"NUMPI", "is no .npy file"),
     ],
 )
 def test_a_header_of_something_else(path, name, old, new, message):

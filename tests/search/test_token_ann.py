@@ -4,10 +4,14 @@ import faiss
 import numpy as np
 import pytest
 
+from colbert_research.codecs import ExactConfig
 from colbert_research.config import Config, component
-from colbert_research.index import Index
+from colbert_research.data import Collection
+from colbert_research.index import Index, build_index
 from colbert_research.search import ANNS, TokenAnn, Trace
 from colbert_research.search.ann import FlatAnn, HnswAnn, IvfAnn, IvfPqAnn, build_faiss
+from colbert_research.search.exhaustive import Exhaustive
+from tests.conftest import random_ragged
 from tests.search.conftest import N, built, positions_of
 
 SMALL = {
@@ -161,3 +165,17 @@ def test_the_table_of_structures_can_be_extended():
         ann: component("ann", table) = "mine"
 
     assert isinstance(Holder().ann, Mine)
+
+
+def test_documents_without_tokens_are_not_waited_for(rng, tmp_path):
+    """One of twelve documents has a token: the widest search finds it, as the exhaustive one does."""
+    vectors = random_ragged(rng, [0] * 5 + [1] + [0] * 6, 16)
+    collection = Collection.from_texts([f"text {i}" for i in range(12)])
+    index = build_index(tmp_path / "index", collection, vectors, ExactConfig())
+    queries = random_ragged(rng, [1, 2], 16)
+    strategy = TokenAnn(ann="flat").exhaustive_equivalent(index)
+    for subset in (None, ["3", "5", "7"], ["3", "7"]):
+        found = strategy.search(index, queries, 12, subset=subset)
+        expected = Exhaustive().search(index, queries, 12, subset=subset)
+        assert [found.top(q) for q in range(2)] == [expected.top(q) for q in range(2)]
+        assert len(found.top(0)) == (subset is None or "5" in subset)

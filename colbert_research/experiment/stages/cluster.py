@@ -12,7 +12,7 @@ from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages.differs import expect_equal
 from colbert_research.experiment.workspace import Workspace
-from colbert_research.ragged import float_rows, sampled, save_npy
+from colbert_research.ragged import float_rows, load_npy, sampled, save_npy
 
 FILE = "centroids.npy"
 
@@ -33,7 +33,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
     """Cluster again: no sample tells whether k-means ends in the same place."""
-    expect_equal("centroids", np.load(folder / FILE), _cluster(workspace, stage)[0])
+    expect_equal("centroids", load_npy(folder / FILE, mmap=False), _cluster(workspace, stage)[0])
 
 
 def _cluster(workspace: Workspace, stage: Stage) -> tuple[NDArray[np.float32], int]:

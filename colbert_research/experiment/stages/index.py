@@ -16,7 +16,7 @@ from colbert_research.experiment.workspace import Workspace
 from colbert_research.index import Index, build_index
 from colbert_research.index.build import document_at
 from colbert_research.index.inverted import InvertedLists
-from colbert_research.ragged import sample_rows
+from colbert_research.ragged import load_npy, sample_rows
 
 FOLDER = "index"
 CHECKED_DOCUMENTS = 1024
@@ -93,7 +93,7 @@ def _check_pipeline(stored: TextPipeline | None, computed: TextPipeline) -> None
 
 def _centroids(workspace: Workspace, stage: Stage) -> NDArray[np.float32] | None:
     clustered = stage.inputs.get("centroids")
-    return None if clustered is None else np.load(workspace.path(clustered) / cluster.FILE)
+    return None if clustered is None else load_npy(workspace.path(clustered) / cluster.FILE, mmap=False)
 
 
 def _pipeline(stage: Stage, stored: StoredVectors) -> TextPipeline:
