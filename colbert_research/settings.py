@@ -33,11 +33,11 @@ def read_yaml(path: str | Path, *, _children: tuple[Path, ...] = ()) -> dict[str
     """
     path = Path(path)
     if not path.is_file():
-        folders = (path.parent, Path("configs"))
+        folders = (path.parent, Path("configs"), own_configs())
         known = next((found for folder in folders if (found := [str(p) for p in sorted(folder.glob("[!.]*.yaml"))])), [])
         where = f"no config file {str(path)!r} in {Path.cwd()}"
         if not known:
-            raise ConfigError(f"{where}; run from the project's root, or give the whole path")
+            raise ConfigError(f"{where}; give the whole path")
         close = [each for each in known if Path(each).stem == path.stem]
         raise ConfigError(f"{where}: did you mean {close[0]!r}?" if close else f"{where}: {nearest(str(path), known)}")
     try:
@@ -57,6 +57,13 @@ def read_yaml(path: str | Path, *, _children: tuple[Path, ...] = ()) -> dict[str
     for parent in [parents] if isinstance(parents, str) else parents:
         below = merge(below, read_yaml(path.parent / str(parent), _children=(*_children, path.resolve())))
     return merge(below, data)
+
+
+def own_configs() -> Path:
+    """The folder of the configs that come with the project: beside the package in a checkout, within it when installed."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "configs"
+    return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / "configs"
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

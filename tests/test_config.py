@@ -166,7 +166,7 @@ def test_what_is_not_understood_is_refused(overrides, message):
         load_config(Whole, None, overrides)
 
 
-def test_files(tmp_path):
+def test_files(tmp_path, monkeypatch):
     (tmp_path / "base.yaml").write_text("shape: {kind: small, size: 4}\nnames: [p]\n")
     (tmp_path / "child.yaml").write_text("extends: base.yaml\nshape: {rate: 0.25}\n")
     (tmp_path / "other.yaml").write_text("extends: child.yaml\nshape: {kind: large}\n")
@@ -176,6 +176,10 @@ def test_files(tmp_path):
     assert load_config(Whole, tmp_path / "other.yaml").shape == LargeConfig()
     with pytest.raises(ConfigError, match=r"no config file.*did you mean '.*child\.yaml'"):
         load_config(Whole, tmp_path / "chlid.yaml")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"no config file.*did you mean '/.*/configs/plaid\.yaml'"):
+        load_config(Whole, "configs/plaid.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1,\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(Whole, tmp_path / "bad.yaml")

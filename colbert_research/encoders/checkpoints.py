@@ -41,6 +41,16 @@ def layout_of(folder: Path, *, model: str) -> Layout:
     )
 
 
+def is_late_interaction(folder: Path) -> bool:
+    """Whether the folder holds a late-interaction checkpoint, of any layout."""
+    if "HF_ColBERT" in (read(folder / "config.json").get("architectures") or ()):
+        return True
+    try:
+        return bool(layout_of(folder, model=str(folder)))
+    except ConfigError:
+        return False
+
+
 def _of_modules(folder: Path, model: str) -> Layout:
     modules: Any = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     types = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]

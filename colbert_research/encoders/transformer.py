@@ -1,13 +1,17 @@
 """A plain transformer as a late-interaction encoder: its token vectors are its last hidden states, L2-normalised."""
 
+import logging
 import string
 from typing import Literal
 
 from pydantic import Field
 
 from colbert_research.encoders.base import Encoder
+from colbert_research.encoders.checkpoints import is_late_interaction
 from colbert_research.encoders.settings import ModelConfig, check_lengths, place
 from colbert_research.encoders.weights import MINILM, find_model
+
+logger = logging.getLogger(__name__)
 
 
 class TransformerConfig(ModelConfig):
@@ -30,6 +34,12 @@ class TransformerConfig(ModelConfig):
         from colbert_research.encoders.model import ModelEncoder, quietly
 
         fingerprint, folder = self.fingerprint(), find_model(self.model, revision=self.revision)
+        if is_late_interaction(folder):
+            logger.warning(
+                "model %r is a late-interaction checkpoint, and kind: transformer drops its projection, markers and query "
+                "expansion; use encoder.kind=multivector for the model as it was trained",
+                self.model,
+            )
         device, dtype = place(self.device, self.dtype)
         from sentence_transformers import MultiVectorEncoder
         from sentence_transformers.base.modules import Normalize, Transformer

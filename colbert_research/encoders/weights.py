@@ -5,6 +5,7 @@ the commit in `revision`. The default model is known by the SHA-256 of its weigh
 """
 
 import json
+import logging
 import os
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from colbert_research.fingerprints import file_hash, files_hash
 from colbert_research.settings import ConfigError
+
+logger = logging.getLogger(__name__)
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 # model.safetensors of MINILM: the figures of this project were measured with exactly these weights
@@ -27,12 +30,14 @@ _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 def find_model(model: str, *, revision: str | None = None) -> Path:
     """The folder that holds a model's files; downloads it if it lies nowhere on this machine.
 
+    A folder's own files count: the revision of a preset that it is laid over is not looked at, and a warning says so.
+
     Raises `ConfigError` that says which were tried when there is none, and for a default model with other weights.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise ConfigError(f"model {model!r} is a folder, and a folder has no revision {revision!r}: drop `revision`")
+            logger.warning("model %r is a folder: revision %r, which is for hub names, is not looked at", model, revision)
         if not (folder / "config.json").is_file():
             raise ConfigError(f"folder {model!r} holds no config.json, so it is not a saved model")
         return folder

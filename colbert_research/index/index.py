@@ -196,7 +196,8 @@ class Index:
     def structure(self, structure: DerivedStructure) -> Any:
         """What strategies use of a derived structure; it is built when it is first asked for, then kept with the index.
 
-        Raises IndexCorruptedError for a damaged one, and PermissionError where it cannot be built in the index's folder.
+        Raises IndexCorruptedError for a damaged one, and OSError where neither the index's folder nor the cache can be
+        written to.
         """
         return self.derived.open(structure)
 

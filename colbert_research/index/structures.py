@@ -1,13 +1,17 @@
 """The derived structures of an open index: found, checked when they are first opened, and built where they are lacking."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from errno import EACCES, EPERM, EROFS
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from colbert_research.cache import StageCache
 from colbert_research.codecs import Codec
+from colbert_research.config import content_hash
 from colbert_research.index.damage import REMEDY, IndexCorruptedError
 from colbert_research.index.derived import Arrays, DerivedStructure, Part
 from colbert_research.index.manifest import File, check_sizes, check_sums, files_of, read_manifest
@@ -22,6 +26,8 @@ from colbert_research.index.structure_files import (
     remedy_of,
     sources_of,
 )
+
+logger = logging.getLogger(__name__)
 
 SEALED = "done.json"
 """Beside an index, in the folder of a finished artifact of the stage cache: its files are vouched for."""
@@ -73,10 +79,10 @@ class Structures:
             check_sizes(home.all_files(), remedy=home.remedy)
 
     def open(self, structure: DerivedStructure) -> Any:
-        """What strategies use of a structure; its parts that are lacking are built in the index's folder.
+        """What strategies use of a structure; its parts that are lacking are built in the index's folder, or in the cache.
 
-        Raises IndexCorruptedError for damage, PermissionError where the folder cannot be written to, RuntimeError where the
-        index there is another one now, and what building raises.
+        Raises IndexCorruptedError for damage, OSError where neither can be written to, RuntimeError where the index there is
+        another one now, and what building raises.
         """
         if structure not in self._opened:
             with self._lock:
@@ -135,26 +141,30 @@ class Structures:
         if home is None or not self._complete(home, parts):
             for need in structure.needs():
                 self._home(need, self._parts(need))
-            home = self._inside(structure.name, self._add(structure, parts))
+            home = self._add(structure, parts)
         self._homes[structure.name] = home
         return home
 
-    def _add(self, structure: DerivedStructure, parts: Sequence[Part]) -> Entry:
-        if (self._path.resolve().parent / SEALED).is_file():
-            raise PermissionError(
-                f"{self._path} belongs to a finished artifact of the cache, which nobody changes, and it lacks {structure!r}; "
-                "copy the folder and search the copy, or choose a strategy that needs nothing beside the codes, such as plaid"
-            )
-        try:
-            return add_parts(self._path, structure, parts, self._sources, lambda part: self._needed(structure, part))
-        except OSError as error:
-            if error.errno not in (EACCES, EPERM, EROFS):
-                raise
-            raise PermissionError(
-                f"{structure!r} is not built for the index in {self._path}, and cannot be built there: {error}. Make that "
-                "folder and the one around it writable, or call build_structure(index, it, folder) for a folder elsewhere and "
-                "open the index with structures={it: folder}"
-            ) from error
+    def _add(self, structure: DerivedStructure, parts: Sequence[Part]) -> _Home:
+        """Build a structure in the index's folder; in the cache where that cannot be written to, or is a finished artifact."""
+        needed = partial(self._needed, structure)
+        if not (self._path.resolve().parent / SEALED).is_file():
+            try:
+                return self._inside(structure.name, add_parts(self._path, structure, parts, self._sources, needed))
+            except OSError as error:
+                if error.errno not in (EACCES, EPERM, EROFS):
+                    raise
+        sources = {part.name: self._sources[part.name] for part in parts}
+
+        def compute(folder: Path) -> Mapping[str, Any]:
+            fill(folder, structure, parts, self._sources, needed)
+            return {}
+
+        artifact, found = StageCache.default().run("structures", content_hash(structure.name, sources), compute)
+        if not found:
+            logger.info("%s is not written to; its structure %s lies in %s", self._path, structure.name, artifact.path)
+        entry = read_outside(artifact.path, structure, parts, self._sources)
+        return _Home(artifact.path / structure.name, entry, remedy_of(artifact.path))
 
     def _needed(self, structure: DerivedStructure, name: str) -> dict[DerivedStructure, Arrays]:
         """The arrays, of the part `name`, of the structures that one is built from."""

@@ -37,6 +37,12 @@ def test_skiplist_and_normalize(folders, tiny):
     assert np.abs(vectors / lengths - np.concatenate([v for v, _ in wanted])).max() <= tiny.BOUND
 
 
+@pytest.mark.parametrize("layout", ["bare", "stanford", "pylate", "native"])
+def test_a_late_interaction_checkpoint_loses_its_projection_aloud(folders, layout, caplog):
+    load(folders[layout], query_length=8, document_length=20)
+    assert ("use encoder.kind=multivector" in caplog.text) == (layout != "bare")
+
+
 def test_settings_are_in_the_fingerprint(folders):
     few = {"query_length": 20, "document_length": 20}
     base = load(folders["bare"], **few).fingerprint()

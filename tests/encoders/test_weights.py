@@ -6,9 +6,9 @@ import types
 import pytest
 
 from colbert_research.artifacts import sha256_file
-from colbert_research.encoders import weights
+from colbert_research.encoders import TransformerConfig, weights
 from colbert_research.encoders.weights import MINILM, find_model, model_files, model_hash
-from colbert_research.settings import ConfigError
+from colbert_research.settings import ConfigError, merge
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +41,22 @@ def accept(monkeypatch, folder):
     monkeypatch.setattr(weights, "MINILM_SHA256", sha256_file(folder / "model.safetensors"))
 
 
-def test_a_folder(folders):
+def test_a_folder(folders, caplog):
     assert find_model(str(folders["bare"])) == folders["bare"]
-    with pytest.raises(ConfigError, match="a folder has no revision"):
-        find_model(str(folders["bare"]), revision="main")
+    assert not caplog.messages
+    assert find_model(str(folders["bare"]), revision="main") == folders["bare"]
+    assert "is a folder: revision 'main', which is for hub names, is not looked at" in caplog.text
+
+
+def test_a_folder_laid_over_a_preset_with_a_revision(folders, caplog):
+    """`encoder.model=FOLDER` is all that has to be said to try a checkpoint of one's own in place of a published one."""
+    preset = {"kind": "transformer", "model": "owner/name", "revision": "abc", "query_length": 8, "document_length": 20}
+    laid = merge(preset, {"model": str(folders["bare"])})
+    assert (
+        TransformerConfig.model_validate(laid).fingerprint()
+        == TransformerConfig.model_validate(laid | {"revision": None}).fingerprint()
+    )
+    assert "revision 'abc'" in caplog.text
 
 
 def test_a_folder_that_is_no_model(tmp_path):

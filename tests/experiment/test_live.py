@@ -74,7 +74,7 @@ def own(tmp_path, monkeypatch):
             if name.split(".")[0] in names:
                 del sys.modules[name]
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
-        for cached in (imports.own_file, imports.definer, imports._places, imports._imported_now, sources.closure):
+        for cached in (imports.own_file, imports.definer, imports._locations, imports._imported_now, sources.closure):
             cached.cache_clear()
         importlib.invalidate_caches()
         return str(sources_of("index", {"codec": importlib.import_module("mine_codec").Mine()})["hash"])

@@ -263,13 +263,12 @@ def test_json_of_a_record_is_one_that_others_read(cache, folder, tmp_path):
 
 
 def test_a_search_changes_no_artifact(cache, folder):
-    """What it lacks beside the codes was built into the cached index, which was then taken for damaged."""
+    """What it lacks beside the codes is built elsewhere in the cache, not into the artifact, whose files are vouched for."""
     from colbert_research import Retriever
     from colbert_research.search import Warp
 
     artifact = make(cache, folder).run("index")
     retriever = Retriever.open(artifact.path / "index", Warp(nprobe=4, exact_subset=0))
-    with pytest.raises(PermissionError, match=r"belongs to a finished artifact of the cache.*copy the folder"):
-        retriever.search("yellow banana", k=1)
+    assert retriever.search("yellow banana", k=1)
     artifact.verify()
     assert [hit.document_id for hit in Retriever.open(artifact.path / "index").search("yellow banana", k=12)]

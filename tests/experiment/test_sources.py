@@ -36,8 +36,8 @@ def package(tmp_path_factory) -> Path:
 @pytest.fixture
 def keys(package, cache, folder, monkeypatch):
     """The keys that a new process would plan with, had it loaded the copy."""
-    real = imports._places
-    monkeypatch.setattr(imports, "_places", lambda top: (package,) if top == "colbert_research" else real(top))
+    real = imports._locations
+    monkeypatch.setattr(imports, "_locations", lambda top: (package,) if top == "colbert_research" else real(top))
     monkeypatch.setattr(sources, "check_loaded", lambda name, file: None)
 
     def forget():
@@ -180,7 +180,7 @@ def test_wherever_what_a_component_imports_lies(tmp_path, monkeypatch, layout):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
 
     def found():
-        for cached in (imports.own_file, imports.definer, imports._places, imports._imported_now, closure):
+        for cached in (imports.own_file, imports.definer, imports._locations, imports._imported_now, closure):
             cached.cache_clear()
         return closure(("laid_out",))[0].values()
 

@@ -138,16 +138,6 @@ def test_another_index_in_the_same_folder_meanwhile(index, collection, vectors):
     assert built == []
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
-def test_a_folder_that_cannot_be_written_to(index, monkeypatch, error):
-    def refuse(*_):
-        raise error
-
-    monkeypatch.setattr("colbert_research.index.structure_files.writing", refuse)
-    with pytest.raises(PermissionError, match=r"Lengths\(.*is not built for .*build_structure\(index, it, folder\)"):
-        index.structure(Lengths())
-
-
 def test_what_building_raises_is_not_mistaken_for_that(index, monkeypatch):
     def refuse(*_):
         raise OSError("the power went out")

@@ -1,5 +1,7 @@
 """Derived structures in folders of their own, beside an index that is not written to."""
 
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -34,6 +36,39 @@ def test_the_index_is_not_written_to(path, tmp_path, vectors):
     index.verify()
     assert built == []
     assert bytes_of(path) == before
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_an_index_that_cannot_be_written_to(path, tmp_path, monkeypatch, refusal):
+    """Its structures are built once in the cache, those that they are built from as well; the next process finds them."""
+
+    def refuse(*_):
+        raise OSError(refusal, os.strerror(refusal))
+
+    expected = [sums.tolist() for sums in Index.open(path).structure(Sums())]
+    shutil.rmtree(path / "structures")
+    before = bytes_of(path)
+    monkeypatch.setattr("colbert_research.index.structure_files.writing", refuse)
+    built.clear()
+    for done in (2 * len(Index.open(path).segments), 0):
+        index = Index.open(path)
+        assert [sums.tolist() for sums in index.structure(Sums())] == expected
+        assert len(built) == done
+        built.clear()
+        index.verify()
+    assert bytes_of(path) == before
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", "/proc/nowhere")
+    with pytest.raises(OSError, match="COLBERT_RESEARCH_CACHE"):
+        Index.open(path).structure(Sums())
+
+
+def test_a_full_disk_is_no_reason_to_build_elsewhere(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("colbert_research.index.structure_files.writing", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        Index.open(path).structure(Lengths())
 
 
 def test_a_finished_one_is_kept_and_the_bytes_are_the_same(path, tmp_path):

@@ -46,6 +46,6 @@ def test_best_centroids(backend, documents, n_tokens, dtype):
     assert kernels.centroid_maxima(scores, ids, only=order, backend=backend).tolist() == expected[::-1]
 
 
-def test_places_outside_are_refused():
+def test_positions_outside_are_refused():
     with pytest.raises(IndexError, match="between 0 and 0"):
         kernels.coverage(np.zeros((3, 1), np.uint64), Ragged(np.zeros(2, np.uint16), offsets_of([2])), only=np.array([1]))

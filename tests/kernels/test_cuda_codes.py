@@ -213,7 +213,7 @@ def test_every_dimension_has_one_place(given):
 
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 70), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_places_are_those_of_nibbles(bits, dim, seed):
+def test_positions_are_those_of_nibbles(bits, dim, seed):
     """What the kernel does to a lane's word, in Python: shift, mask, and look at the nibbles of half a word."""
     rng = np.random.default_rng(seed)
     numbers = rng.integers(0, 2**bits, (1, dim)).astype(np.uint8)

@@ -118,7 +118,7 @@ def test_what_is_not_finite_is_not_a_number():
     assert np.isnan(kernels.maxsim_codes(Ragged(query, offsets_of([2])), tokens, backend="cpu")).all()
 
 
-def test_places_outside_are_refused():
+def test_positions_outside_are_refused():
     tokens = tokens_of("residual", 4, 11, 128)
     query = Ragged(np.ones((2, 128), np.float32), offsets_of([2]))
     for only in ([len(LENGTHS)], [-1]):
