@@ -75,11 +75,14 @@ def pinned_threads(n: int) -> Iterator[None]:
 
     global _pinned
     n = _checked(n, "the number of threads")
-    before = _pinned
+    before, known = (
+        _pinned,
+        [(put, get()) for get, put in _loaded()],
+    )  # asked while OpenMP, which answers for torch, is not limited
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=n))
-        for get, put in _loaded():
-            stack.callback(put, get())
+        for put, its_own in known:
+            stack.callback(put, its_own)
             put(n)
         _pinned = n
         try:

@@ -1,5 +1,6 @@
 """One number of threads: where it comes from, whom it reaches, and that it is put back."""
 
+import re
 import subprocess
 import sys
 
@@ -43,6 +44,19 @@ def test_a_variable_that_is_no_number_of_threads(monkeypatch, written):
     monkeypatch.setenv(threads.VARIABLE, written)
     with pytest.raises(ValueError, match=f"COLBERT_RESEARCH_THREADS must be a whole number from 1 to 64.*{written}"):
         threads.count()
+
+
+def of_mkl() -> str:
+    """What torch's own MKL, which threadpoolctl does not know, is told; nothing where torch has none."""
+    return "".join(re.findall(r"mkl_get_max_threads\(\) : \d+", torch.__config__.parallel_info()))
+
+
+def test_the_products_of_torch_use_as_many_threads_as_before():
+    """They round otherwise with another number: after a latency stage, an encoder gave other last bits."""
+    before = of_mkl()
+    with threads.pinned_threads(1):
+        assert before == "" or of_mkl() == "mkl_get_max_threads() : 1"
+    assert of_mkl() == before
 
 
 def test_a_block_reaches_every_library_and_puts_the_numbers_back():
