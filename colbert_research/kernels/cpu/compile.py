@@ -2,6 +2,7 @@
 
 import atexit
 import hashlib
+import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
-from numba.core import config
+from numba.core import caching, config
 
 from colbert_research.artifacts import cache_root
 from colbert_research.kernels.cpu.simd import TIER
@@ -49,14 +50,46 @@ def _folder() -> str | None:
 _FOLDER = _folder()
 
 
+class CheckedFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """Numba's files of compiled code, each behind the SHA-256 of its contents; a damaged one is compiled again, never run."""
+
+    def _load_index(self) -> dict[Any, Any]:
+        try:
+            version, stamp, overloads = _read(self._index_path)
+        except OSError:
+            return {}
+        return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
+
+    def _save_index(self, overloads: dict[Any, Any]) -> None:
+        with self._open_for_write(self._index_path) as file:
+            file.write(self._dump((self._version, self._source_stamp, overloads)))
+
+    def _load_data(self, name: str) -> Any:
+        return _read(self._data_path(name))
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)
+        return hashlib.sha256(data).digest() + data
+
+
+def _read(path: str) -> Any:
+    """What `CheckedFiles` wrote; raises OSError for a file that is missing or damaged, which Numba takes for none."""
+    whole = Path(path).read_bytes()
+    digest, data = whole[:32], whole[32:]
+    if hashlib.sha256(data).digest() != digest:
+        raise OSError(f"{path} is damaged")
+    return pickle.loads(data)
+
+
 @contextmanager
 def kept_on_disk() -> Iterator[bool]:
     """Let what Numba is to cache within the block be kept below `$COLBERT_RESEARCH_CACHE/numba`; whether that is possible."""
-    before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER or config.CACHE_DIR
+    before = config.CACHE_DIR, caching.IndexDataCacheFile
+    config.CACHE_DIR, caching.IndexDataCacheFile = _FOLDER or config.CACHE_DIR, CheckedFiles
     try:
         yield _FOLDER is not None
     finally:
-        config.CACHE_DIR = before
+        config.CACHE_DIR, caching.IndexDataCacheFile = before
 
 
 def compiled(function: Callable[..., Any]) -> Any:
