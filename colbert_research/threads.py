@@ -2,21 +2,24 @@
 
 It is the number of CPUs that this process may use (its affinity, the quota of its control group as of a container, and
 `OMP_NUM_THREADS` where that is less), unless the environment variable `COLBERT_RESEARCH_THREADS` or a `pinned_threads` block
-says otherwise. More threads than CPUs is an error: they would only wait for each other.
+says otherwise. More threads than CPUs is an error: they would only wait for each other. After a fork, torch and faiss stay at
+one thread in the child.
 """
 
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 VARIABLE = "COLBERT_RESEARCH_THREADS"
 CGROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_OF_OPENMP = {"torch": ("get_num_threads", "set_num_threads"), "faiss": ("omp_get_max_threads", "omp_set_num_threads")}
 _pinned: int | None = None
+_forked = False
 
 
 def available() -> int:
@@ -75,12 +78,11 @@ def pinned_threads(n: int) -> Iterator[None]:
 
     global _pinned
     n = _checked(n, "the number of threads")
-    before, known = (
-        _pinned,
-        [(put, get()) for get, put in _loaded()],
-    )  # asked while OpenMP, which answers for torch, is not limited
+    before = _pinned
+    known = [(put, get()) for get, put in _loaded()]  # asked before OpenMP, which answers for torch, is limited
     with ExitStack() as stack:
-        stack.enter_context(threadpool_limits(limits=n))
+        if not _forked:
+            stack.enter_context(threadpool_limits(limits=n))
         for put, its_own in known:
             stack.callback(put, its_own)
             put(n)
@@ -95,27 +97,35 @@ def pinned_threads(n: int) -> Iterator[None]:
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread in the block: with several it cuts products otherwise, and the last bits are others.
 
-    Our kernels, torch and faiss keep theirs.
+    Our kernels, torch and faiss keep theirs. A forked child has one thread at most from the beginning.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
+    with threadpool_limits(limits=1, user_api="blas") if not _forked else nullcontext():
         yield
 
 
 def _loaded() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
     """How each library that is loaded tells and is told its number of threads; none is imported for it."""
-    names = {
-        "torch": ("get_num_threads", "set_num_threads"),
-        "faiss": ("omp_get_max_threads", "omp_set_num_threads"),
-        "numba": ("get_num_threads", "set_num_threads"),
-    }
-    found = []
-    for library, (get, put) in names.items():
-        module = sys.modules.get(library)
-        if module is not None:
-            found.append((getattr(module, get), getattr(module, put)))
-    return found
+    names = {**_OF_OPENMP, "numba": ("get_num_threads", "set_num_threads")}
+    loaded = {} if _forked else {name: sys.modules[name] for name in names if name in sys.modules}
+    return [(getattr(module, names[name][0]), getattr(module, names[name][1])) for name, module in loaded.items()]
+
+
+def _after_fork() -> None:
+    """A child process has none of its parent's threads, and OpenMP, which does not know that, would wait for them forever."""
+    global _forked
+    _forked = True
+    for name, (_, put) in _OF_OPENMP.items():
+        if name in sys.modules:
+            getattr(sys.modules[name], put)(1)
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=1, user_api="blas")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _checked(given: Any, what: str) -> int:

@@ -1,11 +1,14 @@
 """One number of threads: where it comes from, whom it reaches, and that it is put back."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 
 import faiss
 import numba
+import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info
@@ -139,3 +142,26 @@ def test_openmps_variable_is_heeded_where_ours_is_not_set(monkeypatch, written, 
     assert threads.count() == (expected or threads.available())
     monkeypatch.setenv(threads.VARIABLE, str(threads.available()))
     assert threads.count() == threads.available()
+
+
+@pytest.mark.parametrize("used", ["faiss", "torch"])
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_libraries_of_openmp_compute_after_a_fork(rng, used, pinned):
+    """They waited for threads that a child does not have, forever."""
+    vectors = rng.standard_normal((20_000, 64)).astype(np.float32)
+    index = faiss.IndexFlatIP(64)
+    index.add(vectors)
+
+    def compute():
+        with threads.pinned_threads(threads.available()) if pinned else threads.one_blas_thread():
+            if used == "faiss":
+                return index.search(vectors[:200], 5)[1]
+            return (torch.from_numpy(vectors[:4000]) @ torch.from_numpy(vectors[:4000]).T).argmax(dim=1).numpy()
+
+    expected = compute()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # ends the child, should it wait forever
+        os._exit(0 if np.array_equal(compute(), expected) else 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

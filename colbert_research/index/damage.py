@@ -32,9 +32,9 @@ def open_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, mmap
     return array if mmap else np.array(array)
 
 
-def open_rows(file: Path, dtype: np.dtype[Any], trailing: tuple[int, ...] = ()) -> NDArray[Any]:
-    """The array `(n, *trailing)` in a file, whatever n is, in memory; raises IndexCorruptedError for any other."""
-    return open_array(file, dtype, (*_mapped(file).shape[:1], *trailing), mmap=False)
+def open_rows(file: Path, dtype: np.dtype[Any], trailing: tuple[int, ...] = (), *, mmap: bool = False) -> NDArray[Any]:
+    """The array `(n, *trailing)` in a file, whatever n is; raises IndexCorruptedError for any other."""
+    return open_array(file, dtype, (*_mapped(file).shape[:1], *trailing), mmap=mmap)
 
 
 def _mapped(file: Path) -> NDArray[Any]:

@@ -5,7 +5,7 @@ those builds nothing again. Building is seeded and, for the graph, on one thread
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, Literal, Self
@@ -188,13 +188,39 @@ def build_faiss(
     with one_thread() if hasattr(built, "hnsw") else nullcontext():
         for block in blocks:
             built.add(np.ascontiguousarray(block, np.float32))
-    serialized: NDArray[np.uint8] = faiss.serialize_index(built)
+    return _serialized(built)
+
+
+def _serialized(index: Any) -> NDArray[np.uint8]:
+    """What `faiss.serialize_index` gives, which makes it in a vector that grows, and then copies that."""
+    sizes: list[int] = []
+    _write(index, lambda chunk: sizes.append(len(chunk)))
+    serialized, at = np.empty(sum(sizes), np.uint8), 0
+
+    def keep(chunk: bytes) -> None:
+        nonlocal at
+        serialized[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        at += len(chunk)
+
+    _write(index, keep)
     return serialized
 
 
+def _write(index: Any, take: Callable[[bytes], Any]) -> None:
+    faiss = _faiss()
+    faiss.write_index(index, faiss.PyCallbackIOWriter(take))
+
+
 def open_faiss(array: NDArray[np.uint8]) -> Any:
-    """The faiss index of `build_faiss`, in memory."""
-    return _faiss().deserialize_index(array)
+    """The faiss index of `build_faiss`, in memory; the array, which may be a mapped file, is read once, in pieces."""
+    faiss, at = _faiss(), 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += size
+        return array[at - size : at].tobytes()
+
+    return faiss.read_index(faiss.PyCallbackIOReader(read))
 
 
 def selector_of(allowed: NDArray[np.bool_]) -> Any:

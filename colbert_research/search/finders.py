@@ -41,7 +41,7 @@ class CentroidNeighbours(CodecStructure):
         return {"faiss": build_faiss(self.structure, codec.dim, sample=sample, blocks=[centroids])}
 
     def read(self, folder: Path, codec: Codec) -> Arrays:
-        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8), mmap=True)}
 
     def open(self, codec: Codec, arrays: Arrays) -> Neighbours:
         return Neighbours.of([arrays["faiss"]], [len(_centroids(codec))], codec.dim)

@@ -47,8 +47,8 @@ class FdeSettings(FixedDimensional):
 class DocumentFdes(FdeSettings, SegmentStructure):
     """For each segment the encodings of its documents, as a faiss structure; float32, if they are too few for product codes.
 
-    Memory while building: the structure of a segment, twice at the end, and for product codes a float32 sample of at most 16384
-    encodings.
+    Memory while building: the structure of a segment, twice at the end; a block of encodings, 128 MiB; and for product codes a
+    float32 sample of at most 16384 encodings.
     """
 
     kind: Literal["fde"] = "fde"
@@ -77,7 +77,7 @@ class DocumentFdes(FdeSettings, SegmentStructure):
                 yield fde_of_documents(block.slice(start, start + step), self)
 
     def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
-        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8), mmap=True)}
 
     def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> Neighbours:
         sizes = [len(segment) for segment in segments]

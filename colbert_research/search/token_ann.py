@@ -40,7 +40,7 @@ class TokenNeighbours(SegmentStructure):
         return {"faiss": build_faiss(self.structure, codec.dim, sample=sample, blocks=blocks)}
 
     def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
-        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8))}
+        return {"faiss": open_rows(folder / "faiss.npy", np.dtype(np.uint8), mmap=True)}
 
     def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> Neighbours:
         sizes = [int(segment.offsets[-1]) for segment in segments]

@@ -8,8 +8,9 @@ from colbert_research.codecs import ExactConfig
 from colbert_research.config import Config, component
 from colbert_research.data import Collection
 from colbert_research.index import Index, build_index
+from colbert_research.ragged import load_npy, save_npy
 from colbert_research.search import ANNS, TokenAnn, Trace
-from colbert_research.search.ann import FlatAnn, HnswAnn, IvfAnn, IvfPqAnn, build_faiss
+from colbert_research.search.ann import FlatAnn, HnswAnn, IvfAnn, IvfPqAnn, build_faiss, open_faiss
 from colbert_research.search.exhaustive import Exhaustive
 from tests.conftest import random_ragged
 from tests.search.conftest import N, built, positions_of
@@ -179,3 +180,17 @@ def test_documents_without_tokens_are_not_waited_for(rng, tmp_path):
         expected = Exhaustive().search(index, queries, 12, subset=subset)
         assert [found.top(q) for q in range(2)] == [expected.top(q) for q in range(2)]
         assert len(found.top(0)) == (subset is None or "5" in subset)
+
+
+@pytest.mark.parametrize("ann", SMALL.values(), ids=SMALL)
+def test_bytes_are_those_that_faiss_writes(rng, tmp_path, ann):
+    """Written and read in pieces, so that neither takes more memory than the structure and its bytes."""
+    vectors = random_ragged(rng, [700], 16).values
+    structure = ann.structure(7)
+    array = build_faiss(structure, 16, sample=vectors[:500], blocks=[vectors[:300], vectors[300:]])
+    again = open_faiss(array)
+    assert np.array_equal(array, faiss.serialize_index(again))
+    save_npy(tmp_path / "faiss.npy", array)
+    mapped = open_faiss(load_npy(tmp_path / "faiss.npy", mmap=True))
+    assert np.array_equal(array, faiss.serialize_index(mapped))
+    assert mapped.ntotal == 700
