@@ -1,5 +1,6 @@
 """Fixtures that the suites share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,12 @@ import pytest
 from colbert_research.ragged import Ragged, offsets_of
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(config, items):
+    """Side by side, the slow tests come first, so that no worker has one left when the others are done."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)
