@@ -1,4 +1,4 @@
-"""What every strategy and every codec refuses, and that it says why: the suite runs over the registries themselves."""
+"""What a search and a build refuse, and that they say why: once, for `search` and `build_index` do it for all alike."""
 
 import re
 
@@ -10,6 +10,7 @@ from colbert_research.data import Collection
 from colbert_research.index import Index, IndexMissingError, build_index
 from colbert_research.ragged import Ragged, item_at, offsets_of
 from colbert_research.search import STRATEGIES
+from colbert_research.search.base import SearchStrategy
 from tests.conftest import random_ragged
 
 N, DIM = 30, 16
@@ -46,10 +47,15 @@ def queries() -> Ragged:
     return random_ragged(np.random.default_rng(2), [4, 6], DIM)
 
 
-@pytest.fixture(params=sorted(STRATEGIES))
-def search(request, index, _device):
-    """`search` of a member with its knobs opened, with which it runs on any index."""
-    strategy = STRATEGIES[request.param].model_validate(SMALL.get(request.param, {})).exhaustive_equivalent(index)
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_no_strategy_has_a_search_of_its_own(kind):
+    """So that what `SearchStrategy.search` refuses, all of them refuse."""
+    assert STRATEGIES[kind].search is SearchStrategy.search
+
+
+@pytest.fixture
+def search(index):
+    strategy = STRATEGIES["plaid"]().exhaustive_equivalent(index)
 
     def run(queries, k=5, *, index=index, **others):
         return strategy.search(index, queries, k, **{"query_texts": ["text"] * 2, **others})
@@ -161,10 +167,9 @@ def test_an_index_of_another_codec_is_served_or_refused(kind, documents, collect
         assert np.diff(found.offsets).tolist() == [5, 5]
 
 
-@pytest.fixture(params=sorted(CODECS))
-def codec(request):
-    settings = {"centroids": 8} if "centroids" in CODECS[request.param].model_fields else {}
-    return CODECS[request.param].model_validate({**settings, **SMALL.get(request.param, {})})
+@pytest.fixture
+def codec():
+    return ResidualConfig(centroids=8)
 
 
 class TestBuild:
@@ -196,7 +201,10 @@ class TestBuild:
         with pytest.raises(ValueError, match=f"a seed lies between 0 and 2147483647; given {seed}"):
             build_index(tmp_path / "i", collection, documents, codec, seed=seed)
 
-    def test_centroids_of_another_width(self, codec, documents, collection, tmp_path):
+    @pytest.mark.parametrize("kind", CODECS)
+    def test_centroids_of_another_width(self, kind, documents, collection, tmp_path):
+        settings = {"centroids": 8} if "centroids" in CODECS[kind].model_fields else {}
+        codec = CODECS[kind].model_validate({**settings, **SMALL.get(kind, {})})
         with pytest.raises(ValueError, match=r"has no centroids; leave `centroids` out|shape \(8, 16\); given shape \(8, 5\)"):
             build_index(tmp_path / "i", collection, documents, codec, centroids=np.ones((8, 5), np.float32))
 
