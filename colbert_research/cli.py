@@ -1,4 +1,4 @@
-"""The command line: search an index, and small readers of what notebooks left behind."""
+"""The command line: sweeps, the search of an index, and small readers of what notebooks left behind."""
 
 import json
 import os
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from colbert_research import cli_sweep
+
 if TYPE_CHECKING:
     from colbert_research.search import Hit
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 @click.group()
 def main() -> None:
     """A laboratory for late interaction."""
+
+
+for command in (cli_sweep.plan, cli_sweep.run, cli_sweep.status):
+    main.add_command(command)
 
 
 @main.command()

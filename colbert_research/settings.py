@@ -1,9 +1,11 @@
 """Settings as they are written: YAML files, which may extend each other, and overrides, as nested mappings."""
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +161,7 @@ def _end_of_brackets(text: str, place: int) -> int:
     """Where the list, the mapping or the word at a place ends."""
     depth = 0
     if text[place : place + 1] in ("[", "{"):
-        for found in re.compile(r"\"[^\"]*\"|'[^']*'|[\[{\]}]").finditer(text, place):
+        for found in re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[\[{\]}]").finditer(text, place):
             depth += (found[0] in "[{") - (found[0] in "]}")
             if not depth:
                 return found.end()
@@ -176,6 +178,28 @@ def _parse_value(text: str) -> Any:
         except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"override value {text!r} is not a valid list or mapping: {error}") from error
     return text
+
+
+def written(overrides: Mapping[str, Any]) -> str:
+    """Overrides as the text that `parse_overrides` reads them from, by dotted name.
+
+    Raises ConfigError for a value that no such text leads back to.
+    """
+    return " ".join(_assignment(name, value) for name, value in flat(overrides))
+
+
+def _assignment(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[\w./:~@%+-]+", value) and value.lower() not in ("null", "none")
+        texts = [value] if plain else [f"{quote}{value}{quote}" for quote in QUOTES if quote not in value]
+    else:  # a list in JSON is one in YAML
+        texts = [json.dumps(value, ensure_ascii=False)]
+    for text in texts:
+        with suppress(ConfigError):
+            found = dict(_assignments(f"{name}={text}"))
+            if found == {name: value} or (found == {name: text} and not isinstance(value, (list, Mapping, str))):
+                return f"{name}={text}"
+    raise ConfigError(f"{name}: {value!r} cannot be written as an override; put it into a config file")
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

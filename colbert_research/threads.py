@@ -93,6 +93,16 @@ def pinned_threads(n: int) -> Iterator[None]:
             _pinned = before
 
 
+def use(n: int) -> None:
+    """Let this process use `n` threads from now on. For one that was forked from a process that had computed nothing yet,
+    so that there are no threads of OpenMP to wait for."""
+    global _forked
+    _forked, os.environ[VARIABLE] = False, str(n)
+    for name, (_, put) in _OF_OPENMP.items():
+        if name in sys.modules:
+            getattr(sys.modules[name], put)(n)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread in the block: with several it cuts products otherwise, and the last bits are others.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from colbert_research.artifacts import cache_root
 from colbert_research.ragged import Ragged, offsets_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,10 +18,18 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+COMPILED = cache_root() / "numba"
+"""Where this process keeps compiled code: what processes of the tests find there, they need not compile again."""
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     """No test reads or fills the user's stage cache, and none asks a model hub."""
-    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(tmp_path / "cache"))
+    root = tmp_path.parent / f"{tmp_path.name}.cache"
+    root.mkdir()
+    if COMPILED.is_dir():
+        (root / "numba").symlink_to(COMPILED, target_is_directory=True)
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(root))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

@@ -37,8 +37,9 @@ LAYERS = {
     "search": 4,
     "evaluation": 5,
     "experiment": 6,
-    **dict.fromkeys(("training", "executors", "rag", "integrations", "cli"), 7),
-    "__main__": 8,
+    **dict.fromkeys(("training", "executors", "rag", "integrations", "sweep"), 7),
+    **dict.fromkeys(("cli_sweep", "cli"), 8),
+    "__main__": 9,
 }
 
 

@@ -320,7 +320,8 @@ def test_what_a_living_process_computes_is_not_collected(cache):
 
 
 def test_the_default_cache(tmp_path, monkeypatch):
-    assert StageCache.default().root == tmp_path / "cache"
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "mine"))
+    assert StageCache.default().root == tmp_path / "mine"
     monkeypatch.setenv(CACHE_VARIABLE, "~/mine")
     assert StageCache.default().root == Path.home() / "mine"
     monkeypatch.setenv(CACHE_VARIABLE, "")

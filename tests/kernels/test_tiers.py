@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from colbert_research.kernels.cpu import simd
+from tests.conftest import COMPILED
 
 CHOSEN = """
 import os
@@ -89,7 +90,8 @@ def here() -> dict[str, dict[str, np.ndarray]]:
 def there(request, tmp_path_factory) -> dict[str, np.ndarray]:
     """What a process gives in which a tier is forced."""
     folder = tmp_path_factory.mktemp("tier")
-    forced = {"COLBERT_RESEARCH_SIMD": request.param, "COLBERT_RESEARCH_CACHE": str(folder), "OUT": str(folder / "found.npz")}
+    forced = {"COLBERT_RESEARCH_SIMD": request.param, "COLBERT_RESEARCH_CACHE": str(COMPILED.parent)}
+    forced["OUT"] = str(folder / "found.npz")
     command = [sys.executable, "-c", CHOSEN + MAXSIM + SAVE]
     run = subprocess.run(command, env=os.environ | forced, capture_output=True, text=True, check=False)
     if "but this processor has" in run.stderr:

@@ -1,0 +1,112 @@
+"""The command line of sweeps: plan, run, status."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from colbert_research.sweep import Sweep
+
+MANY = 1000
+"""More experiments than that are asked about before they are planned."""
+
+
+def sweep_command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command over the sweep of a YAML file; what is wrong with it is a message, not a traceback."""
+
+    @click.argument("sweep", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Of the records [experiments/<name>].")
+    @click.option("--yes", is_flag=True, help=f"Also where there are more than {MANY} experiments.")
+    @wraps(function)
+    def command(sweep: Path, folder: Path | None, yes: bool, **options: Any) -> Any:
+        from colbert_research.data import DataError
+        from colbert_research.settings import ConfigError
+        from colbert_research.sweep import Sweep
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        try:
+            found = Sweep.load(sweep, folder=folder)
+            if found.config.size > MANY and not yes and not options.get("limit"):
+                raise ConfigError(
+                    f"{sweep} has {found.config.size} points; say --yes if they are meant, or take a part of them with --limit"
+                )
+            return function(found, **options)
+        except (ConfigError, DataError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return command
+
+
+@click.command()
+@sweep_command
+@click.option("--jobs", default=1, show_default=True, help="Processes, by which the time left is divided.")
+def plan(sweep: "Sweep", jobs: int) -> None:
+    """What is done of the SWEEP in a YAML file, what each run still needs, and about how long that takes."""
+    planned = sweep.plan()
+    show(planned.table())
+    click.echo(planned.words(jobs))
+
+
+@click.command()
+@sweep_command
+@click.option("--jobs", default=1, show_default=True, help="Processes side by side; each has its part of the threads.")
+@click.option("--only", default="", help='Settings that a run must have: "codec.nbits=4 codec.centroids=1024".')
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many of the runs that are left.")
+@click.option("--retry", is_flag=True, help="Those that failed, too.")
+def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) -> None:
+    """Execute the runs of the SWEEP that are not done, and write summary.csv beside their records.
+
+    It may be interrupted or killed at any moment, and started again, also by several at once: what is done stays done.
+    """
+    click.echo(sweep.plan().words(jobs))
+    try:
+        table = sweep.run(jobs=jobs, only=only, limit=limit, retry=retry)
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted; {sweep.plan().words(jobs)}. The same command goes on")
+        raise SystemExit(130) from None
+    show(table)
+    click.echo(f"{sweep.plan().words(jobs)}\n{sweep.folder / 'summary.csv'}")
+    if (table["state"] == "failed").any() or (table["state"] == "crashed").any():
+        raise click.ClickException(
+            "some runs failed; their last line stands in the table, all of it in stdout.log of their folder"
+        )
+
+
+@click.command()
+@sweep_command
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until all is done.")
+def status(sweep: "Sweep", watch: bool) -> None:
+    """Which runs of the SWEEP are done, running, failed, crashed or missing, also while another process executes them."""
+    while True:
+        planned = sweep.plan()
+        click.echo(planned.words())
+        for each in planned.runs:
+            if planned.states[each.id] not in ("done", "missing"):
+                last = each.failure or _last_line(each.folder / "stdout.log")
+                click.echo(f"  {each.id}  {planned.states[each.id]:8} {each.point.text}: {last}")
+        if not watch or all(state == "done" for state in planned.states.values()):
+            return
+        time.sleep(2)
+
+
+def show(table: "pd.DataFrame") -> None:
+    """Print a table whole, however wide it is."""
+    click.echo(table.to_string(max_colwidth=70))
+
+
+def _last_line(file: Path) -> str:
+    try:
+        with open(file, "rb") as handle:
+            handle.seek(max(0, os.path.getsize(file) - 2000))
+            lines = handle.read().decode("utf-8", "replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")[:120]
+    except OSError:
+        return ""

@@ -1,0 +1,130 @@
+"""A papermill engine that executes a notebook in the process that it runs in: no kernel is started, no port is opened.
+
+A kernel of its own takes one to two seconds to start, and another two for what it imports. A sweep executes every notebook in
+a process of its own anyway, forked from one that has imported everything; there this engine runs the cells in an IPython shell.
+"""
+
+import sys
+import tempfile
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from nbformat import v4
+from papermill.engines import Engine
+from traitlets.config import Config
+
+Output = Any
+new_output: Any = v4.new_output
+
+
+class Outputs(list[Output]):
+    """The outputs of the cell that is running, as the notebook format has them."""
+
+    def stream(self, name: str, text: str) -> None:
+        last = self[-1] if self else {}
+        if last.get("output_type") == "stream" and last["name"] == name:
+            last["text"] += text
+        elif text:
+            self.append(new_output("stream", name=name, text=text))
+
+
+class _Stream:
+    """`sys.stdout` of a cell: text goes to its outputs."""
+
+    encoding, errors = "utf-8", "strict"
+
+    def __init__(self, outputs: Outputs, name: str) -> None:
+        self._outputs, self._name = outputs, name
+
+    def write(self, text: str) -> int:
+        self._outputs.stream(self._name, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        return False
+
+
+class _Publisher(DisplayPublisher):  # type: ignore[misc]
+    """What `display` shows."""
+
+    outputs: Outputs
+
+    def publish(
+        self, data: Any, metadata: Any = None, source: Any = None, *, transient: Any = None, update: bool = False, **_: Any
+    ) -> None:
+        output = new_output("display_data", data=data, metadata=metadata or {})
+        name = (transient or {}).get("display_id")
+        if name is not None:
+            output["transient"] = {"display_id": name}
+        old = [i for i, other in enumerate(self.outputs) if name and other.get("transient", {}).get("display_id") == name]
+        for i in old if update else ():
+            self.outputs[i] = output
+        if not (update and name):
+            self.outputs.append(output)
+
+    def clear_output(self, wait: bool = False) -> None:
+        self.outputs.clear()
+
+
+class _Hook(DisplayHook):  # type: ignore[misc]
+    """The value of a cell's last line."""
+
+    outputs: Outputs
+
+    def write_output_prompt(self) -> None:
+        """A notebook shows the number of a cell itself."""
+
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        self.outputs.append(new_output("execute_result", data=format_dict, metadata=md_dict or {}))
+
+
+class _Shell(InteractiveShell):  # type: ignore[misc]
+    """A shell whose errors are outputs."""
+
+    outputs: Outputs
+
+    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        self.outputs.append(new_output("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb)))
+
+
+class InProcess(Engine):  # type: ignore[misc]
+    """The engine, for a process that executes one notebook."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **_: Any) -> None:
+        """Execute the cells in order; stops behind one that fails, whose outputs then end with its error."""
+        with tempfile.TemporaryDirectory() as nowhere:  # nothing of a user's profile, and no history, is read or written
+            config = Config({"HistoryManager": {"enabled": False}})
+            shell = _Shell.instance(config=config, ipython_dir=nowhere, displayhook_class=_Hook, display_pub_class=_Publisher)
+            shell.outputs = shell.displayhook.outputs = shell.display_pub.outputs = Outputs()
+            for index, cell in enumerate(nb_man.nb.cells):
+                nb_man.cell_start(cell, index)
+                failed = cell.cell_type == "code" and bool(cell.source.strip()) and not _execute(shell, cell)
+                if failed:
+                    nb_man.cell_exception(cell, cell_index=index)
+                nb_man.cell_complete(cell, cell_index=index)
+                if failed:
+                    break
+
+
+def _execute(shell: _Shell, cell: Any) -> bool:
+    """Run a cell and give it its outputs; whether it succeeded."""
+    shell.outputs.clear()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Stream(shell.outputs, "stdout"), _Stream(shell.outputs, "stderr")
+    try:
+        result = shell.run_cell(cell.source, store_history=True)
+    finally:
+        sys.stdout, sys.stderr = before
+    cell.execution_count = result.execution_count
+    for output in shell.outputs:
+        output.pop("transient", None)
+        if output.output_type == "execute_result":
+            output.execution_count = result.execution_count
+    cell.outputs = list(shell.outputs)
+    return bool(result.success)

@@ -1,0 +1,80 @@
+"""One run of a sweep: a point of its grid as an experiment, with a folder, a state and a task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from colbert_research.config import load_config
+from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
+from colbert_research.experiment.stage import Stage
+from colbert_research.settings import ConfigError
+from colbert_research.sweep.config import Point
+from colbert_research.sweep.states import State, failure_of, state_of
+from colbert_research.sweep.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A point, the experiment that it is, and what executes it. Two of one id are the same run."""
+
+    point: Point
+    experiment: Experiment
+    notebook: str
+    paths: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, point: Point, folder: Path, *, notebook: str, paths: Sequence[str], workspace: Workspace) -> "Run":
+        """Validate a point. Raises ConfigError that says which point it is."""
+        try:
+            config = load_config(ExperimentConfig, point.base, point.text)
+            experiment = Experiment(config, workspace=workspace)
+            experiment.config.search.check_here()
+        except ConfigError as error:
+            raise ConfigError(f"{point.base} {point.text}: {error}") from error
+        experiment.output = type(experiment.output)(folder / experiment.id, experiment.id)
+        return cls(point, experiment, notebook, paths)
+
+    @property
+    def id(self) -> str:
+        return self.experiment.id
+
+    @property
+    def folder(self) -> Path:
+        return self.experiment.output.path
+
+    @property
+    def state(self) -> State:
+        return state_of(self.folder, self.id)
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, in a line; empty where it did not."""
+        return failure_of(self.folder) if self.state is State.FAILED else ""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its point lays over the base."""
+        return self.point.overrides
+
+    @cached_property
+    def needs(self) -> frozenset[Stage]:
+        """All its stages."""
+        return frozenset(self.experiment.stages.values())
+
+    def lacking(self) -> dict[str, Stage]:
+        """The stages that are not cached, by name, in order."""
+        workspace = self.experiment.workspace
+        return {name: stage for name, stage in self.experiment.stages.items() if workspace.find(stage) is None}
+
+    @property
+    def task(self) -> Task:
+        return Task(
+            id=self.id,
+            config=self.point.base,
+            overrides=self.point.text,
+            output=str(self.folder),
+            notebook=self.notebook,
+            paths=tuple(self.paths),
+        )

@@ -1,0 +1,210 @@
+"""`Sweep`: the experiments of a grid, planned, executed, and read as one table."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colbert_research import threads
+from colbert_research.artifacts import write_text
+from colbert_research.experiment import Record, Workspace
+from colbert_research.progress import reporting
+from colbert_research.settings import ConfigError, flat, nearest, parse_overrides
+from colbert_research.sweep.config import SweepConfig
+from colbert_research.sweep.notebooks import check_notebook
+from colbert_research.sweep.plan import Plan, varying
+from colbert_research.sweep.runs import Run
+from colbert_research.sweep.schedule import execute
+from colbert_research.sweep.states import State
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger("colbert_research")
+SUMMARY = "summary.csv"
+
+
+class Sweep:
+    """The runs of a sweep's config, in the order of its grid; each point that leads to the same experiment is one run.
+
+    `folder`: where their records lie, each below its id; `experiments/<name>` by default.
+    """
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        *,
+        name: str = "sweep",
+        beside: str | Path = ".",
+        folder: str | Path | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
+        self.config, self.name, self._beside = config, name, Path(beside)
+        self.folder = Path(folder) if folder else Path("experiments") / name
+        self._workspace = workspace or Workspace()
+
+    @classmethod
+    def load(cls, path: str | Path, *, folder: str | Path | None = None, workspace: Workspace | None = None) -> "Sweep":
+        """The sweep of a YAML file. Raises ConfigError."""
+        path = Path(path)
+        config = SweepConfig.load(path)
+        return cls(config, name=path.stem, beside=path.parent, folder=folder, workspace=workspace)
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.name}: {self.config.size} points, in {str(self.folder)!r})"
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run; all are validated. Raises ConfigError for the first point that is not valid."""
+        notebook = str(self._found(self.config.notebook, "notebook"))
+        check_notebook(notebook)
+        paths = [str(self._found(module, "module").resolve().parent) for module in self.config.modules]
+        bases = {base: str(self._found(base, "base config")) for base in self.config.base}
+        found: dict[str, Run] = {}
+        with importing(paths):
+            for point in self.config.expand():
+                point = type(point)(bases[point.base], point.overrides)
+                run = Run.of(point, self.folder, notebook=notebook, paths=paths, workspace=self._workspace)
+                if found.setdefault(run.id, run) is not run:
+                    logger.info("%s %s is the experiment %s once more: one run", point.base, point.text, run.id)
+        if not found:
+            raise ConfigError(f"sweep {self.name} has no experiments: `exclude` leaves none of its {self.config.size} points")
+        return tuple(found.values())
+
+    def plan(self) -> Plan:
+        """What is done and what is left; no model is loaded and nothing computed."""
+        return Plan.of(self.runs)
+
+    def run(
+        self,
+        *,
+        jobs: int = 1,
+        only: str | Mapping[str, Any] = "",
+        limit: int | None = None,
+        retry: bool = False,
+        look: float = 1.0,
+    ) -> "pd.DataFrame":
+        """Execute the runs that are not done, `jobs` at a time, and write `summary.csv`; returns the table of `frame`.
+
+        `only`: settings that a run must have, as overrides are written. `limit`: so many of those that are left, the first
+        ones. `retry`: those that failed too. Processes share the threads of this machine. What another process has is waited
+        for.
+        """
+        if not 1 <= jobs <= threads.available():
+            raise ConfigError(f"jobs: expected 1 to {threads.available()}, the CPUs of this process; given {jobs}")
+        left = [run for run in self.selected(only) if self._is_left(run, retry)][:limit]
+        own = [run for run in left if _only_here(run)]
+        with reporting(total=len(left), description=f"sweep {self.name}", unit="runs") as report:
+
+            def ended(run: Run, state: State) -> None:
+                if state is not State.DONE:
+                    logger.warning("%s %s (%s): %s", run.id, state, run.point.text, run.failure or run.folder / "stdout.log")
+                report.advance()
+
+            for run in own:
+                _execute_here(run)
+                ended(run, run.state)
+            execute([run for run in left if run not in own], jobs=jobs, ended=ended, look=look)
+        self.write_summary()
+        return self.frame()
+
+    def selected(self, only: str | Mapping[str, Any] = "") -> list[Run]:
+        """The runs that have some settings. Raises ConfigError for one that no run has."""
+        asked = dict(flat(parse_overrides(only)))
+        names = {name for run in self.runs for name in _flat(run)}
+        if unknown := next((name for name in asked if name not in names), None):
+            raise ConfigError(f"only: no run has a setting {unknown!r}; {nearest(unknown, names)}")
+        return [run for run in self.runs if all(str(_flat(run).get(name)) == str(value) for name, value in asked.items())]
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per run: state, the settings that vary, and what its record says, or why it failed."""
+        import pandas as pd
+
+        varied = varying(self.runs)
+        rows = [{"run": run.id, "state": str(run.state), **_settings(run, varied), **_measured(run)} for run in self.runs]
+        return pd.DataFrame(rows).set_index("run")
+
+    def write_summary(self) -> Path:
+        """Write `summary.csv`: what the records say of quality and bytes, which no interruption changes."""
+        varied, several = varying(self.runs), len({run.point.base for run in self.runs}) > 1
+        done = [run for run in self.runs if run.state is State.DONE]
+        rows = []
+        for run in done:
+            record = Record.open(run.folder)
+            figures = {name: f"{value:.6f}" for name, value in record.metrics.items()}
+            base = {"base": run.point.base} if several else {}
+            rows.append(
+                {"run": run.id, "collection": record.dataset["name"], **base, **_settings(run, varied), **figures}
+                | {"bytes/token": f"{record.bytes_per_token:.1f}"}
+            )
+        import pandas as pd
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / SUMMARY, pd.DataFrame(rows).to_csv(index=False))
+        return self.folder / SUMMARY
+
+    def _is_left(self, run: Run, retry: bool) -> bool:
+        state = run.state
+        return state is not State.DONE and (retry or state is not State.FAILED)
+
+    def _found(self, name: str, what: str) -> Path:
+        """A file that the config names: as it stands, seen from the working folder, or beside the sweep's file."""
+        for path in (Path(name), self._beside / name):
+            if path.is_file():
+                return Path(os.path.normpath(path))
+        there = sorted(str(path) for path in {*self._beside.glob("*"), *Path(name).parent.glob("*")} if path.is_file())
+        raise ConfigError(f"sweep {self.name}: no {what} {name!r} in {Path.cwd()} or {self._beside}; {nearest(name, there)}")
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    return dict(flat(run.experiment.config.model_dump(mode="json")))
+
+
+def _settings(run: Run, varied: Sequence[str]) -> dict[str, Any]:
+    """The settings that vary, as they are in force."""
+    own = _flat(run)
+    return {name: own.get(name, run.settings.get(name, "")) for name in varied}
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """What a run's record says; why there is none."""
+    if run.state is not State.DONE:
+        return {"failure": run.failure}
+    record = Record.open(run.folder)
+    times = {f"ms/query, {name}": record.query_ms[name] for name in ("median", "p95")} if record.query_ms else {}
+    return {**record.metrics, "bytes/token": record.bytes_per_token, **times}
+
+
+def _only_here(run: Run) -> bool:
+    """Whether a component of a run is defined in this very process, as in a cell, so that no other one can import it."""
+    config = run.experiment.config
+    parts = (config.dataset, config.encoder, config.reducer, config.pooling, config.codec, config.search)
+    return any(type(part).__module__ == "__main__" for part in parts)
+
+
+def _execute_here(run: Run) -> None:
+    """Without papermill and without a notebook: what only this process knows is computed by it."""
+    from colbert_research.sweep.states import FAILURE, write_failure
+
+    try:
+        (run.folder / FAILURE).unlink(missing_ok=True)
+        run.experiment.output.begin(run.experiment.config.model_dump(mode="json"))
+        run.experiment.save()
+    except Exception as error:
+        logger.exception("run %s failed", run.id)
+        write_failure(run.folder, f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def importing(paths: Sequence[str]) -> Iterator[None]:
+    """Let modules in some folders be imported in the block."""
+    before = list(sys.path)
+    sys.path[:0] = [path for path in paths if path not in sys.path]
+    try:
+        yield
+    finally:
+        sys.path[:] = before

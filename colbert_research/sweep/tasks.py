@@ -1,0 +1,136 @@
+"""What the processes of a sweep are told to do, and how they do it: execute a notebook, or compute a stage that many share."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from colbert_research import threads
+from colbert_research.locks import Lock
+from colbert_research.sweep.states import FAILURE, NOTEBOOK, RUN_LOCK, State, state_of, write_failure
+
+DONE, FAILED, ELSEWHERE = 0, 3, 4
+"""Exit statuses: it is done; it failed and said why; another process has it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run, or one stage of it: everything that a process needs to know, as text.
+
+    `config`, `overrides`, `output`: the notebook's parameters. `stage`: the name of the only stage to compute; all, and the
+    notebook, where it is empty. `paths`: where Python finds modules of one's own.
+    """
+
+    id: str
+    config: str
+    overrides: str
+    output: str
+    notebook: str
+    stage: str = ""
+    threads: int = 1
+    paths: Sequence[str] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        return cls(**json.loads(text))
+
+
+def perform(task: Task) -> int:
+    """Do a task in this process, whose output goes to `stdout.log` of the run; returns the exit status."""
+    folder = Path(task.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _say_into(folder / "stdout.log")
+    except OSError:
+        return FAILED
+    os.environ["COLBERT_RESEARCH_PROGRESS"] = "log"
+    threads.use(task.threads)
+    sys.path[:0] = [path for path in task.paths if path not in sys.path]
+    return _compute(task) if task.stage else _execute(task, folder)
+
+
+def _execute(task: Task, folder: Path) -> int:
+    lock = Lock(folder / RUN_LOCK, f"run {task.id}")
+    if not lock.try_acquire():
+        return ELSEWHERE
+    try:
+        if state_of(folder, task.id) is State.DONE:
+            return DONE
+        (folder / FAILURE).unlink(missing_ok=True)
+        _papermill(task, folder)
+        if state_of(folder, task.id) is State.DONE:
+            return DONE
+        write_failure(folder, f"{task.notebook} saved no record of this run; its last cell calls experiment.save()")
+        return FAILED
+    except Exception as error:
+        if "OutputInUseError" in _line(error):
+            return ELSEWHERE
+        logging.getLogger("colbert_research").exception("run %s failed", task.id)
+        with suppress(OSError):  # on a full disk it is a run that crashed
+            write_failure(folder, _line(error), cell=getattr(error, "exec_count", None))
+        return FAILED
+    finally:
+        lock.release()
+
+
+def _papermill(task: Task, folder: Path) -> None:
+    import papermill
+    from papermill.engines import papermill_engines
+
+    from colbert_research.sweep.engine import InProcess
+
+    papermill_engines.register("in-process", InProcess)
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    parameters = {"config": task.config, "overrides": task.overrides, "output": task.output}
+    papermill.execute_notebook(
+        task.notebook, folder / NOTEBOOK, parameters=parameters, engine_name="in-process", progress_bar=False
+    )
+
+
+def _compute(task: Task) -> int:
+    from colbert_research.config import load_config
+    from colbert_research.experiment import Experiment, ExperimentConfig
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        experiment = Experiment(load_config(ExperimentConfig, task.config, task.overrides), output=task.output)
+        experiment.run(task.stage)
+    except Exception:
+        logging.getLogger("colbert_research").exception("%s of run %s failed", task.stage, task.id)
+        return FAILED
+    return DONE
+
+
+def _line(error: Exception) -> str:
+    """An error in a line; of one that papermill hands on, the cell's own."""
+    name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+    return " ".join(f"{name}: {value}".split())
+
+
+def _say_into(file: Path) -> None:
+    """Let everything that this process prints, compiled code included, be appended to a file."""
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError, OSError):
+            stream.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def main(arguments: Any = None) -> None:
+    """`python -m colbert_research.sweep.tasks TASK`: do a task in a fresh process."""
+    (text,) = sys.argv[1:] if arguments is None else arguments
+    sys.exit(perform(Task.from_json(text)))
+
+
+if __name__ == "__main__":
+    main()

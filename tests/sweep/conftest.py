@@ -1,0 +1,28 @@
+"""Sweeps over the small collection of the experiments' tests."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from colbert_research.settings import merge, parse_overrides
+from tests.experiment.small import SETTINGS, TINY, write_folder
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_folder(tmp_path / "fruit")
+
+
+@pytest.fixture
+def write(tmp_path, data):
+    """Writes the file of a sweep over the small collection, with what is given beside its base; gives its path."""
+
+    def written(name: str = "bits", **given) -> Path:
+        settings = merge(parse_overrides(SETTINGS), {"dataset": {"path": str(data)}})
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump({"extends": str(TINY), **settings}))
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"base": "base.yaml", **(given or {"grid": {"codec.nbits": [1, 2, 4]}})}))
+        return path
+
+    return written

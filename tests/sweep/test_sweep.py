@@ -1,0 +1,220 @@
+"""A sweep from its file to its table: planned, executed, resumed, read."""
+
+import json
+import shutil
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+
+from colbert_research import threads
+from colbert_research.experiment import Record
+from colbert_research.settings import ConfigError
+from colbert_research.sweep import State, Sweep
+from tests.experiment.small import ROOT
+
+NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
+GRID = {"grid": {"codec.nbits": [1, 2, 4]}, "notebook": NOTEBOOK}
+
+
+@pytest.fixture
+def sweep(write, tmp_path):
+    return lambda name="bits", **given: Sweep.load(write(name, **(given or GRID)), folder=tmp_path / "out")
+
+
+def test_the_plan_says_what_is_left(sweep):
+    planned = sweep().plan()
+    assert planned.words() == (
+        "3 runs: 3 to run (2 encodes, 1 clustering, 3 indexes), time not known before the first is done, 0.0 GB of cache"
+    )
+    table = planned.table()
+    assert table["codec.nbits"].tolist() == [1, 2, 4]
+    assert set(table["state"]) == {"missing"}
+    assert set(table["needs"]) == {"encode documents, encode queries, cluster, index, rank"}
+    assert "failure" not in table
+
+
+@pytest.mark.slow
+def test_from_the_file_to_the_table(sweep, tmp_path):
+    made = sweep()
+    table = made.run(jobs=min(2, threads.available()), look=0.05)
+    assert table["state"].tolist() == ["done"] * 3
+    assert table["codec.nbits"].tolist() == [1, 2, 4]
+    for run in made.runs:
+        record = Record.open(run.folder)
+        record.verify(run.folder)
+        assert record.id == run.id
+        assert table.loc[run.id, "nDCG@10"] == record.metrics["nDCG@10"]
+        notebook = nbformat.read(run.folder / "notebook.ipynb", as_version=4)
+        assert "nDCG@10" in notebook.cells[-1].outputs[-1].data["text/plain"]
+        assert "rank" in (run.folder / "stdout.log").read_text()
+        assert sorted(path.name for path in run.folder.iterdir()) == [
+            "config.yaml", "notebook.ipynb", "per_query.parquet", "ranking.parquet", "record.json", "stdout.log",
+        ]  # fmt: skip
+    # what two of them share was computed once, by itself, and found by all
+    cached = [set(Record.open(run.folder).measured["cached"]) for run in made.runs]
+    assert all({"encode documents", "encode queries", "cluster"} <= each for each in cached)
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert summary["codec.nbits"].tolist() == [1, 2, 4]
+    assert not any("ms" in name or "seconds" in name for name in summary)
+
+    # once more: nothing is executed; what was deleted is executed again, from the cache
+    before = {run.id: (run.folder / "record.json").stat().st_mtime_ns for run in made.runs}
+    shutil.rmtree(made.runs[1].folder)
+    again = sweep()
+    assert again.plan().words().startswith("3 runs: 2 done, 1 to run, about ")
+    again.run(look=0.05)
+    changed = [run.id for run in again.runs if (run.folder / "record.json").stat().st_mtime_ns != before[run.id]]
+    assert changed == [made.runs[1].id]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "summary.csv"), summary)
+
+
+def test_points_that_are_one_experiment_are_one_run(sweep, caplog):
+    caplog.set_level("INFO", "colbert_research")
+    made = sweep(grid={"codec.nbits": [4, "4"], "seed": [42]}, notebook=NOTEBOOK)
+    assert len(made.runs) == 1
+    assert "is the experiment" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_a_row_with_its_last_line(sweep, tmp_path, write):
+    """It is left alone until it is asked for, and the others are not kept from running."""
+    (tmp_path / "own.py").write_text(
+        "from typing import Literal\nfrom pathlib import Path\nfrom colbert_research.codecs import ExactConfig\n\n\n"
+        "class Broken(ExactConfig):\n    kind: Literal['own:Broken'] = 'own:Broken'\n\n"
+        "    def fit(self, *given, **more):\n"
+        f"        if not Path({str(tmp_path / 'mended')!r}).exists():\n            raise RuntimeError('it broke')\n"
+        "        return super().fit(*given, **more)\n"
+    )
+    given = {
+        "points": [{"codec.kind": "own:Broken", "search.kind": "exhaustive"}, {"codec.nbits": 2}],
+        "modules": "own.py", "notebook": NOTEBOOK,
+    }  # fmt: skip
+    try:
+        made = sweep("own", **given)
+        table = made.run(look=0.05)
+        assert table["state"].tolist() == ["failed", "done"]
+        assert table["failure"].iloc[0] == "RuntimeError: it broke"
+        broken = made.runs[0]
+        assert "it broke" in (broken.folder / "stdout.log").read_text()
+        assert not (broken.folder / "record.json").exists()
+        (tmp_path / "mended").touch()
+        assert made.run(look=0.05)["state"].tolist() == ["failed", "done"], "not without being asked"
+        assert made.run(retry=True, look=0.05)["state"].tolist() == ["done", "done"]
+        assert not (broken.folder / "failed.json").exists()
+    finally:
+        sys.modules.pop("own", None)
+
+
+@pytest.mark.slow
+def test_some_of_them(sweep):
+    made = sweep()
+    assert [run.settings["codec.nbits"] for run in made.selected("codec.nbits=2")] == [2]
+    assert len(made.selected("k=10")) == 3
+    with pytest.raises(ConfigError, match=r"only: no run has a setting 'codec\.nbit'; did you mean 'codec\.nbits'"):
+        made.selected("codec.nbit=2")
+    table = made.run(only="codec.nbits=2", look=0.05)
+    assert table["state"].tolist() == ["missing", "done", "missing"]
+    assert made.run(limit=1, look=0.05)["state"].tolist() == ["done", "done", "missing"]
+
+
+@pytest.mark.slow
+def test_searches_are_timed_one_after_another(sweep):
+    made = sweep(grid={"codec.nbits": [1, 4]}, latency={"repeats": 1, "threads": 1}, notebook=NOTEBOOK)
+    table = made.run(jobs=min(2, threads.available()), look=0.05)
+    assert table["state"].tolist() == ["done", "done"]
+    assert (table["ms/query, median"] > 0).all()
+    for run in made.runs:
+        assert Record.open(run.folder).latency["threads"] == 1
+
+
+def test_a_component_of_this_process_is_swept_here(sweep, monkeypatch):
+    """As of a notebook's cell, which no other process can import: without a notebook of its own."""
+    from typing import Literal
+
+    import __main__
+    from colbert_research.codecs import CODECS, ResidualConfig
+
+    class Mine(ResidualConfig):
+        kind: Literal["mine"] = "mine"
+
+    Mine.__module__, Mine.__qualname__ = "__main__", "Mine"
+    monkeypatch.setattr(__main__, "Mine", Mine, raising=False)
+    monkeypatch.setitem(CODECS, "mine", Mine)
+    made = sweep(grid={"codec.kind": ["mine"], "codec.nbits": [1, 2], "codec.centroids": [8]}, notebook=NOTEBOOK)
+    assert made.run(look=0.05)["state"].tolist() == ["done", "done"]
+    assert not (made.runs[0].folder / "notebook.ipynb").exists()
+
+
+def test_states(sweep):
+    (run,) = sweep(grid={"codec.nbits": [1]}, notebook=NOTEBOOK).runs
+    assert run.state is State.MISSING
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.yaml").write_text("k: 10\n")
+    assert run.state is State.CRASHED
+    (run.folder / "failed.json").write_text(json.dumps({"error": "ValueError: no"}))
+    assert run.state is State.FAILED
+    assert run.failure == "ValueError: no"
+    with_lock = run.folder / ".run.lock"
+    for holder, state in [
+        ({"host": "elsewhere", "process": 1}, State.RUNNING),
+        ({"host": __import__("platform").node(), "process": 2**22 + 5}, State.FAILED),
+        ("not json", State.FAILED),
+    ]:
+        with_lock.write_text(holder if isinstance(holder, str) else json.dumps(holder))
+        assert run.state is state
+    (run.folder / "record.json").write_text("{}")
+    assert run.state is State.FAILED, "a damaged record is none"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"base": "nowhere.yaml"}, "no base config 'nowhere.yaml'.*Valid: .*base.yaml"),
+        ({"notebook": "nowhere.ipynb"}, "no notebook 'nowhere.ipynb'"),
+        ({"modules": "nowhere.py"}, "no module 'nowhere.py'"),
+        ({"grid": {"codec.nbit": [1]}}, r"base\.yaml codec\.nbit=1: .*did you mean 'nbits'"),
+        ({"grid": {"codec.nbits": [1, 3]}}, "codec.nbits=3: .*given '?3"),
+        ({"grid": {"k": [10]}, "exclude": [{"k": 10}]}, "has no experiments: `exclude` leaves none of its 1 points"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(sweep, tmp_path, given, message):
+    with pytest.raises(ConfigError, match=message):
+        sweep(**{"notebook": NOTEBOOK, **given}).plan()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([], "has no config, overrides, output in a cell tagged `parameters`"),
+        (['config: str = ""\noutput: str = ""'], "has no overrides in a cell tagged"),
+    ],
+)
+def test_a_notebook_without_the_parameters(sweep, tmp_path, cells, message):
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    made = [new_code_cell(source, metadata={"tags": ["parameters"]}) for source in cells]
+    nbformat.write(new_notebook(cells=made, metadata=kernel), tmp_path / "mine.ipynb")
+    with pytest.raises(ConfigError, match=message):
+        sweep(grid={"k": [10]}, notebook="mine.ipynb").plan()
+    (tmp_path / "mine.ipynb").write_text("no notebook")
+    with pytest.raises(ConfigError, match=r"mine\.ipynb is no notebook"):
+        sweep(grid={"k": [10]}, notebook="mine.ipynb").plan()
+
+
+def test_jobs(sweep):
+    for jobs in (0, threads.available() + 1):
+        with pytest.raises(ConfigError, match="jobs: expected 1 to"):
+            sweep().run(jobs=jobs)
+
+
+def test_a_notebook_that_saves_no_record_has_failed(sweep, tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "experiment.save()" not in cell.source]
+    nbformat.write(notebook, tmp_path / "mine.ipynb")
+    table = sweep(grid={"codec.nbits": [1]}, notebook="mine.ipynb").run(look=0.05)
+    (failure,) = table["failure"]
+    assert failure.endswith("saved no record of this run; its last cell calls experiment.save()")

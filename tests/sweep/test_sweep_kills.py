@@ -1,0 +1,137 @@
+"""A sweep that is killed anywhere, or executed by several at once, loses no run, takes none for done, and ends the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from colbert_research import threads
+from colbert_research.experiment import Record, RecordError
+from colbert_research.sweep import Sweep
+from tests.experiment.small import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
+NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
+GRID = {"grid": {"codec.nbits": [1, 2, 4]}, "notebook": NOTEBOOK}
+KILLS = 100 if os.environ.get("ALL_TRIALS") else 2
+RUNS, JOBS = 3, min(2, threads.available())
+
+
+def command(sweep: Path, folder: Path, jobs: int = JOBS) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-m", "colbert_research", "run", str(sweep), "--folder", str(folder), "--jobs", str(jobs)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(folder: Path) -> dict[str, bytes]:
+    """The records that are there; each is whole, and that of its folder."""
+    found = {}
+    for file in folder.glob("*/record.json"):
+        try:
+            record = Record.open(file.parent)
+        except (FileNotFoundError, RecordError) as error:
+            raise AssertionError(f"{file} is taken for done: {error}") from error
+        record.verify(file.parent)
+        assert record.id == file.parent.name
+        found[record.id] = file.read_bytes()
+    return found
+
+
+def kill_one(process: "subprocess.Popen[str]", rng: random.Random) -> str:
+    """Kill the command, its server or one that executes a notebook; says which."""
+    try:
+        main = psutil.Process(process.pid)
+        descendants = main.children(recursive=True)
+        victim = rng.choice([main, *descendants])
+        victim.kill()
+        return "command" if victim is main else "server" if victim.parent() == main else "worker"
+    except psutil.NoSuchProcess:
+        return "nobody"
+
+
+def test_killed_at_random_moments(write, tmp_path):
+    """The same summary as undisturbed; a record that was there once stays, and none is there that is not whole."""
+    rng, path, out = random.Random(7), write(**GRID), tmp_path / "out"
+    whole = command(path, tmp_path / "whole")
+    said, _ = whole.communicate(timeout=300)
+    assert whole.returncode == 0, said
+    expected, victims = (tmp_path / "whole" / "summary.csv").read_text(), []
+    for _ in range(KILLS):
+        before = finished(out)
+        if len(before) == RUNS:
+            for name in before:
+                (out / name / "record.json").unlink()
+            before = {}
+        process = command(path, out)
+        time.sleep(rng.uniform(2, 6))
+        victims.append(kill_one(process, rng))
+        process.communicate(timeout=300)
+        after = finished(out)
+        assert before.items() <= after.items()
+    last = command(path, out)
+    said, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, said
+    assert (out / "summary.csv").read_text() == expected
+    assert len(finished(out)) == RUNS
+    assert not list(out.glob("*/.*")), "nothing is left behind"
+
+
+def test_two_at_once_share_the_work(write, tmp_path):
+    """No run is executed twice, as the log of each says, and both end with all of it."""
+    path, out = write(**GRID), tmp_path / "out"
+    both = [command(path, out, jobs=1) for _ in range(2)]
+    for process in both:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    assert len(finished(out)) == RUNS
+    for folder in out.glob("*/"):
+        log = (folder / "stdout.log").read_text()
+        assert log.count("rank/") == 1, log
+        assert json.loads((folder / "record.json").read_text())["metrics"]
+
+
+def test_the_command_is_interrupted(write, tmp_path):
+    path, out = write(**GRID), tmp_path / "out"
+    process = command(path, out)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("*/stdout.log")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "The same command goes on" in said
+    before = finished(out)
+    again = command(path, out)
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert before.items() <= finished(out).items()
+
+
+def test_what_another_process_had_is_taken_over_when_it_dies(write, tmp_path):
+    """A run whose lock a live process holds is waited for; when that dies without a record, it is executed."""
+    sweep = Sweep.load(write(grid={"codec.nbits": [2]}, notebook=NOTEBOOK), folder=tmp_path / "out")
+    (run,) = sweep.runs
+    hold = (
+        "import sys, time; from pathlib import Path; from colbert_research.locks import Lock\n"
+        "lock = Lock(Path(sys.argv[1]), 'hold'); assert lock.try_acquire(); print('held', flush=True); time.sleep(100)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", hold, str(run.folder / ".run.lock")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=env) as other:
+        assert other.stdout.readline() == "held\n"
+        assert sweep.plan().words().startswith("1 runs: 1 running")
+        process = command(tmp_path / "bits.yaml", tmp_path / "out")
+        time.sleep(6)
+        assert process.poll() is None, "it waits"
+        other.kill()
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert set(finished(tmp_path / "out")) == {run.id}
