@@ -35,9 +35,9 @@ def binaries(build_folder, nvrtc):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", sorted({kernel.source for kernel in KERNELS}))
 def test_instances(binaries, file, architecture):
-    usage = binaries(file, architecture).usage
-    assert set(usage) == {kernel.name for kernel in KERNELS if kernel.source == file}
-    for name, taken in usage.items():
+    binary = binaries(file, architecture)
+    for name in {kernel.name for kernel in KERNELS if kernel.source == file}:
+        taken = binary.usage_of(name)
         assert taken.registers <= MOST_REGISTERS[file], name
         assert (taken.stack, taken.spills, taken.shared) == (0, 0, 0), name
 

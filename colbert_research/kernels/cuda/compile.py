@@ -20,7 +20,8 @@ from colbert_research.artifacts import cache_root
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120")
 OPTIONS = ("-std=c++17", "--ptxas-options=-v")
 NO_CACHE, SINCE = "-no-cache", (12, 9)
-"""From this version on NVRTC keeps what it compiled once a driver is there, and then says nothing of registers."""
+"""From this version on NVRTC keeps what it compiled once a driver is there, and then says nothing of registers; older ones
+(12.4 and 12.8 were tried) refuse the option."""
 FOLDER = Path(__file__).resolve().parent
 
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
@@ -48,11 +49,23 @@ class Usage:
 
 @dataclass(frozen=True)
 class Binary:
-    """A compiled source: the cubin file; by name expression, each kernel's name in it and what it takes."""
+    """A compiled source: the cubin file; by name expression, each kernel's name in it and what it takes.
+
+    `usage` lacks the kernels of which the compiler's log did not tell: they can be launched all the same.
+    """
 
     path: Path
     names: Mapping[str, str]
     usage: Mapping[str, Usage]
+
+    def usage_of(self, name: str) -> Usage:
+        """What a kernel takes. Raises CompilationError where the log did not tell."""
+        if name not in self.usage:
+            raise CompilationError(
+                f"NVRTC {compiler_version()} did not tell what {name} takes when it compiled {self.path}: its log had no line "
+                f"of ptxas. Delete folder {self.path.parent} and compile again, with CUDA_CACHE_DISABLE=1 in the environment"
+            )
+        return self.usage[name]
 
 
 def source(name: str) -> str:
@@ -99,16 +112,14 @@ def compiled(text: str, names: Sequence[str], architecture: str, *, folder: Path
     binary, record = stem.with_suffix(".cubin"), stem.with_suffix(".json")
     if not record.is_file():  # written after the cubin
         cubin, lowered, log = _compile(text, names, architecture)
-        usage = _usage(log)
-        if silent := [name for name in names if lowered[name] not in usage]:
-            raise CompilationError(f"NVRTC {compiler_version()} does not say what {silent[0]} takes; its log:\n{log}")
+        told = {name: asdict(usage) for name, usage in _usage(log).items()}
         folder.mkdir(parents=True, exist_ok=True)
         _write(binary, cubin)
-        known = {name: {"lowered": lowered[name], "usage": asdict(usage[lowered[name]])} for name in names}
+        known = {name: {"lowered": lowered[name], "usage": told.get(lowered[name])} for name in names}
         _write(record, json.dumps(known, indent=1, sort_keys=True).encode())
     known = json.loads(record.read_text(encoding="utf-8"))
     lowered = {name: entry["lowered"] for name, entry in known.items()}
-    return Binary(binary, lowered, {name: Usage(**entry["usage"]) for name, entry in known.items()})
+    return Binary(binary, lowered, {name: Usage(**entry["usage"]) for name, entry in known.items() if entry["usage"]})
 
 
 def cache_folder() -> Path:

@@ -15,10 +15,13 @@ def kernels() -> tuple[Kernel, ...]:
 
 
 def usage(architecture: str) -> dict[Kernel, Usage]:
-    """What each kernel takes on an architecture, as the compiler tells; no GPU is needed. Raises ImportError without NVRTC."""
+    """What each kernel takes on an architecture, as the compiler tells; no GPU is needed.
+
+    Raises ImportError without NVRTC, and CompilationError where it does not tell.
+    """
     found = {}
     for file in sorted({kernel.source for kernel in kernels()}):
         names = [kernel.name for kernel in kernels() if kernel.source == file]
         binary = compiled(source(file), names, architecture)
-        found.update({Kernel(file, name): binary.usage[name] for name in names})
+        found.update({Kernel(file, name): binary.usage_of(name) for name in names})
     return found
