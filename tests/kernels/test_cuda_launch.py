@@ -1,5 +1,6 @@
 """The device that CuPy drives, with a stand-in for CuPy: what is compiled, loaded and handed over, and on which stream."""
 
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from colbert_research.kernels.cuda import compile as compiler
 from colbert_research.kernels.cuda import launch
 from colbert_research.kernels.cuda.arrays import Place
 from colbert_research.kernels.cuda.launch import Gpu, Kernel, device_of, grid_of, home
@@ -80,6 +82,36 @@ def test_a_launch(log):
     around = [("enter", "device 1"), ("enter", "stream (0, 8)")]
     assert log[:2] == around
     assert log[-2:] == [("leave", name) for _, name in around[::-1]]
+
+
+def test_an_edited_source_is_compiled_and_loaded(log, monkeypatch, tmp_path):
+    """Also one whose header alone was edited; and what it was before is loaded still."""
+    shutil.copytree(compiler.FOLDER, tmp_path / "sources", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(compiler, "FOLDER", tmp_path / "sources")
+    clock, gpu, loaded = [0.0], Gpu(Place("cupy", 0)), []
+    monkeypatch.setattr(launch, "monotonic", lambda: clock[0])
+
+    def launch_after(name, *change):
+        file = compiler.FOLDER / name
+        file.write_text(file.read_text().replace(*change))
+        clock[0] += launch.LOOK
+        gpu.launch(KERNEL, (1,), (32,), 0, [])
+        loaded.append(sum(entry[0] == "load" for entry in log))
+
+    launch_after(KERNEL.source, "total += part", "total += 2 * part")
+    launch_after(KERNEL.source, "none", "none")
+    launch_after("warp.cuh", "WARP = 32", "WARP = 16 + 16")
+    launch_after("warp.cuh", "WARP = 16 + 16", "WARP = 32")
+    assert loaded == [1, 1, 2, 2]
+    assert cubins() == 1  # both texts mean one thing
+    launch_after(KERNEL.source, "total += 2 * part", "total += 3 * part")
+    assert loaded[-1] == 3
+    assert cubins() == 2
+
+
+def cubins() -> int:
+    """How many kernels in the cache differ."""
+    return len({path.read_bytes() for path in compiler.cache_folder().glob("*.cubin")})
 
 
 def test_cupys_own_stream(log):

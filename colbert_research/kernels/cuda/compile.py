@@ -68,21 +68,46 @@ class Binary:
         return self.usage[name]
 
 
+@dataclass(frozen=True)
+class Source:
+    """A source as it was read: its text with the headers in place, a hash of that, and each file's time and size then."""
+
+    text: str
+    digest: str
+    files: tuple[tuple[str, tuple[int, int]], ...]
+
+    @classmethod
+    def read(cls, name: str) -> "Source":
+        """`name`: a file of this folder, or the path of one elsewhere that includes headers of this folder."""
+        files: dict[str, tuple[int, int]] = {}
+
+        def expand(file: str) -> str:
+            path = str(FOLDER / file)
+            if path in files:
+                return ""
+            files[path] = _state(path)  # before it is read: what is written meanwhile is a change
+            return _INCLUDE.sub(lambda found: expand(found[1]), Path(path).read_text(encoding="utf-8"))
+
+        text = expand(name).replace("#pragma once\n", "")
+        return cls(text, hashlib.sha256(text.encode()).hexdigest(), tuple(files.items()))
+
+    @property
+    def changed(self) -> bool:
+        """Whether one of the files was written since."""
+        return any(_state(path) != state for path, state in self.files)
+
+
 def source(name: str) -> str:
-    """The text of a `.cu` file with its headers in place.
+    """The text of a `.cu` file with its headers in place; `name` as of `Source.read`.
 
-    `name`: a file of this folder, or the path of one elsewhere that includes headers of this folder. CuPy compiles it as it is:
-    `cupy.RawModule(code=source(name), options=("-std=c++17",), name_expressions=[...])`.
+    CuPy compiles it as it is: `cupy.RawModule(code=source(name), options=("-std=c++17",), name_expressions=[...])`.
     """
-    seen: set[str] = set()
+    return Source.read(name).text
 
-    def expand(file: str) -> str:
-        if file in seen:
-            return ""
-        seen.add(file)
-        return _INCLUDE.sub(lambda found: expand(found[1]), (FOLDER / file).read_text(encoding="utf-8"))
 
-    return expand(name).replace("#pragma once\n", "")
+def _state(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size
 
 
 def architecture_of(capability: tuple[int, int]) -> str:

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
+from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
 
 from colbert_research.kernels.cuda import compile as compiler
 from colbert_research.kernels.cuda.arrays import Place, describe, pointer
+
+LOOK = 0.2  # seconds: asking for the times of a few files takes as long as a launch
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,18 @@ def _gpu(place: Place) -> "Gpu":
 
 
 class Gpu:
-    """A CUDA device; kernels are compiled and loaded when they are first launched, on the framework's current stream."""
+    """A CUDA device; kernels are launched on the framework's current stream.
+
+    One is compiled and loaded when it is first launched, and again when its source or a header was edited since: files are
+    looked at every `LOOK` seconds.
+    """
 
     def __init__(self, place: Place) -> None:
         import cupy
 
         self._cupy, self._place, self._device = cupy, place, cupy.cuda.Device(place.device)
-        self._functions: dict[Kernel, Any] = {}
+        self._sources: dict[str, tuple[compiler.Source, float]] = {}  # and when it was last looked at
+        self._functions: dict[tuple[str, str], Any] = {}  # by hash of the source and name expression
         self._streams: dict[int, Any] = {}
 
     @cached_property
@@ -146,16 +154,22 @@ class Gpu:
         self, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: Sequence[Any]
     ) -> None:
         with self._device, self.stream():
-            function = self._functions.get(kernel) or self._load(kernel)
+            function = self._function(kernel)
             if shared > 48 * 1024 and function.max_dynamic_shared_size_bytes < shared:
                 function.max_dynamic_shared_size_bytes = shared  # beyond 48 KiB, a kernel has to ask
             function(grid, block, tuple(scalars(arguments)), shared_mem=shared)
 
-    def _load(self, kernel: Kernel) -> Any:
-        binary = compiler.compiled(compiler.source(kernel.source), [kernel.name], self.architecture)
-        function = self._cupy.RawModule(path=str(binary.path)).get_function(binary.names[kernel.name])
-        self._functions[kernel] = function
-        return function
+    def _function(self, kernel: Kernel) -> Any:
+        source, looked = self._sources.get(kernel.source, (None, 0.0))
+        if source is None or monotonic() >= looked + LOOK:
+            looked = monotonic()
+            source = compiler.Source.read(kernel.source) if source is None or source.changed else source
+            self._sources[kernel.source] = source, looked
+        key = source.digest, kernel.name
+        if key not in self._functions:
+            binary = compiler.compiled(source.text, [kernel.name], self.architecture)
+            self._functions[key] = self._cupy.RawModule(path=str(binary.path)).get_function(binary.names[kernel.name])
+        return self._functions[key]
 
     def stream(self) -> Any:
         """The stream that the caller's framework computes on now."""
