@@ -9,14 +9,31 @@ multiple of 16 are copied with zeros appended, at every call.
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from colbert_research.kernels.cuda import candidates, codes, dense, interaction, products
+import numpy as np
+
+from colbert_research.kernels.cuda import codes, dense, interaction, products
 from colbert_research.kernels.cuda import tally as tallies
 from colbert_research.kernels.cuda import topk as select
-from colbert_research.kernels.cuda.arrays import Array, Place, converted, place_of, to_numpy, type_name, upload, widened
+from colbert_research.kernels.cuda.arrays import (
+    Array,
+    Place,
+    converted,
+    empty,
+    marked,
+    numbers,
+    place_of,
+    rank_among,
+    to_numpy,
+    type_name,
+    upload,
+    widened,
+)
 from colbert_research.kernels.cuda.launch import home
 from colbert_research.kernels.cuda.tally import Tally
 from colbert_research.kernels.operands import CodedTokens, Selection
 from colbert_research.ragged import Ragged
+
+PIECE = 2**24  # rows of inverted lists that are looked up together
 
 _offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyDictionary()
 
@@ -116,11 +133,24 @@ def centroid_interaction(
 
 
 def union(lists: Ragged, chosen: Any, n_documents: int) -> Any:
-    """See `kernels.union`; a chosen list that there is not is empty."""
+    """See `kernels.union`, by a mark for each document; waits for the device.
+
+    A chosen list that there is not is empty, and documents outside 0 to `n_documents` are left out.
+    """
     place = _place_for(lists.values, chosen)
-    offsets, values = offsets_at(lists, place), converted(lists.values, "int32", place)
-    documents = candidates.union(values, offsets, converted(chosen, "int64", place), n_documents)
-    return _brought_back(documents, place, lists.values, chosen)
+    values, asked = converted(lists.values, "int32", place), np.unique(to_numpy(chosen))
+    asked = asked[(asked >= 0) & (asked < len(lists))]
+    starts, lengths = lists.offsets[asked], lists.lengths[asked]
+    ends = np.cumsum(lengths)
+    n_rows, behind = int(lengths.sum()), upload(ends, place)
+    shifts = upload(starts - (ends - lengths), place)  # from the place of a row among those asked for to its own
+    marks = empty((n_documents + 2,), "bool", place)  # one before the first and one after the last, for those left out
+    marks[...] = False
+    for low in range(0, n_rows, PIECE):
+        rows = numbers(low, min(low + PIECE, n_rows), place)
+        documents = values[rows + shifts[rank_among(behind, rows)]]
+        marks[documents.clip(-1, n_documents) + 1] = True
+    return _brought_back(marked(marks[1:-1]), place, lists.values, chosen)
 
 
 def dot_products(query: Any, rows: Any) -> Any:

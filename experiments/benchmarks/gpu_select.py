@@ -13,7 +13,8 @@ import torch
 from gpu_timer import Timer, ms_of
 
 from colbert_research import kernels
-from colbert_research.kernels.cuda import candidates, interaction, products, topk
+from colbert_research.kernels import cuda_backend
+from colbert_research.kernels.cuda import interaction, products, topk
 from colbert_research.ragged import Ragged
 
 
@@ -42,16 +43,12 @@ def greatest_of(device: str, rows: int, width: int, n: int) -> Task:
 
 def union_of(device: str, lists: int, length: int, n_documents: int) -> Task:
     values = torch.randint(n_documents, (lists * length,), generator=_seeded(device), device=device, dtype=torch.int32)
-    offsets = torch.arange(lists + 1, device=device) * length
-    chosen, most = torch.arange(lists, device=device), lists * length
+    packed, chosen = Ragged(values, np.arange(lists + 1) * length), np.arange(lists)
+    engines = {"ours": lambda: cuda_backend.union(packed, chosen, n_documents), "torch": lambda: torch.unique(values)}
 
     def expected() -> np.ndarray:
-        return kernels.union(Ragged(values.cpu().numpy(), offsets.cpu().numpy()), np.arange(lists), n_documents)
+        return kernels.union(packed.map(lambda there: there.cpu().numpy()), chosen, n_documents)
 
-    engines = {
-        "ours": lambda: candidates.union_padded(values, offsets, chosen, n_documents, most=most)[0],
-        "torch": lambda: torch.unique(values),
-    }
     return Task(4 * lists * length + n_documents // 8, lists * length, engines, expected)
 
 

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from colbert_research.evaluation.gpu import gpu_records
-from colbert_research.kernels.cuda import candidates, interaction, products, topk
+from colbert_research.kernels.cuda import interaction, products, topk
 from tests.benchmarks.test_gpu import call_once
 from tests.kernels.conftest import build_folder, emulate  # noqa: F401
 from tests.kernels.cuda_arenas import arena_of
 
-arena = arena_of([*topk.KERNELS, *candidates.KERNELS, *interaction.KERNELS, *products.KERNELS])
+arena = arena_of([*topk.KERNELS, *interaction.KERNELS, *products.KERNELS])
 
 
 @pytest.fixture

@@ -6,21 +6,25 @@ Emulated, first thread first and last thread first; the same tests run on a GPU 
 from dataclasses import replace
 from types import SimpleNamespace
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from colbert_research import kernels
 from colbert_research.kernels import cuda_backend
-from colbert_research.kernels.cuda import candidates, codes, dense, interaction, products, topk
+from colbert_research.kernels.cuda import codes, dense, interaction, products, topk
 from colbert_research.ragged import Ragged, offsets_of
 from tests.kernels.cuda_arenas import arena_of
 from tests.kernels.cuda_codes_cases import coded, scores_of_documents
 
 LENGTHS = [7, 0, 1, 33, 3]
+few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-arena = arena_of([kernel for module in (candidates, codes, dense, interaction, products, topk) for kernel in module.KERNELS])
+arena = arena_of([kernel for module in (codes, dense, interaction, products, topk) for kernel in module.KERNELS])
 
 
 @pytest.fixture(params=["numpy", "torch"])
@@ -112,6 +116,34 @@ def test_candidates(arena, given):
         ids = kernels.assign(given(query), given(centroids), backend="cuda")
     assert numpy_of(found, stored.values).tolist() == expected.tolist()
     assert numpy_of(ids, stored.values).tolist() == kernels.assign(query, centroids, backend="reference").tolist()
+
+
+class TestUnion:
+    @few
+    @hypothesis.given(lists=st.lists(st.lists(st.integers(0, 99), max_size=30), max_size=8), data=st.data())
+    def test_sets(self, arena, given, lists, data):
+        """In pieces of any size, that end within lists and between them."""
+        chosen = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=12)) if lists else []
+        packed = Ragged(np.array([d for documents in lists for d in documents], np.int32), offsets_of([len(d) for d in lists]))
+        stored, asked = packed.map(given), given(np.array(chosen, np.int64))
+        with pytest.MonkeyPatch.context() as patch, arena:
+            patch.setattr(cuda_backend, "PIECE", data.draw(st.integers(1, 40)))
+            found = numpy_of(cuda_backend.union(stored, asked, 100), stored.values)
+        assert found.dtype == np.int64
+        assert found.tolist() == sorted({d for i in chosen for d in lists[i]})
+
+    def test_what_there_is_not_is_left_out(self, arena, given):
+        lists = Ragged(np.array([3, -1, 99, 5, 8, 2**31 - 1, -(2**31), 7, 0], np.int32), offsets_of([3, 4, 0, 2])).map(given)
+        with arena:
+            found = cuda_backend.union(lists, given(np.array([-1, 0, 1, 2, 3, 4, 2**62])), 8)
+        assert numpy_of(found, lists.values).tolist() == [0, 3, 5, 7]
+
+    @pytest.mark.parametrize("kind", [np.int64, np.uint16])
+    def test_documents_of_another_type(self, rng, arena, given, kind):
+        lists = Ragged(rng.integers(0, 300, 60).astype(kind), offsets_of([20, 40])).map(given)
+        with arena:
+            found = cuda_backend.union(lists, np.array([1]), 300)
+        assert numpy_of(found, lists.values).tolist() == sorted({int(d) for d in lists[1]})
 
 
 def test_auto_goes_by_where_the_arrays_are(monkeypatch):

@@ -14,7 +14,6 @@ MOST_REGISTERS = {
     "prepare.cu": 128,
     "topk.cu": 64,
     "tally.cu": 64,
-    "candidates.cu": 64,
     "interaction.cu": 64,
     "products.cu": 128,
 }

@@ -2,13 +2,13 @@
 
 import pytest
 
-from colbert_research.kernels.cuda import candidates, interaction, products, topk
+from colbert_research.kernels.cuda import interaction, products, topk
 from tests.kernels.cuda_arenas import arena_of
 from tests.kernels.test_invariance import test_assign_takes_the_smaller_of_tied_ids as check_ties
 from tests.kernels.test_parity import SHAPES
 from tests.kernels.test_parity import TestParity as _Parity
 
-arena = arena_of([*topk.KERNELS, *candidates.KERNELS, *interaction.KERNELS, *products.KERNELS])
+arena = arena_of([*topk.KERNELS, *interaction.KERNELS, *products.KERNELS])
 
 
 @pytest.mark.parametrize("operation", ["dot_products", "centroid_interaction", "assign"])

@@ -12,7 +12,6 @@
 | `dense.cu`, `batch.cu`, `backward.cu`, `dense.py` | MaxSim over vectors: few queries, many queries, gradients |
 | `select.cuh` | radix histograms, sums over a block, a sort: what choosing the greatest is made of |
 | `topk.cu`, `topk.py` | the greatest scores of one row of many, and of each of several |
-| `candidates.cu`, `candidates.py` | the union of inverted lists |
 | `interaction.cu`, `interaction.py` | centroid interaction in bytes |
 | `products.cu`, `products.py` | products with centroids in float32, and the nearest centroid |
 | `autograd.py` | the same for torch, differentiable |

@@ -162,6 +162,30 @@ def column_maxima(array: Array) -> Array:
     return array.amax(0) if framework_of(array) == "torch" else array.max(axis=0)
 
 
+def numbers(low: int, high: int, place: Place) -> Array:
+    """The numbers from `low` to `high` (exclusive): int64."""
+    if place.framework == "torch":
+        import torch
+
+        return torch.arange(low, high, device="cpu" if place.device is None else f"cuda:{place.device}")
+    if place.framework == "cupy":
+        import cupy
+
+        with cupy.cuda.Device(place.device):
+            return cupy.arange(low, high)
+    return np.arange(low, high)
+
+
+def rank_among(others: Array, values: Array) -> Array:
+    """How many of `others` `(n,)`, which ascend, are not above each of `values`: int64."""
+    return sys.modules[framework_of(others)].searchsorted(others, values, side="right")
+
+
+def marked(marks: Array) -> Array:
+    """The places of what is True in `(n,)` bool, ascending: int64. Waits for the device."""
+    return marks.nonzero()[:, 0] if framework_of(marks) == "torch" else marks.nonzero()[0]
+
+
 def ascending(array: Array) -> Array:
     """`(n,)` numbers in ascending order."""
     if framework_of(array) == "torch":

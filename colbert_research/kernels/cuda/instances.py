@@ -5,7 +5,7 @@ from importlib import import_module
 from colbert_research.kernels.cuda.compile import Usage, compiled, source
 from colbert_research.kernels.cuda.launch import Kernel
 
-MODULES = ("dense", "codes", "topk", "tally", "candidates", "interaction", "products")
+MODULES = ("dense", "codes", "topk", "tally", "interaction", "products")
 """The modules of this folder that launch kernels; each names its instances in `KERNELS`."""
 
 

@@ -66,7 +66,6 @@ DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(v) : "r"(low), "r"(high), "r"(selector));
     return v;
 }
-DEVICE int count_bits(u32 value) { return __popc(value); }
 DEVICE int first_bit(u32 value) { return __ffs(value) - 1; }
 DEVICE u32 max_bytes(u32 x, u32 y) { return __vmaxu4(x, y); }                            // of each of four bytes
 DEVICE u32 sum_bytes(u32 x, u32 sum) { return __dp4a(x, 0x01010101u, sum); }             // sum + the four bytes of x
@@ -156,7 +155,6 @@ DEVICE int round_to_int(float x) { return __float2int_rn(x); }  // ties to even
 // Integer maxima and sums alone: whatever order the threads come in, the result is the same.
 DEVICE void atomic_max(int* at, int value) { atomicMax(at, value); }
 DEVICE int atomic_add(int* at, int value) { return atomicAdd(at, value); }
-DEVICE void atomic_or(u32* at, u32 value) { atomicOr(at, value); }
 
 #define MMA(name, shape, C, constraint)                                                                        \
     DEVICE void name(C(&c)[4], const u32(&a)[4], u32 b0, u32 b1) {                                             \

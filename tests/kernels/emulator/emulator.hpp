@@ -321,7 +321,6 @@ DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
     for (int i = 0; i < 4; i++) out |= u32(bytes >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
     return out;
 }
-DEVICE int count_bits(u32 value) { return __builtin_popcount(value); }
 DEVICE int first_bit(u32 value) { return __builtin_ffs(int(value)) - 1; }
 DEVICE u32 max_bytes(u32 x, u32 y) {
     u32 out = 0;
@@ -420,7 +419,6 @@ DEVICE double add(double x, double y) { return x + y; }
 DEVICE int round_to_int(float x) { return int(std::nearbyintf(x)); }
 DEVICE void atomic_max(int* at, int value) { *at = max(*at, value); }
 DEVICE int atomic_add(int* at, int value) { return std::exchange(*at, *at + value); }
-DEVICE void atomic_or(u32* at, u32 value) { *at |= value; }
 
 namespace emulator {
 
