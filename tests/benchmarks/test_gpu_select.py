@@ -5,12 +5,13 @@ import json
 import pytest
 
 from colbert_research.evaluation.gpu import gpu_records
-from colbert_research.kernels.cuda import interaction, products, topk
+from colbert_research.kernels.cuda import interaction, products, tally, topk
 from tests.benchmarks.test_gpu import call_once
 from tests.kernels.conftest import build_folder, emulate  # noqa: F401
-from tests.kernels.cuda_arenas import arena_of
+from tests.kernels.cuda_arenas import arena_of, numpy_of
+from tests.kernels.cuda_tally_cases import assert_counted
 
-arena = arena_of([*topk.KERNELS, *interaction.KERNELS, *products.KERNELS])
+arena = arena_of([*tally.KERNELS, *topk.KERNELS, *interaction.KERNELS, *products.KERNELS])
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def select(scripts):
 
 def test_lines_of_every_case(select, arena, tmp_path):
     tasks = {
-        "topk": (select.topk_of, 3000, 50),
+        "best": (select.best_of, 3000, 50),
         "greatest": (select.greatest_of, 3, 200, 4),
         "union": (select.union_of, 4, 30, 1000),
         "interaction": (select.interaction_of, 20, 9, 50, 5),
@@ -40,3 +41,14 @@ def test_lines_of_every_case(select, arena, tmp_path):
     assert ours["same"].tolist() == [True] * len(tasks)
     assert records["engine"].tolist().count("torch") == len(tasks) - 1
     assert (records["gb_s"] == records["bytes"] / 2e-3 / 1e9).all()
+
+
+def test_scores_are_counted_as_kernels_count_them(select, arena, monkeypatch):
+    """Else the best would be chosen by what is meant for too many equal scores."""
+    counted = []
+    monkeypatch.setattr(tally, "best", lambda scores, counts, k: counted.append((scores, counts)) or [[scores[0]]])
+    monkeypatch.setattr(select, "PIECE", 700)
+    with arena:
+        select.best_of("cpu" if arena._device is None else f"cuda:{arena._device}", 3000, 5).engines["ours"]()
+    ((scores, counts),) = counted
+    assert_counted(counts, numpy_of(scores))

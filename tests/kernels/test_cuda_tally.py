@@ -80,7 +80,7 @@ class TestBest:
 
 
 def test_a_row_is_long_enough_for_many_blocks(rng, arena):
-    agrees(arena, (20 + rng.standard_normal((2, topk.ONE_BLOCK + 77))).astype(np.float32), 50, longest=32)
+    agrees(arena, (20 + rng.standard_normal((2, tally.ONE_BLOCK + 77))).astype(np.float32), 50, longest=32)
 
 
 def test_counts_that_are_wrong_do_no_harm(rng, arena):

@@ -1,4 +1,4 @@
-"""The greatest scores on a device: against a sort, over ties, rows for one block and for many, and bad input."""
+"""The greatest scores on a device: against a sort, over ties, rows of all lengths, and bad input."""
 
 import numpy as np
 import pytest
@@ -9,17 +9,11 @@ from hypothesis import strategies as st
 from colbert_research import kernels
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda import topk
-from tests.kernels.cuda_arenas import arena_of, computed, numpy_of, poison_of
+from tests.kernels.cuda_arenas import arena_of, computed, poison_of
 
 arena, _poison = arena_of(topk.KERNELS), poison_of(topk)
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SPECIAL = [-np.inf, np.inf, 0.0, -0.0, 1.0, -1.0, 2.0**-149, -(2.0**-149), 2.0**-126, 3e38, -3e38, 1 + 2.0**-23]
-
-
-@pytest.fixture(params=["one block", "many blocks"])
-def way(request, monkeypatch):
-    """Whether a row is chosen from by one block or by all of them, whatever its length."""
-    monkeypatch.setattr(topk, "ONE_BLOCK", 2**40 if request.param == "one block" else 0)
 
 
 def by_sorting(scores: np.ndarray, k: int) -> list[int]:
@@ -27,7 +21,6 @@ def by_sorting(scores: np.ndarray, k: int) -> list[int]:
     return [i for i in order if scores[i] > -np.inf][:k]
 
 
-@pytest.mark.usefixtures("way")
 class TestTopk:
     @few
     @given(scores=st.lists(st.sampled_from(SPECIAL), min_size=1, max_size=60), k=st.integers(1, 70))
@@ -61,27 +54,16 @@ class TestTopk:
     def test_not_a_number(self, rng, arena):
         scores = rng.standard_normal(3000).astype(np.float32)
         scores[[5, 2999]] = np.nan, -np.nan
-        with arena:
-            positions, state = topk.topk_padded(arena.tensor(scores), 20)
-            assert np.array_equal(numpy_of(positions), kernels.topk(np.where(np.isnan(scores), -np.inf, scores), 20))
-            assert numpy_of(state).tolist() == [20, 2]
-            with pytest.raises(ValueError, match=r"2 of 3000 scores are not numbers \(NaN\)"):
-                topk.topk(arena.tensor(scores), 20)
-
-    def test_padding(self, arena):
-        scores = np.array([1, -np.inf, 3, np.nan], np.float32)
-        with arena:
-            positions, state = topk.topk_padded(arena.tensor(scores), 9)
-        assert numpy_of(positions).tolist() == [2, 0, -1, -1]
-        assert numpy_of(state).tolist() == [2, 1]
+        with arena, pytest.raises(ValueError, match=r"2 of 3000 scores are not numbers \(NaN\)"):
+            topk.topk(arena.tensor(scores), 20)
 
     def test_as_many_as_a_block_sorts(self, rng, arena):
         scores = rng.integers(0, 3000, 9000).astype(np.float32)
         assert np.array_equal(computed(arena, topk.topk, scores, topk.MOST), kernels.topk(scores, topk.MOST))
 
 
-def test_a_row_is_long_enough_for_many_blocks(rng, arena):
-    scores = rng.standard_normal(topk.ONE_BLOCK + 77).astype(np.float32)
+def test_a_long_row(rng, arena):
+    scores = rng.standard_normal(100_077).astype(np.float32)
     assert np.array_equal(computed(arena, topk.topk, scores, 50), kernels.topk(scores, 50))
 
 

@@ -11,7 +11,8 @@
 | `maxsim.cuh` | products of 32 query tokens with 8 document tokens, running maxima, documents |
 | `dense.cu`, `batch.cu`, `backward.cu`, `dense.py` | MaxSim over vectors: few queries, many queries, gradients |
 | `select.cuh` | radix histograms, sums over a block, a sort: what choosing the greatest is made of |
-| `topk.cu`, `topk.py` | the greatest scores of one row of many, and of each of several |
+| `topk.cu`, `topk.py` | the greatest scores of each of several rows, a block a row |
+| `tally.cu`, `tally.py` | the best of rows of any length, by counts that were made with the scores |
 | `interaction.cu`, `interaction.py` | centroid interaction in bytes |
 | `products.cu`, `products.py` | products with centroids in float32, and the nearest centroid |
 | `autograd.py` | the same for torch, differentiable |

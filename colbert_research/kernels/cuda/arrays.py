@@ -74,11 +74,12 @@ def pointer(array: Array | None) -> int:
 
 def check(array: Array, name: str, *, types: tuple[str, ...], ndim: int, alignment: int = 1) -> None:
     """Raises TypeError or ValueError, naming the array, for another type, number of axes, layout or alignment."""
+    framework = framework_of(array)
     if type_name(array) not in types:
         raise TypeError(f"{name} must be {' or '.join(types)}; given {type_name(array)}")
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes; given shape {tuple(array.shape)}")
-    contiguous = array.is_contiguous() if framework_of(array) == "torch" else array.flags.c_contiguous
+    contiguous = array.is_contiguous() if framework == "torch" else array.flags.c_contiguous
     if not contiguous:
         raise ValueError(f"{name} must be contiguous (rows one after another); call .contiguous() or numpy.ascontiguousarray")
     if pointer(array) % alignment:

@@ -54,15 +54,6 @@ DEVICE int sum_before(int value, int& total, int* scratch) {
     return before + sum - value;
 }
 
-// The sum of the first `n` of `counts`, in every thread.
-template <int THREADS>
-DEVICE int sum_of(const int* counts, int n, int* scratch) {
-    int sum = 0, total;
-    for (int i = threadIdx.x; i < n; i += THREADS) sum += counts[i];
-    sum_before<THREADS>(sum, total, scratch);
-    return total;
-}
-
 // The digit of the `wanted`-th greatest, where `bins` count digits; afterwards `wanted` tells how many of those with this digit
 // are. Where they count fewer, the last digit, 0. `scratch`: an int a warp and two more.
 template <int THREADS>
@@ -137,23 +128,23 @@ DEVICE void each_score(const float* scores, i64 from, i64 to, Take take) {
     }
 }
 
-// Writes the ranks of what the threshold takes of a row's part into `ranks`, in order of place: those above from `above` on,
-// those tied from `wanted - ties + tied` on.
+// Writes the ranks of what the threshold takes of a row into `ranks`, in order of place: those above from the first on, those tied
+// from `wanted - ties` on.
 template <int THREADS>
-DEVICE void gather(const float* scores, i64 from, i64 to, const Threshold& threshold, int wanted, int above, int tied,
-                   u64* ranks, int* scratch) {
+DEVICE void gather(const float* scores, i64 n, const Threshold& threshold, int wanted, u64* ranks, int* scratch) {
+    int above = 0, tied = 0;
 #pragma unroll 1
-    for (i64 first = from; first < to; first += LOADS * THREADS) {
+    for (i64 first = 0; first < n; first += LOADS * THREADS) {
         bool some = false;
 #pragma unroll
         for (int i = 0; i < LOADS; i++)  // past the end, the last once more
-            some |= key_of(read_only(scores + min(first + i * THREADS + threadIdx.x, to - 1))) >= threshold.key;
+            some |= key_of(read_only(scores + min(first + i * THREADS + threadIdx.x, n - 1))) >= threshold.key;
         if (!block_any(some)) continue;
 #pragma unroll 1
         for (int i = 0; i < LOADS; i++) {
             const i64 at = first + i * THREADS + threadIdx.x;
-            const u32 key = at < to ? key_of(read_only(scores + at)) : 0;
-            const bool is_above = at < to && threshold.above(key), is_tied = at < to && threshold.tied(key);
+            const u32 key = at < n ? key_of(read_only(scores + at)) : 0;
+            const bool is_above = at < n && threshold.above(key), is_tied = at < n && threshold.tied(key);
             int total;
             const int before = sum_before<THREADS>(int(is_above) + (int(is_tied) << 16), total, scratch);
             const int rank = is_above ? above + (before & 0xffff) : tied + (before >> 16);
@@ -206,7 +197,7 @@ DEVICE int choose_from(const float* own, i64 width, int k, u32 least, u64* ranks
         each_score<THREADS>(own, 0, width, [&](float x, i64) { above += threshold.above(key_of(x)); });
         sum_before<THREADS>(above, found, scratch);
     }
-    gather<THREADS>(own, 0, width, threshold, k, 0, 0, ranks, scratch);
+    gather<THREADS>(own, width, threshold, k, ranks, scratch);
     sum_before<THREADS>(not_numbers, nans, scratch);
     return found;
 }

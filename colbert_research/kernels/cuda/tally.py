@@ -1,4 +1,4 @@
-"""The best of many scores, chosen by counts that were made with the scores: one more read of them instead of five.
+"""The best of many scores, chosen by counts that were made with the scores: one more read of them instead of topk's five.
 
 A kernel that scores counts, if it is given a `Tally`, each score in one of `BINS` steps, 256 for each power of two. So it is
 known which step the k-th best is in, and what reaches it is read out, sorted, and cut after k. Where too many scores share a
@@ -14,10 +14,12 @@ import numpy as np
 
 from colbert_research.kernels.cuda.arrays import Array, Place, check, common_place, empty
 from colbert_research.kernels.cuda.launch import Kernel, device_of, grid_of
-from colbert_research.kernels.cuda.topk import BINS, MOST, ONE_BLOCK, SCRATCH, THREADS, fitting, power
+from colbert_research.kernels.cuda.topk import BINS, MOST, SCRATCH, THREADS, fitting, power
 
 STEP_BITS = 15  # of a score's 32, that its step leaves out
 ROOM = 8  # the last step is that of so many times the number of query tokens, which unit vectors cannot pass
+ONE_BLOCK = 32768
+"""Scores that one block reads alone (by arithmetic, not measured)."""
 LEAST_HELD = 2048
 """Scores that can always be sorted; else four times k, up to `MOST`."""
 
