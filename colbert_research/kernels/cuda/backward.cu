@@ -4,7 +4,6 @@
 //   d query_s = sum over d of grad[q(s), d] * document_best(d, s),   d document_j = sum over the s whose best j is of grad * query_s
 #include "maxsim.cuh"
 
-constexpr int WARPS = 8;
 constexpr int PART = 4 * WARP;  // numbers of a row that a warp holds at once, four a lane
 
 template <class T>

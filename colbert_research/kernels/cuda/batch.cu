@@ -6,7 +6,6 @@
 #include "maxsim.cuh"
 #include "scores.cuh"
 
-constexpr int WARPS = 8;
 constexpr int TOKENS = 64;  // of a document in one stage of the ring
 constexpr int STAGES = 3;
 constexpr int MOST = 64;  // documents of a block; two blocks fit where a multiprocessor has 100 KiB
@@ -65,16 +64,9 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         const char* row = reinterpret_cast<const char*>(queries + (query_row + 8 * i + g) * DIM);
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
-            uint4 v = make_uint4(0, 0, 0, 0);
-            if (8 * i + g < rows) {
-                if ((step + 1) * STEP <= BYTES) {
-                    v = stream16(row + step * STEP + t * 16);
-                } else {
-                    const uint2 eight = stream8(row + step * STEP + t * 8);
-                    v = make_uint4(eight.x, eight.y, 0, 0);
-                }
-            }
-            a[step][i / 2][i % 2] = v;
+            uint4& v = a[step][i / 2][i % 2];
+            v = make_uint4(0, 0, 0, 0);
+            if (8 * i + g < rows) v = load_step<T>(row, step, t, (step + 1) * STEP > BYTES);
         }
     }
     if (lane_id() == 0) results = {scores + group * n + first_item, argmax + first_item * n_query_rows + query_row, none, 0};

@@ -5,12 +5,9 @@
 // A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the
 // bytes of a token that it has loaded into operands as they come, and the weights are laid out to match (decoder.py,
 // `operand_dims`).
-// Documents longer than LONG are scored by the block's warps together, an eighth each.
 #include "maxsim.cuh"
 #include "scores.cuh"
 
-constexpr int WARPS = 8;
-constexpr int LONG = 1024;
 constexpr int PACKED = 0, LOOKED_UP = 1, COPIED = 2, CODEWORDS = 3;
 constexpr int MAGIC = 0x4b400000;  // as a float, 2^23 + 2^22: whole numbers from -2^22 on are added to it as to an int
 
@@ -305,10 +302,9 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
         asked.span(query, query_low, query_rows);
         const int n_groups = min((query_rows + GROUP_ROWS - 1) / GROUP_ROWS, groups);
         float* of_query = scores + query * n;
-        const auto item_of = [&](int turn) { return (i64(turn / WARPS) * gridDim.x + blockIdx.x) * WARPS + turn % WARPS; };
         if (n_groups == 0)
-            for (int turn = threadIdx.x; item_of(turn) < n; turn += WARPS * WARP) {
-                of_query[item_of(turn)] = 0;
+            for (int turn = threadIdx.x; Turns::item_of(turn) < n; turn += WARPS * WARP) {
+                of_query[Turns::item_of(turn)] = 0;
                 count_score(tally, query, first_step, 0);
             }
 #pragma unroll 1
@@ -317,47 +313,16 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
             scan.begin(weights + which * L::CHUNKS * L::PRODUCTS * HALVES * WARP, factors + which * GROUP_ROWS,
                        table + which * n_centroids * GROUP_ROWS);
             const bool endless = factors[query * groups * GROUP_ROWS] != factors[query * groups * GROUP_ROWS];
-            // First each warp its own documents; then all warps each long one, which they find 32 documents at a time.
-            int turn = warp;
-            u32 found = 0;  // among the next 32 documents
-            bool together = false;
+            Turns turns(items, n);
 #pragma unroll 1
-            for (;;) {
-                i64 item, low;
-                int length, from = 0;
-                if (!together) {
-                    item = item_of(turn);
-                    turn += WARPS;
-                    if (item >= n) {
-                        together = true;
-                        turn = 0;
-                        continue;
-                    }
-                    items.span(item, low, length);
-                    if (length > LONG) continue;
-                } else {
-                    if (found == 0) {
-                        if (item_of(turn) >= n) break;
-                        length = 0;
-                        if (item_of(turn + lane_id()) < n) items.span(item_of(turn + lane_id()), low, length);
-                        found = ballot(length > LONG);
-                        turn += WARP;
-                        continue;
-                    }
-                    item = item_of(turn - WARP + first_bit(found));
-                    found &= found - 1;
-                    items.span(item, low, length);
-                    const int part = (length / WARPS + 8) / 8 * 8;
-                    from = min(warp * part, length);
-                    length = min(from + part, length);
-                }
+            while (turns.next()) {
                 float best[ROWS];
 #pragma unroll
                 for (int i = 0; i < ROWS; i++) best[i] = -infinity();
-                scan.run(best, tokens, low, from, length);
+                scan.run(best, tokens, turns.low, turns.from, turns.to);
                 S::write(maxima + warp * GROUP_ROWS, best);
                 warp_barrier();
-                if (together) {
+                if (turns.together) {
                     block_barrier();
                     float greatest = -infinity();
 #pragma unroll
@@ -367,10 +332,10 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
                     maxima[warp * GROUP_ROWS + lane_id() % GROUP_ROWS] = greatest;
                     warp_barrier();
                 }
-                if (lane_id() == 0 && (!together || warp == 0)) {
-                    const float total = sum_of<ROWS>(group ? of_query[item] : 0, maxima + warp * GROUP_ROWS);
+                if (lane_id() == 0 && (!turns.together || warp == 0)) {
+                    const float total = sum_of<ROWS>(group ? of_query[turns.item] : 0, maxima + warp * GROUP_ROWS);
                     const float score = endless ? infinity() - infinity() : total;
-                    of_query[item] = score;
+                    of_query[turns.item] = score;
                     if (group + 1 == n_groups) count_score(tally, query, first_step, score);
                 }
                 warp_barrier();

@@ -2,25 +2,11 @@
 //
 // A warp scores a document. The query lies in shared memory, as groups of 32 tokens; documents go from memory straight into
 // fragments. Tokens past a document's end repeat its last one, which changes no maximum: there are no masks and no padding.
-// Documents longer than LONG are scored by the block's eight warps together, an eighth each.
 #include "maxsim.cuh"
 #include "scores.cuh"
 
-constexpr int WARPS = 8;
-constexpr int LONG = 1024;
-
 // Rows that lie 64 bytes into 128 keep the lanes of a 16 byte load on different banks.
 DEVICE int shared_stride(int row_bytes) { return (row_bytes + 63) / 128 * 128 + 64; }
-
-// 64 bytes of a row from memory; `half` where only 32 are left.
-template <class T>
-DEVICE uint4 load_step(const char* row, int step, int t, bool half) {
-    if (sizeof(T) == 2 && half) {
-        const uint2 v = stream8(row + step * STEP + t * 8);
-        return make_uint4(v.x, v.y, 0, 0);
-    }
-    return stream16(row + step * STEP + t * 16);
-}
 
 // Query rows `first` to `first + groups * 32` into shared memory, zeros after the query's end and after a row's.
 template <class T>
@@ -79,7 +65,7 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
            const T* __restrict__ documents, const i64* __restrict__ offsets, i64 n_documents, i64 n_rows,
            const i64* __restrict__ only, i64 n, int dim, int groups, float* scores, int* argmax, int* tally, int first_step) {
     const int group_bytes = GROUP * shared_stride(dim * int(sizeof(T)));
-    const int warp = threadIdx.x / WARP, g = lane_id() / 4, t = lane_id() % 4;
+    const int g = lane_id() / 4;
     char* shared = shared_memory();
     float* values = reinterpret_cast<float*>(shared + groups * group_bytes);
     int* tokens = reinterpret_cast<int*>(values + WARPS * GROUP);
@@ -93,56 +79,43 @@ __global__ void __launch_bounds__(WARPS* WARP, 2)
 #pragma unroll 1
         for (int done = 0; done == 0 || done < query_rows; done += groups * GROUP) {
             const int rows = min(query_rows - done, groups * GROUP);
-            // no warp reads the query before this one any more: all have met in block_any since
+            block_barrier();  // no warp reads the query before this one any more
             load_query(shared, queries, query_low + done, rows, (rows + GROUP - 1) / GROUP, dim);
             block_barrier();
+            Turns turns(items, n);
 #pragma unroll 1
-            for (i64 batch = i64(blockIdx.x) * WARPS; batch < n; batch += i64(gridDim.x) * WARPS) {
-                // first each warp its own document, then all warps each long one
+            while (turns.next()) {
+                float total = done ? scores[query * n + turns.item] : 0;
 #pragma unroll 1
-                for (int turn = -1; turn < WARPS; turn++) {
-                    const bool together = turn >= 0;
-                    const i64 item = batch + (together ? turn : warp);
-                    i64 low = 0;
-                    int length = 0;
-                    if (item < n) items.span(item, low, length);
-                    if (item < n && together == (length > LONG)) {
-                        const int part = together ? (length / WARPS + 8) / 8 * 8 : length;
-                        const int from = together ? min(warp * part, length) : 0, to = min(from + part, length);
-                        float total = done ? scores[query * n + item] : 0;
-#pragma unroll 1
-                        for (int row = 0; row < rows; row += GROUP) {
-                            Best<ARGMAX> best;
-                            best.reset();
-                            scan<T, ARGMAX>(best, shared + row / GROUP * group_bytes,
-                                                 reinterpret_cast<const char*>(documents + low * dim), from, to, dim);
-                            best.combine_lanes();
-                            if (together) {
+                for (int row = 0; row < rows; row += GROUP) {
+                    Best<ARGMAX> best;
+                    best.reset();
+                    scan<T, ARGMAX>(best, shared + row / GROUP * group_bytes,
+                                    reinterpret_cast<const char*>(documents + turns.low * dim), turns.from, turns.to, dim);
+                    best.combine_lanes();
+                    if (turns.together) {
 #pragma unroll
-                                for (int i = 0; i < 4; i++) {
-                                    values[warp * GROUP + 8 * i + g] = best.value[i];  // four lanes write the same
-                                    if (ARGMAX) tokens[warp * GROUP + 8 * i + g] = best.token[i];
-                                }
-                                block_barrier();
+                        for (int i = 0; i < 4; i++) {
+                            values[turns.warp * GROUP + 8 * i + g] = best.value[i];  // four lanes write the same
+                            if (ARGMAX) tokens[turns.warp * GROUP + 8 * i + g] = best.token[i];
+                        }
+                        block_barrier();
 #pragma unroll 1
-                                for (int other = 0; other < WARPS; other++)
+                        for (int other = 0; other < WARPS; other++)
 #pragma unroll
-                                    for (int i = 0; i < 4; i++) {
-                                        const int at = other * GROUP + 8 * i + g;
-                                        best.join(i, values[at], ARGMAX ? tokens[at] : 0);
-                                    }
-                                block_barrier();
+                            for (int i = 0; i < 4; i++) {
+                                const int place = other * GROUP + 8 * i + g;
+                                best.join(i, values[place], ARGMAX ? tokens[place] : 0);
                             }
-                            total += best.sum(rows - row);
-                            if (ARGMAX && (!together || warp == 0))
-                                best.write_tokens(argmax + item * n_query_rows + query_low + done + row, rows - row);
-                        }
-                        if (lane_id() == 0 && (!together || warp == 0)) {
-                            scores[query * n + item] = total;
-                            if (!ARGMAX && done + rows >= query_rows) count_score(tally, query, first_step, total);
-                        }
+                        block_barrier();
                     }
-                    if (!together && !block_any(length > LONG)) break;
+                    total += best.sum(rows - row);
+                    if (ARGMAX && (!turns.together || turns.warp == 0))
+                        best.write_tokens(argmax + turns.item * n_query_rows + query_low + done + row, rows - row);
+                }
+                if (lane_id() == 0 && (!turns.together || turns.warp == 0)) {
+                    scores[query * n + turns.item] = total;
+                    if (!ARGMAX && done + rows >= query_rows) count_score(tally, query, first_step, total);
                 }
             }
         }

@@ -5,7 +5,6 @@
 #include "maxsim.cuh"
 #include "scores.cuh"
 
-constexpr int WARPS = 8;
 constexpr int PIECE = 16;  // query tokens whose bytes a lane takes
 constexpr int AHEAD = 4;
 

@@ -7,12 +7,24 @@
 #pragma once
 #include "warp.cuh"
 
-constexpr int GROUP = 32;  // query tokens that a warp scores at once, as two halves of 16 rows
-constexpr int STEP = 64;   // bytes of a row that a step takes
+constexpr int WARPS = 8;    // of a block that scores documents
+constexpr int LONG = 1024;  // tokens of a document that a block's warps score together, a part each
+constexpr int GROUP = 32;   // query tokens that a warp scores at once, as two halves of 16 rows
+constexpr int STEP = 64;    // bytes of a row that a step takes
 
 template <class T>
 DEVICE int row_steps(int dim) {
     return (dim * int(sizeof(T)) + STEP - 1) / STEP;
+}
+
+// A lane's part of a step of a row, from memory; `half` where only 32 are left.
+template <class T>
+DEVICE uint4 load_step(const char* row, int step, int t, bool half) {
+    if (sizeof(T) == 2 && half) {
+        const uint2 v = stream8(row + step * STEP + t * 8);
+        return make_uint4(v.x, v.y, 0, 0);
+    }
+    return stream16(row + step * STEP + t * 16);
 }
 
 DEVICE void mma_of(half, float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_f16(c, a, b0, b1); }
@@ -149,5 +161,55 @@ struct Items {
         low = max(i64(0), min(read_only(offsets + place), n_rows));
         const i64 high = max(low, min(read_only(offsets + place + 1), n_rows));
         length = int(min(high - low, i64(1) << 30));  // so that counting tokens never overflows
+    }
+};
+
+// The documents of a block, of n items that are dealt out to all blocks eight at a time: first each warp its own, then all warps
+// each long one, an eighth each, which they find 32 documents at a time.
+struct Turns {
+    const Items& items;
+    const i64 n;
+    const int warp = threadIdx.x / WARP;
+    bool together = false;
+    int turn = warp;
+    u32 found = 0;  // among the last 32 documents that were looked at
+    i64 item, low;  // the document, and its first row
+    int from, to;   // the tokens that this warp scores
+
+    DEVICE Turns(const Items& given, i64 count) : items(given), n(count) {}
+
+    DEVICE static i64 item_of(int turn) { return (i64(turn / WARPS) * gridDim.x + blockIdx.x) * WARPS + turn % WARPS; }
+
+    DEVICE bool next() {
+#pragma unroll 1
+        for (;;) {
+            if (!together) {
+                item = item_of(turn);
+                turn += WARPS;
+                if (item < n) {
+                    items.span(item, low, to);
+                    from = 0;
+                    if (to <= LONG) return true;
+                    continue;
+                }
+                together = true;
+                turn = 0;
+            }
+            if (found == 0) {
+                if (item_of(turn) >= n) return false;
+                int length = 0;
+                if (item_of(turn + lane_id()) < n) items.span(item_of(turn + lane_id()), low, length);
+                found = ballot(length > LONG);
+                turn += WARP;
+            } else {
+                item = item_of(turn - WARP + first_bit(found));
+                found &= found - 1;
+                items.span(item, low, to);
+                const int part = (to / WARPS + 8) / 8 * 8;
+                from = min(warp * part, to);
+                to = min(from + part, to);
+                return true;
+            }
+        }
     }
 };

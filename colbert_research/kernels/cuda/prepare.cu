@@ -2,7 +2,6 @@
 // every sum, are those of cpu/prepare.py and cpu/products.py: the results are the same bits.
 #include "maxsim.cuh"
 
-constexpr int WARPS = 8;
 constexpr int GREATEST = 63;  // of a query's whole numbers
 constexpr int PART = 64;      // dimensions that are multiplied before the next ones are fetched
 
