@@ -10,7 +10,7 @@ from colbert_research.ragged import offsets_of
 
 _fmaf = ctypes.CDLL(None).fmaf
 _fmaf.restype, _fmaf.argtypes = ctypes.c_float, [ctypes.c_float] * 3
-_fused = np.frompyfunc(_fmaf, 3, 1)
+fused = np.frompyfunc(_fmaf, 3, 1)
 
 GUARD = 40  # tokens of other bytes before and after
 
@@ -40,7 +40,7 @@ def products(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """`(n_tokens, n)` float32, summed in the order of the dimensions, each step rounded once."""
     sums = np.zeros((len(query), len(rows)), np.float32)
     for column, other in zip(query.T, rows.T, strict=True):
-        sums = _fused(column[:, None], other[None, :], sums).astype(np.float32)
+        sums = fused(column[:, None], other[None, :], sums).astype(np.float32)
     return sums
 
 

@@ -3,6 +3,7 @@
 Where there is a GPU, the same probes run there: they confirm that the emulator reads the manual rightly.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from colbert_research.kernels.cuda.arrays import place_of, upload
+from colbert_research.kernels.cuda.compile import compiled, source
 from colbert_research.kernels.cuda.launch import Kernel, device_of
 from tests.kernels.conftest import WHERE
+from tests.kernels.cuda_codes_cases import fused
 from tests.kernels.emulator import build
 
 PROBE = str(Path(build.__file__).parent / "probe.cu")
@@ -21,9 +24,7 @@ KERNELS = [
     *(Kernel(PROBE, f"round_trip<{kind}>") for kind in ("half", "bfloat", "float")),
     *(Kernel(PROBE, f"reverse<{wait}, {barrier}>") for wait in ("true", "false") for barrier in ("true", "false")),
     *(Kernel(PROBE, f"quarrel<{wrong}>") for wrong in range(4)),
-    Kernel(PROBE, "exchange"),
-    Kernel(PROBE, "rounding"),
-    Kernel(PROBE, "bytes_and_doubles"),
+    *(Kernel(PROBE, name) for name in ("exchange", "meet", "loads", "arithmetic", "rounding", "bytes_and_doubles")),
 ]
 
 
@@ -97,13 +98,54 @@ def test_products_of_a_warp(rng, run, kind):
 
 def test_exchanges_in_a_warp(rng, run):
     given = rng.integers(0, 2**32, 32, dtype=np.uint32)
-    got = run("exchange", 1, 32, 0, given, np.zeros((4, 32), np.uint32))[1]
+    got = run("exchange", 1, 32, 0, given, np.zeros((6, 32), np.uint32))[1]
     lanes = np.arange(32)
     assert np.array_equal(got[0], given[lanes ^ 3])
     assert np.array_equal(got[1], np.full(32, given[5]))
     assert np.array_equal(got[2], np.full(32, sum(int(v & 1) << i for i, v in enumerate(given))))
     pairs = np.stack([given, given[lanes ^ 1]], axis=1).copy().view(np.uint8)  # selector 0x6145, lowest byte first
     assert np.array_equal(got[3], np.ascontiguousarray(pairs[:, [5, 4, 1, 6]]).view(np.uint32)[:, 0])
+    assert np.array_equal(got[4], given[4 * ((3 * lanes + 1) % 8) + lanes % 4])
+    assert np.array_equal(got[5], given[4 * 6 + lanes % 4])
+
+
+def test_threads_meet(run):
+    counts, seen = run("meet", 3, 96, 96 * 4, np.zeros(2, np.int32), np.zeros((3, 288), np.int32), np.int32(288))
+    numbers = np.arange(288)
+    assert counts.tolist() == [(37 * numbers % 101).max(), 288]
+    assert sorted(seen[0]) == numbers.tolist()  # each another one
+    assert np.array_equal(seen[1], numbers // 96 == 1)
+    assert np.array_equal(seen[2], 5 * (numbers ^ 1))
+
+
+def test_loads(rng, run):
+    given = rng.integers(0, 2**32, (70, 4), dtype=np.uint32)
+    got = run("loads", 1, 64, 0, given, np.zeros((5, 70, 4), np.uint32), np.int32(70))[1]
+    assert np.array_equal(got, np.broadcast_to(given, got.shape))
+
+
+def test_arithmetic(rng, run):
+    x, y, z = (rng.standard_normal(300).astype(np.float32) * 100 for _ in range(3))
+    x[:6] = 0.5, 1.5, 2.5, -0.5, -1.5, 3.0  # ties go to the even number
+    y[0], z[0] = 1, 2.0**-30
+    empty = np.zeros((6, 300), np.float32), np.zeros((2, 300), np.int32)
+    out, whole = run("arithmetic", 1, 64, 0, x, y, z, *empty, np.int32(300))[3:]
+    assert np.array_equal(out[0], fused(x, y, z).astype(np.float32))
+    expected = (x * y + z, x / y, np.abs(x), x, np.full(300, -np.inf, np.float32))
+    assert np.array_equal(out[1:], np.stack(expected))
+    assert not np.array_equal(out[0], out[1])
+    assert np.array_equal(whole[0], np.rint(x))
+    bits = x.view(np.int32).astype(np.int64)
+    assert np.array_equal(1 << whole[1].astype(np.int64), bits & -bits)
+
+
+def test_every_primitive_has_a_probe():
+    """So that a GPU confirms each before a kernel is trusted."""
+    text = source("warp.cuh")
+    names = set(re.findall(r"^DEVICE [^(]*?(\w+)\(", text, re.MULTILINE)) | set(re.findall(r"^MMA\((\w+)", text, re.MULTILINE))
+    probes = Path(PROBE).read_text(encoding="utf-8")
+    assert {"shuffle_group", "mma_s8u8", "copies_wait", "opaque"} < names
+    assert {name for name in names if not re.search(rf"\b{name}\b[<(]", probes)} == set()
 
 
 @pytest.mark.parametrize("kind", ["half", "bfloat"])
@@ -176,3 +218,10 @@ def test_threads_that_part_are_an_error(emulate, wrong, message):
 def test_an_unknown_instance(emulate):
     with pytest.raises(KeyError, match="not among the emulated instances"):
         emulate(KERNELS).launch(Kernel(PROBE, "quarrel<9>"), (1,), (32,), 0, [])
+
+
+@pytest.mark.usefixtures("nvrtc")
+def test_the_probes_are_compiled_for_a_gpu(build_folder):
+    """Without one; where there is one, they are the first to run."""
+    binary = compiled(source(PROBE), [kernel.name for kernel in KERNELS], "sm_90a", folder=build_folder)
+    assert set(binary.names) == {kernel.name for kernel in KERNELS}

@@ -23,13 +23,56 @@ __global__ void product(const u32* a, const u32* b, typename M::C* c) {
     for (int r = 0; r < 4; r++) c[lane * 4 + r] = sum[r];
 }
 
-// out (4, 32): neighbour's, lane 5's, ballot of the odd values, bytes permuted
+// out (6, 32): neighbour's, lane 5's, ballot of the odd values, bytes permuted; of the lane of this column in the group that each
+// lane asks for, as an integer and, the same for all lanes, as a float
 __global__ void exchange(const u32* in, u32* out) {
     const int lane = lane_id();
     out[lane] = shuffle_xor(in[lane], 3);
     out[32 + lane] = shuffle(in[lane], 5);
     out[64 + lane] = ballot(in[lane] & 1);
     out[96 + lane] = permute_bytes(in[lane], in[lane ^ 1], 0x6145);
+    out[128 + lane] = shuffle_group(in[lane], (3 * lane + 1) % 8);
+    out[160 + lane] = bits_of(shuffle_group(float_of(in[lane]), 6));
+}
+
+// Threads of several blocks: counts [0] the greatest of 37 i % 101, [1] their number; seen (3, n): the number that each got, whether
+// any thread of its block is thread 70 of block 1, and what its neighbour wrote into shared memory.
+__global__ void meet(int* counts, int* seen, int n) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int* shared = reinterpret_cast<int*>(shared_memory());
+    atomic_max(counts, 37 * i % 101);
+    seen[i] = atomic_add(counts + 1, 1);
+    seen[n + i] = block_any(i == int(blockDim.x) + 70);
+    shared[threadIdx.x] = 5 * i;
+    warp_barrier();
+    seen[2 * n + i] = shared[threadIdx.x ^ 1];
+}
+
+// out (5, n): 16 bytes each, by each of the loads
+__global__ void loads(const uint4* in, uint4* out, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        const char* at = reinterpret_cast<const char*>(in + i);
+        const uint2 low = stream8(at), high = stream8(at + 8);
+        out[i] = stream16(at);
+        out[n + i] = load16(at);
+        out[2 * n + i] = make_uint4(low.x, low.y, high.x, high.y);
+        out[3 * n + i] = make_uint4(stream4(at), stream4(at + 4), stream4(at + 8), stream4(at + 12));
+        out[4 * n + i] = read_only(opaque(in + i));
+    }
+}
+
+// out (6, n): x y + z rounded once, and twice, x / y, |x|, x, minus infinity; whole (2, n): x to the nearest, the lowest bit of x
+__global__ void arithmetic(const float* x, const float* y, const float* z, float* out, int* whole, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        out[i] = fused(x[i], y[i], z[i]);
+        out[n + i] = add(multiply(x[i], y[i]), z[i]);
+        out[2 * n + i] = divide(x[i], y[i]);
+        out[3 * n + i] = absolute(x[i]);
+        out[4 * n + i] = float_of(opaque(bits_of(x[i])));
+        out[5 * n + i] = -infinity();
+        whole[i] = round_to_int(x[i]);
+        whole[n + i] = first_bit(bits_of(x[i]));
+    }
 }
 
 template <class T>
