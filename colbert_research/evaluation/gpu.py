@@ -19,8 +19,8 @@ MACHINE = ("gpu", "date", "copy_gb_s", "product_tflop_s")
 def gpu_records(folder: str | Path = "experiments/gpu") -> "pd.DataFrame":
     """A row for each measured case of every file `*.jsonl` below `folder`, as `experiments/benchmarks/gpu.py` writes them.
 
-    The first line of a file is its machine; `MACHINE` of it stands in every row. Empty where nothing was measured yet. Raises
-    ValueError for a file that does not begin with a machine.
+    The first line of a file is its machine; `MACHINE` of it stands in every row. A case that failed has a row that says why, in
+    the column `failed`. Empty where nothing was measured yet. Raises ValueError for a file that does not begin with a machine.
     """
     import pandas as pd
 
@@ -72,6 +72,8 @@ def plot_roofline(records: "pd.DataFrame") -> Any:
     of the machine."""
     from matplotlib.figure import Figure
 
+    measured = [*MACHINE, "case", "engine", "flop", "bytes", "tflop_s"]
+    records = records.reindex(columns=measured).dropna()  # without those that failed
     figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     for gpu, of_gpu in records.groupby("gpu"):
@@ -83,5 +85,6 @@ def plot_roofline(records: "pd.DataFrame") -> Any:
         for _, row in part.iterrows():
             axes.annotate(row["case"], (row["flop"] / row["bytes"], row["tflop_s"]), fontsize=6)
     axes.set(xscale="log", yscale="log", xlabel="operations a byte of documents", ylabel="TFLOP/s")
-    axes.legend(fontsize=7)
+    if len(records):
+        axes.legend(fontsize=7)
     return figure
