@@ -28,6 +28,7 @@ from colbert_research.kernels.cuda.arrays import (
     upload,
     widened,
 )
+from colbert_research.kernels.cuda.kept import Kept
 from colbert_research.kernels.cuda.launch import home
 from colbert_research.kernels.cuda.tally import Tally
 from colbert_research.kernels.operands import CodedTokens, Selection
@@ -35,7 +36,7 @@ from colbert_research.ragged import Ragged
 
 PIECE = 2**24  # rows of inverted lists that are looked up together
 
-_offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Array]] = WeakKeyDictionary()
+_offsets: WeakKeyDictionary[Ragged | CodedTokens, dict[Place, Kept[Array]]] = WeakKeyDictionary()
 
 
 def maxsim(queries: Ragged, documents: Ragged, only: Selection = None, *, tally: Tally | None = None) -> Any:
@@ -52,11 +53,11 @@ def maxsim(queries: Ragged, documents: Ragged, only: Selection = None, *, tally:
 
 
 def offsets_at(ragged: Ragged | CodedTokens, place: Place) -> Array:
-    """The offsets at `place`, copied there once for each `Ragged` or `CodedTokens`."""
+    """The offsets at `place`, for work on the current stream (`Kept`), copied there once for each `Ragged` or `CodedTokens`."""
     known = _offsets.setdefault(ragged, {})
     if place not in known:
-        known[place] = upload(ragged.offsets, place)
-    return known[place]
+        known[place] = Kept(upload(ragged.offsets, place), place)
+    return known[place].here()
 
 
 def _values(ragged: Ragged, kind: str, place: Place) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from colbert_research.index import Index
 from colbert_research.kernels.cuda.arrays import Array, Place, upload
+from colbert_research.kernels.cuda.kept import Kept
 from colbert_research.kernels.cuda.launch import home, missing
 from colbert_research.kernels.cuda.transfer import free_bytes
 from colbert_research.ragged import Ragged, offsets_of
@@ -56,7 +57,10 @@ def copy_of(index: Index, memory_gb: float | None, *, stream: bool = True) -> "D
 
 
 class DeviceCopy:
-    """What a search on a device needs of an index; it does not hold the index itself. Arguments as of `Shards`."""
+    """What a search on a device needs of an index; it does not hold the index itself. Arguments as of `Shards`.
+
+    Each array is for work on the stream that is current when it is asked for (`Kept`).
+    """
 
     def __init__(self, index: Index, place: Place, room: int | None) -> None:
         self.shards = Shards(index, place, room)
@@ -71,19 +75,27 @@ class DeviceCopy:
         assert self.shards.resident is not None
         return self.shards.resident
 
-    @cached_property
+    @property
     def centroids(self) -> Array:
         """`(K, dim)` float32."""
-        assert self.codec.centroids is not None
-        return upload(self.codec.centroids, self.place)
+        return self._centroids.here()
 
-    @cached_property
+    @property
     def inverted(self) -> Ragged:
         """For each centroid, the documents of all segments with a token there, ascending."""
+        return self._inverted.here()
+
+    @cached_property
+    def _centroids(self) -> Kept[Array]:
+        assert self.codec.centroids is not None
+        return Kept(upload(self.codec.centroids, self.place), self.place)
+
+    @cached_property
+    def _inverted(self) -> Kept[Ragged]:
         counts = np.array([np.diff(offsets) for offsets, _ in self._lists])
         merged = offsets_of(counts.sum(axis=0))
         documents, cursor = np.empty(merged[-1], np.int32), merged[:-1].copy()
         for start, count, (offsets, ids) in zip(self._starts, counts, self._lists, strict=False):
             documents[np.repeat(cursor - offsets[:-1], count) + np.arange(len(ids))] = ids + np.int32(start)
             cursor += count
-        return Ragged(upload(documents, self.place), merged)
+        return Kept(Ragged(upload(documents, self.place), merged), self.place)

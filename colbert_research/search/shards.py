@@ -15,6 +15,7 @@ from colbert_research.codecs.centroid import CentroidCodec
 from colbert_research.codecs.exact import ExactCodec
 from colbert_research.index import Index, Scope
 from colbert_research.kernels.cuda.arrays import Array, Place, empty
+from colbert_research.kernels.cuda.kept import Kept
 from colbert_research.kernels.cuda.transfer import BUFFERS, conveyed, fill, lane_to, pinned
 from colbert_research.kernels.operands import CodedTokens
 from colbert_research.ragged import Ragged
@@ -71,6 +72,7 @@ class Shards:
         else:
             assert room is not None
             self._all = self._cut(index, layout, room)
+        self._kept = Kept((self._all, self._buffers), place)
 
     def _cut(self, index: Index, layout: Layout, room: int) -> list[Shard]:
         """Shards in pinned memory, by turns for one of the buffers on the device."""
@@ -102,11 +104,11 @@ class Shards:
 
     @property
     def resident(self) -> Shard | None:
-        """All documents, where their codes lie on the device; None where they do not."""
-        return None if self._sources else self._all[0]
+        """All documents, where their codes lie on the device, for work on the current stream; None where they do not."""
+        return None if self._sources else self._kept.here()[0][0]
 
     def visited(self, scope: Scope) -> Generator[Visit, None, None]:
-        """The shards with any of the documents in the scope.
+        """The shards with any of the documents in the scope, for work on the stream that is current at the first.
 
         A shard is there until the next is asked for; close the iterator, so that others may visit.
         """
@@ -116,13 +118,14 @@ class Shards:
             cuts = np.searchsorted(scope.positions, [*(shard.start for shard in self._all), len(self.offsets) - 1])
             local = [scope.positions[a:b] - s.start for s, a, b in zip(self._all, cuts[:-1], cuts[1:], strict=True)]
             chosen = np.flatnonzero(np.diff(cuts)).tolist()
-        if self.resident is not None:
-            yield self.resident, local[0]
+        shards, buffers = self._kept.here()
+        if not self._sources:
+            yield shards[0], local[0]
             return
         with self._busy:  # the buffers serve one search at a time
             sources = [(i % BUFFERS, self._sources[i]) for i in chosen]
-            for i in conveyed(sources, self._buffers, self._lane):
-                yield self._all[chosen[i]], local[chosen[i]]
+            for i in conveyed(sources, buffers, self._lane):
+                yield shards[chosen[i]], local[chosen[i]]
 
 
 def device_layout(codec: Codec) -> Layout:

@@ -59,7 +59,12 @@ def log(monkeypatch):
     streams = SimpleNamespace(
         from_external=lambda stream: Scope(log, f"stream {stream.__cuda_stream__()}"),
     )
-    cuda = SimpleNamespace(Device=device, Stream=streams, get_current_stream=lambda: Scope(log, "current"), is_available=bool)
+    cuda = SimpleNamespace(
+        Device=device,
+        Stream=streams,
+        get_current_stream=lambda number: Scope(log, f"current of {number}"),
+        is_available=bool,
+    )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, RawModule=RawModule, ndarray=type(None)))
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 7 + device, raising=False)
     return log
@@ -115,8 +120,9 @@ def cubins() -> int:
 
 
 def test_cupys_own_stream(log):
-    Gpu(Place("cupy", 0)).launch(KERNEL, (1,), (32,), 0, [])
-    assert ("enter", "current") in log
+    """That of the arrays' device, whichever is the current one."""
+    Gpu(Place("cupy", 1)).launch(KERNEL, (1,), (32,), 0, [])
+    assert log[:2] == [("enter", "device 1"), ("enter", "current of 1")]
 
 
 @pytest.mark.parametrize(("work", "blocks"), [(0, 1), (1, 1), (8, 1), (9, 2), (10_000, 264)])

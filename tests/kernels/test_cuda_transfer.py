@@ -1,7 +1,6 @@
 """Copies beside computing: in a model of streams and events, run in the orders that they allow, work sees its own shard."""
 
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,57 +9,9 @@ import pytest
 from colbert_research.kernels.cuda import transfer
 from colbert_research.kernels.cuda.arrays import Place
 from colbert_research.kernels.cuda.transfer import CudaLane, HostLane, conveyed, fill, lane_to, pinned
+from tests.kernels.cuda_streams import Machine
 
 CUPY = Place("cupy", 0)
-
-
-class Machine:
-    """Streams that hold operations until `run` executes them, each in its order and all in a random one."""
-
-    def __init__(self):
-        self.streams, self.executed, self.memory = [], set(), {}
-        self.computing = self.stream()
-        runtime = SimpleNamespace(memcpyAsync=self.copy, memcpyHostToDevice=1)
-        cuda = SimpleNamespace(Stream=self.stream, Event=self.event, runtime=runtime, Device=lambda _: nullcontext())
-        self.cupy = SimpleNamespace(cuda=cuda, ndarray=type(None))
-
-    def stream(self, **_):
-        operations = []
-        self.streams.append(operations)
-        stream = SimpleNamespace(ptr=len(self.streams) - 1, operations=operations, synchronize=lambda: None)
-        stream.wait_event = lambda event: operations.append(("wait", event.recorded))
-        return stream
-
-    def event(self, **_):
-        event = SimpleNamespace(recorded=None)
-
-        def record(stream):
-            event.recorded = object()
-            stream.operations.append(("record", event.recorded))
-
-        event.record = record
-        return event
-
-    def copy(self, target, source, size, kind, stream):
-        assert kind == 1
-        if size:
-            self.streams[stream].append(("copy", self.memory[target], self.memory[source]))
-
-    def array(self, values):
-        """An array whose address copies know it by."""
-        self.memory[values.ctypes.data] = values
-        return values
-
-    def run(self, rng):
-        while ready := [s for s in self.streams if s and (s[0][0] != "wait" or s[0][1] in self.executed)]:
-            operation, *operands = ready[rng.integers(len(ready))].pop(0)
-            if operation == "record":
-                self.executed.add(operands[0])
-            elif operation == "copy":
-                operands[0][: len(operands[1])] = operands[1]
-            elif operation == "compute":
-                operands[0]()
-        assert not any(self.streams), "a stream waits for what never happens"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 | `compile.py` | source to cubin by NVRTC, kept on disk; no GPU is needed for it |
 | `launch.py` | devices: a GPU through CuPy on the caller's stream, or the emulator; both take the same call |
 | `arrays.py` | pointers, types and devices of NumPy, torch and CuPy arrays, without a copy |
+| `kept.py` | copies on a device that outlive a call, and the streams that use them |
 | `transfer.py` | pinned memory, and copies to a device while it computes |
 | `instances.py` | all instances, for the tests and the notebook: add the name of your module there |
 | `maxsim.cuh` | products of 32 query tokens with 8 document tokens, running maxima, documents |

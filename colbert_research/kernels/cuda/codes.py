@@ -17,6 +17,7 @@ import numpy as np
 
 from colbert_research.kernels.cuda.arrays import Array, Place, check, common_place, empty, upload
 from colbert_research.kernels.cuda.decoder import Decoder, Layout, decoder_of
+from colbert_research.kernels.cuda.kept import Kept
 from colbert_research.kernels.cuda.launch import Device, Kernel, device_of, grid_of
 from colbert_research.kernels.cuda.tally import Tally
 from colbert_research.kernels.cuda.tally import arguments as tallied
@@ -73,18 +74,18 @@ class DeviceTable:
         return 1 if self.centroids is None else len(self.centroids)
 
 
-_tables: WeakKeyDictionary[ResidualTable | ProductTable, dict[Place, DeviceTable]] = WeakKeyDictionary()
+_tables: WeakKeyDictionary[ResidualTable | ProductTable, dict[Place, Kept[DeviceTable]]] = WeakKeyDictionary()
 
 
 def table_at(table: ResidualTable | ProductTable, place: Place) -> DeviceTable:
-    """A codec's state at a place, copied there once."""
+    """A codec's state at a place, for work on the current stream (see `Kept`); copied there once."""
     known = _tables.setdefault(table, {})
     if place not in known:
         decoder = decoder_of(table)
         centroids = None
         if table.centroids is not None:
             centroids = upload(np.ascontiguousarray(table.centroids, np.float32), place)
-        known[place] = DeviceTable(
+        copied = DeviceTable(
             decoder,
             place,
             bytes=upload(decoder.bytes, place),
@@ -93,7 +94,8 @@ def table_at(table: ResidualTable | ProductTable, place: Place) -> DeviceTable:
             operand_dims=upload(decoder.layout.operand_dims(decoder.dim), place),
             centroids=centroids,
         )
-    return known[place]
+        known[place] = Kept(copied, place)
+    return known[place].here()
 
 
 def maxsim_codes(

@@ -102,6 +102,13 @@ def stream_at(place: Place) -> Any:
     return _gpu(place).stream()
 
 
+def current(place: Place) -> Any:
+    """While the block runs, the GPU at `place` is the current device: it is that one's default stream which CUDA means."""
+    import cupy
+
+    return cupy.cuda.Device(place.device)
+
+
 def scalars(arguments: Sequence[Any]) -> list[Any]:
     """Arguments with every array and None replaced by its address, as uint64."""
     return [argument if isinstance(argument, np.generic) else np.uint64(pointer(argument)) for argument in arguments]
@@ -153,7 +160,7 @@ class Gpu:
     def launch(
         self, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: Sequence[Any]
     ) -> None:
-        with self._device, self.stream():
+        with current(self._place), self.stream():
             function = self._function(kernel)
             if shared > 48 * 1024 and function.max_dynamic_shared_size_bytes < shared:
                 function.max_dynamic_shared_size_bytes = shared  # beyond 48 KiB, a kernel has to ask
@@ -174,7 +181,7 @@ class Gpu:
     def stream(self) -> Any:
         """The stream that the caller's framework computes on now."""
         if self._place.framework != "torch":
-            return self._cupy.cuda.get_current_stream()
+            return self._cupy.cuda.get_current_stream(self._place.device)
         import torch
 
         # the public torch.cuda.current_stream() costs microseconds, as much as a launch

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from colbert_research.kernels.cuda.arrays import Array, Place, pointer, upload
-from colbert_research.kernels.cuda.launch import stream_at
+from colbert_research.kernels.cuda.launch import current, stream_at
 
 BUFFERS = 2
 PIECE = 64 * 2**20  # bytes that are copied together, where nothing has to overlap
@@ -58,7 +58,8 @@ def fill(target: Array, first: int, rows: NDArray[Any], place: Place) -> None:
 def synchronize(place: Place) -> None:
     """Wait until the device has done what was launched at `place`; nothing to wait for where kernels are emulated."""
     if place.device is not None:
-        stream_at(place).synchronize()
+        with current(place):
+            stream_at(place).synchronize()
 
 
 def free_bytes(place: Place) -> int | None:
@@ -67,7 +68,7 @@ def free_bytes(place: Place) -> int | None:
         return None
     import cupy
 
-    with cupy.cuda.Device(place.device):
+    with current(place):
         return int(cupy.cuda.runtime.memGetInfo()[0])
 
 
@@ -110,16 +111,17 @@ class CudaLane:
         import cupy
 
         self._cupy, self._place = cupy, place
-        with cupy.cuda.Device(place.device):
+        with current(place):
             self._copies = cupy.cuda.Stream(non_blocking=True)
             self._arrived, self._done = ([cupy.cuda.Event(disable_timing=True) for _ in range(BUFFERS)] for _ in range(2))
 
     def begin(self) -> None:
         for slot in range(BUFFERS):
+            self._copies.wait_event(self._done[slot])  # of the search before, whatever stream it computed on
             self.done(slot)
 
     def copy(self, slot: int, source: Arrays, target: Mapping[str, Array]) -> None:
-        with self._cupy.cuda.Device(self._place.device):
+        with current(self._place):
             runtime = self._cupy.cuda.runtime
             self._copies.wait_event(self._done[slot])
             for name, array in source.items():
@@ -128,16 +130,15 @@ class CudaLane:
             self._arrived[slot].record(self._copies)
 
     def arrived(self, slot: int) -> None:
-        self._computing().wait_event(self._arrived[slot])
+        with current(self._place):
+            stream_at(self._place).wait_event(self._arrived[slot])
 
     def done(self, slot: int) -> None:
-        self._done[slot].record(self._computing())
+        with current(self._place):
+            self._done[slot].record(stream_at(self._place))
 
     def finish(self) -> None:
         self._copies.synchronize()
-
-    def _computing(self) -> Any:
-        return stream_at(self._place)
 
 
 def lane_to(place: Place) -> Lane:
