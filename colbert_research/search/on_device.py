@@ -12,7 +12,7 @@ from colbert_research.codecs import TableCodec
 from colbert_research.codecs.exact import ExactCodec
 from colbert_research.index import Scope
 from colbert_research.kernels import cuda_backend
-from colbert_research.kernels.cuda.arrays import Array, ascending, column_maxima, empty, to_numpy, upload
+from colbert_research.kernels.cuda.arrays import Array, ascending, column_maxima, copied, empty, to_numpy, upload
 from colbert_research.kernels.cuda.tally import Tally, best, tally_for
 from colbert_research.kernels.cuda.topk import BINS, MOST
 from colbert_research.kernels.cuda.transfer import synchronize
@@ -83,7 +83,7 @@ class DeviceEngine:
             found = np.unique(nearest_cells(to_numpy(products), n, none))
             return found[found >= 0]
         if len(none):
-            products = products.copy()
+            products = copied(products)
             products[:, upload(none, self.there.place)] = -np.inf
         return np.setdiff1d(to_numpy(cuda_backend.greatest(products, n)), none)
 

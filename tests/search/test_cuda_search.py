@@ -17,6 +17,7 @@ from colbert_research.search import CudaExhaustive, CudaPlaid, Exhaustive, Plaid
 from colbert_research.search.device_copy import copy_of
 from colbert_research.search.found import NOTHING
 from colbert_research.search.on_device import DeviceEngine
+from colbert_research.search.probe import nearest_cells
 from tests.conftest import random_ragged
 from tests.kernels.conftest import HAS_GPU
 from tests.kernels.conftest import build_folder as build_folder
@@ -250,6 +251,22 @@ def test_arrays_of_torch(index, queries, device, monkeypatch):
             assert copy_of(index, memory_gb).place.framework == "torch"
         for knobs in KNOBS:
             same(CudaPlaid(**knobs).search(index, queries, 9), Plaid(**knobs).search(index, queries, 9))
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_cells_that_no_document_is_in_are_not_probed(index, queries, device, monkeypatch, framework):
+    if not HAS_GPU:
+        monkeypatch.setattr(device_copy, "home", lambda given: Place(framework, None))
+    with device():
+        engine = DeviceEngine(copy_of(index, None))
+        engine.there.empty_cells = np.array([2, 3, 11])
+        for query in queries:
+            products = engine.products(query)
+            before = to_numpy(products)
+            for n in (1, 4, 15):
+                nearest = nearest_cells(before, n, engine.there.empty_cells)
+                assert np.array_equal(engine.cells(products, n), np.unique(nearest[nearest >= 0]))
+            assert np.array_equal(to_numpy(products), before)
 
 
 @pytest.mark.gpu

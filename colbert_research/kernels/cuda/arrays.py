@@ -151,6 +151,11 @@ def widened(array: Array, width: int, place: Place) -> Array:
     return wide
 
 
+def copied(array: Array) -> Array:
+    """A copy where the array lies."""
+    return array.clone() if framework_of(array) == "torch" else array.copy()
+
+
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
     """A copy in the processor's memory."""
     copies = {"torch": lambda: array.cpu().numpy(), "cupy": lambda: array.get(), "numpy": lambda: array.copy()}
