@@ -1,7 +1,7 @@
 """On a machine with little installed (a borrowed GPU: numpy, torch, cupy, pytest) the suites of kernels run what they can.
 
-`numba` missing: the CPU kernels' own files are left out, and tests elsewhere that ask for them are skipped. `hypothesis`
-missing: a stand-in lets the files be imported and skips the properties.
+`numba` or `pydantic` missing: files that cannot be imported without are left out, and tests elsewhere that ask for them are
+skipped. `hypothesis` missing: a stand-in lets the files be imported and skips the properties.
 """
 
 import sys
@@ -21,27 +21,31 @@ def _has(package: str) -> bool:
 
 
 HAS_NUMBA, HAS_HYPOTHESIS = _has("numba"), _has("hypothesis")
-NEED_NUMBA = ["test_chosen.py", "test_coverage.py", "test_integer.py", "test_shortlist.py", "test_team.py", "test_tiers.py"]
-NEED_NUMBA += ["test_wanted.py", "test_decode.py", "test_kept_products.py", "test_greatest.py"]
+NEEDED_BY = {
+    "numba": ["chosen", "coverage", "integer", "shortlist", "team", "tiers", "wanted", "decode", "kept_products", "greatest"],
+    "pydantic": ["coverage", "team"],
+}
+"""Suites that cannot be imported without a package, or that hold nothing but the CPU kernels."""
+LACKING = [package for package in NEEDED_BY if not _has(package)]
 
 
 def left_out() -> list[str]:
-    """Files that cannot be imported or that hold nothing but the CPU kernels."""
-    return [] if HAS_NUMBA else NEED_NUMBA
+    """Files of the suites that lack a package."""
+    return sorted({f"test_{name}.py" for package in LACKING for name in NEEDED_BY[package]})
 
 
 def words() -> list[str]:
     """What is missing and what that leaves out, for the head of the report."""
-    found = [] if HAS_NUMBA else [f"numba is not installed: no CPU kernels, without {', '.join(NEED_NUMBA)}"]
+    found = [f"not installed: {', '.join(LACKING)}; without {', '.join(left_out())}"] if LACKING else []
     return found + ([] if HAS_HYPOTHESIS else ["hypothesis is not installed: properties are skipped"])
 
 
 def skip_what_lacks_a_package() -> Generator[None, object, object]:
-    """Around a test: one that asks for a package that is not there is skipped, where Numba is not there either."""
+    """Around a test: one that asks for a package that is not there is skipped, where one of ours is not there."""
     try:
         return (yield)
     except ModuleNotFoundError as error:
-        if HAS_NUMBA:
+        if not LACKING:
             raise
         pytest.skip(f"{error.name} is not installed")
 
