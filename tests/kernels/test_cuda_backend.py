@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from colbert_research import kernels
 from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda import codes, dense, interaction, products, topk
+from colbert_research.kernels.cuda.arrays import to_numpy
 from colbert_research.ragged import Ragged, offsets_of
+from tests.kernels.conftest import HAS_GPU
 from tests.kernels.cuda_arenas import arena_of
 from tests.kernels.cuda_codes_cases import coded, scores_of_documents
 
@@ -27,9 +29,13 @@ few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChec
 arena = arena_of([kernel for module in (codes, dense, interaction, products, topk) for kernel in module.KERNELS])
 
 
-@pytest.fixture(params=["numpy", "torch"])
+@pytest.fixture(params=["numpy", "torch", *([pytest.param("cupy", marks=pytest.mark.gpu)] if HAS_GPU else [])])
 def given(request, arena):
     """What turns a NumPy array into the kind that is tested; results are held to be of that kind, and there."""
+    if request.param == "cupy":
+        if arena._device is None:
+            pytest.skip("arrays of CuPy lie on a GPU")
+        return pytest.importorskip("cupy").asarray
     return (lambda array: array) if request.param == "numpy" else arena.tensor
 
 
@@ -38,7 +44,7 @@ def numpy_of(result, like) -> np.ndarray:
     if isinstance(result, np.ndarray):
         return result
     assert result.device == like.device
-    return result.cpu().numpy()
+    return to_numpy(result)
 
 
 @pytest.mark.parametrize(("n_centroids", "ids"), [(0, np.int32), (11, np.int32), (11, np.uint16), (11, np.int64)])
