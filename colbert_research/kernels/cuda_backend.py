@@ -18,7 +18,7 @@ from colbert_research.kernels.cuda.arrays import (
     Array,
     Place,
     converted,
-    empty,
+    full,
     marked,
     numbers,
     place_of,
@@ -145,8 +145,7 @@ def union(lists: Ragged, chosen: Any, n_documents: int) -> Any:
     ends = np.cumsum(lengths)
     n_rows, behind = int(lengths.sum()), upload(ends, place)
     shifts = upload(starts - (ends - lengths), place)  # from the place of a row among those asked for to its own
-    marks = empty((n_documents + 2,), "bool", place)  # one before the first and one after the last, for those left out
-    marks[...] = False
+    marks = full((n_documents + 2,), "bool", place, 0)  # one before the first and one after the last, for those left out
     for low in range(0, n_rows, PIECE):
         rows = numbers(low, min(low + PIECE, n_rows), place)
         documents = values[rows + shifts[rank_among(behind, rows)]]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from colbert_research import kernels
 from colbert_research.kernels.cuda import tally, topk
-from colbert_research.kernels.cuda.arrays import place_of
+from colbert_research.kernels.cuda.arrays import Place, place_of
 from tests.kernels.cuda_arenas import arena_of, numpy_of, poison_of
 from tests.kernels.cuda_tally_cases import counted
 
@@ -95,6 +96,26 @@ def test_counts_that_are_wrong_do_no_harm(rng, arena):
         found = state[0, 0]
         assert 0 <= found <= 10
         assert np.array_equal(values[0, :found], scores[0, positions[0, :found]])
+
+
+class Operations(TorchDispatchMode):
+    """The names of torch's operations while the block runs."""
+
+    def __enter__(self):
+        self.names = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*arguments, **(named or {}))
+
+
+def test_counts_are_cleared_by_one_operation():
+    """Each is a launch on a device."""
+    with Operations() as operations:
+        counts = tally.tally_for(3, 32, Place("torch", None)).counts
+    assert operations.names == ["empty", "fill_"]
+    assert not counts.any()
 
 
 def test_nothing_to_choose_from(arena):

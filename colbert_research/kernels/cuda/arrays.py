@@ -101,6 +101,13 @@ def empty(shape: tuple[int, ...], kind: str, place: Place) -> Array:
     return np.empty(shape, kind)
 
 
+def full(shape: tuple[int, ...], kind: str, place: Place, value: int) -> Array:
+    """A new array that holds `value` everywhere, by one operation (assigning to all of a tensor takes two)."""
+    array = empty(shape, kind, place)
+    (array.fill_ if place.framework == "torch" else array.fill)(value)
+    return array
+
+
 def upload(array: np.ndarray[Any, Any], place: Place) -> Array:
     """A NumPy array at `place`; the very array, where that is NumPy."""
     if place.framework == "torch":

@@ -6,7 +6,7 @@ are infinite or not numbers, results are of no meaning but do no harm.
 
 import numpy as np
 
-from colbert_research.kernels.cuda.arrays import Array, check, common_place, empty, type_name
+from colbert_research.kernels.cuda.arrays import Array, check, common_place, empty, full, type_name
 from colbert_research.kernels.cuda.launch import Kernel, device_of, grid_of
 from colbert_research.kernels.cuda.tally import Tally
 from colbert_research.kernels.cuda.tally import arguments as tallied
@@ -60,8 +60,7 @@ def centroid_interaction(
         return totals
     device = device_of(place)
     pieces = -(-n_tokens // PIECE)
-    table, ends = empty((n_centroids + 1, PIECE * pieces), "uint8", place), empty((2,), "int32", place)
-    ends[...] = -(2**31)
+    table, ends = empty((n_centroids + 1, PIECE * pieces), "uint8", place), full((2,), "int32", place, -(2**31))
     threads, cells = (WARPS * 32,), n_tokens * n_centroids
     device.launch(_RANGE, (grid_of(cells, 1024, device, waves=4),), threads, 0, [scores, np.int64(cells), ends])
     arguments = [scores, np.int64(n_centroids), np.int32(n_tokens), np.int32(pieces), kept, ends, table]

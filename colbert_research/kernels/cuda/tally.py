@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from colbert_research.kernels.cuda.arrays import Array, Place, check, common_place, empty
+from colbert_research.kernels.cuda.arrays import Array, Place, check, common_place, empty, full
 from colbert_research.kernels.cuda.launch import Kernel, device_of, grid_of
 from colbert_research.kernels.cuda.topk import BINS, MOST, SCRATCH, THREADS, fitting, power
 
@@ -44,8 +44,7 @@ class Tally:
 
 def tally_for(n_queries: int, longest_query: int, place: Place) -> Tally:
     """Counts of nothing yet, for queries of at most `longest_query` tokens."""
-    counts = empty((n_queries, BINS), "int32", place)
-    counts[...] = 0
+    counts = full((n_queries, BINS), "int32", place, 0)
     return Tally(counts, _step(ROOM * max(longest_query, 1)) - BINS + 1)
 
 
@@ -86,8 +85,7 @@ def best(scores: Array, tally: Tally, k: int) -> tuple[Array, Array, Array]:
     counted = [tally.counts, np.int32(tally.first), np.int32(held)]
     ranks, counts = None, None
     if n > ONE_BLOCK:
-        ranks, counts = empty((rows, held), "int64", place), empty((rows, 2), "int32", place)
-        counts[...] = 0
+        ranks, counts = empty((rows, held), "int64", place), full((rows, 2), "int32", place, 0)
         blocks = grid_of(n, 4 * THREADS, device, waves=4)
         part: Sequence[Any] = [np.int64(rows), np.int64(n), np.int64(-(-n // blocks)), np.int32(k)]
         device.launch(_GATHER, (blocks, min(rows, 65535)), (THREADS,), SCRATCH, [scores, *part, *counted, ranks, counts])

@@ -7,7 +7,7 @@ at every call. One block takes a row and reads it five times: for long rows of s
 
 import numpy as np
 
-from colbert_research.kernels.cuda.arrays import Array, check, empty, place_of, to_numpy
+from colbert_research.kernels.cuda.arrays import Array, check, empty, full, place_of, to_numpy
 from colbert_research.kernels.cuda.launch import Kernel, device_of, grid_of
 
 THREADS = 512
@@ -27,8 +27,7 @@ def topk(scores: Array, k: int) -> Array:
     Waits for the device. Raises ValueError for k < 1 or above `MOST` where there are as many scores, and for a NaN.
     """
     check(scores, "scores", types=("float32",), ndim=1)
-    state = empty((2,), "int32", place_of(scores))
-    state[...] = 0
+    state = full((2,), "int32", place_of(scores), 0)
     positions = _greatest(scores[None], fitting(k, len(scores)), FINITE, state)[0]
     found, nans = to_numpy(state)
     if nans:
