@@ -134,6 +134,8 @@ class StageCache:
             if left := list(folder.glob(f".{key}.*")):  # of somebody who died just after, or who is here now
                 with suppress(PermissionError):  # of a cache that this process only reads
                     _remove_of_the_dead(lock, *left)
+            with suppress(OSError):
+                os.utime(found.path)  # when it was last used
             return found, True
         make_cache_folder(folder)
         with locked(lock, f"{kind} {key}") as lease:

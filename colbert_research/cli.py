@@ -82,6 +82,41 @@ def adopt(config: str, overrides: str) -> None:
         click.echo(f"{each.stage:{width}}  {each.state:8}  {each.reason}")
 
 
+@cache.command(name="list")
+@click.option("--records", multiple=True, default=("experiments",), show_default=True, help="Where records lie.")
+def list_(records: Sequence[str]) -> None:
+    """What lies in the cache: by stage, how many, how large, how old, and what records name."""
+    from colbert_research.cache import StageCache
+    from colbert_research.experiment.collect import kept, table
+
+    found = StageCache.default()
+    lying = kept(found, records)
+    click.echo(table(lying).to_string() if lying else "nothing")
+    click.echo(f"{sum(each.bytes for each in lying) / 1e9:.2f} GB in {found.root}")
+
+
+@cache.command()
+@click.option("--records", multiple=True, default=("experiments",), show_default=True, help="Where records lie.")
+@click.option("--days", default=7.0, show_default=True, help="Not used for so long.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def gc(records: Sequence[str], days: float, yes: bool) -> None:
+    """Remove what no record names, nobody has used for --days, and no process has open. Asks first, and says what."""
+    from colbert_research.cache import StageCache
+    from colbert_research.experiment.collect import kept, remove, unneeded
+
+    if missing := [folder for folder in records if not Path(folder).is_dir()]:
+        raise click.ClickException(f"no folder {missing[0]!r}, where records are looked for; name it with --records")
+    found = StageCache.default()
+    old = unneeded(kept(found, records), days=days)
+    for each in old:
+        click.echo(f"{each.name}  {each.bytes / 1e6:10.1f} MB  {each.days:5.1f} days")
+    size = sum(each.bytes for each in old)
+    if not old or not (yes or click.confirm(f"Remove these {len(old)} artifacts, {size / 1e9:.2f} GB?")):
+        click.echo("nothing is removed")
+        return
+    click.echo(f"removed {remove(found, old) / 1e9:.2f} GB")
+
+
 @main.command()
 @click.argument("notebook", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def show(notebook: Path) -> None:

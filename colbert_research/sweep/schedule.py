@@ -1,5 +1,6 @@
 """Which task of a sweep is next: stages that several runs need come first, and each is computed once."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
@@ -9,8 +10,9 @@ from colbert_research.experiment.stage import Stage
 from colbert_research.sweep.pool import Pool
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.states import State
-from colbert_research.sweep.tasks import ELSEWHERE, Task
+from colbert_research.sweep.tasks import DONE, ELSEWHERE
 
+logger = logging.getLogger("colbert_research")
 LOOK = 1.0  # seconds between looks at what other processes do
 SHARED = ("encode", "reduce", "pool", "cluster", "index", "structure")
 """Kinds of stages that are computed by themselves where several runs need them."""
@@ -79,6 +81,7 @@ def _all(
             task = under_way.pop(number)
             if isinstance(task, Stage):
                 del stages[task]  # computed, or its runs will say why not
+                logger.info("%s: %s; %d stages to go that several runs need", task.name, _how(status), len(stages))
             elif status == ELSEWHERE:
                 elsewhere.append(task)
             else:
@@ -100,4 +103,5 @@ def _next(waiting: Sequence[Run], stages: dict[Stage, Shared], under_way: dict[i
     return next((run for run in waiting if not run.needs & stages.keys()), None)
 
 
-__all__ = ["Task", "execute", "shared_stages"]
+def _how(status: int) -> str:
+    return "computed" if status == DONE else f"not computed, exit status {status}"
