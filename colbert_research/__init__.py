@@ -21,6 +21,7 @@ _HOME = {
     "Trace": "search",
     "Ragged": "ragged",
     "Ranking": "ranking",
+    "compare": "evaluation",
     "evaluate": "evaluation",
     "Experiment": "experiment",
     "ExperimentConfig": "experiment",
