@@ -5,6 +5,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from colbert_research.cache import Artifact
 from colbert_research.codecs.base import bytes_per_token
 from colbert_research.config import content_hash
 from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.differing import differing, settings_of_now
 from colbert_research.experiment.facts import CollectionFacts
 from colbert_research.experiment.origin import MAY_DIFFER, origin
 from colbert_research.experiment.stage import Stage
@@ -110,11 +112,33 @@ class Record:
         return found
 
     @property
-    def bytes_per_token(self) -> float:
-        """Bytes of the index for each token, with what the search keeps beside the codes, without the documents' texts."""
+    def bytes_in_all(self) -> int:
+        """Bytes of the index with what the search keeps beside the codes, without the documents' texts."""
         kept = sum(entry["bytes"] for entry in self.index.get("structures", {}).values())
         sizes = self.index["bytes"]
-        return float((sizes["total"] - sizes["documents"] + kept) / max(1, self.index["tokens"]))
+        return int(sizes["total"] - sizes["documents"] + kept)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """`bytes_in_all` for each token."""
+        return self.bytes_in_all / max(1, int(self.index["tokens"]))
+
+    def costs(self) -> dict[str, Any]:
+        """What searching took and takes up: `ms_median` and `ms_p95` per query (NaN where it was not timed), `bytes_in_all`.
+
+        `threads` and `host` (processor and id) are those of the timing, or else of the ranking; NaN and empty in records of
+        the first version.
+        """
+        times = self.query_ms or {}
+        origin = self.origins.get("latency") or self.origins.get("rank") or self.recorded
+        host = origin.get("host", {})
+        return {
+            "ms_median": times.get("median", math.nan),
+            "ms_p95": times.get("p95", math.nan),
+            "bytes_in_all": self.bytes_in_all,
+            "threads": self.latency["threads"] if self.latency else origin.get("threads", math.nan),
+            "host": " ".join(str(host[key]) for key in ("processor", "id") if key in host),
+        }
 
     def differences(self) -> dict[str, list[str]]:
         """What the origins of the stages do not agree in: entry -> its values, each with the stages that have it."""
@@ -216,10 +240,19 @@ def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
 
 
 def load_records(folder: str | Path) -> "pd.DataFrame":
-    """Every finished record below a folder as one table: id, settings by dotted name, metrics, measured figures."""
+    """Every finished record below a folder as one table.
+
+    Columns: id, folder; the settings, by dotted name, that differ among the records; metrics; `Record.costs`; index_bytes and
+    the seconds of each stage; the settings that all share.
+    """
     import pandas as pd
 
-    return pd.DataFrame(list(rows_of_records(folder, _row)))
+    rows = list(rows_of_records(folder, _row))
+    settings = [row.pop("settings") for row in rows]
+    different, every = differing(settings), dict.fromkeys(name for each in settings for name in each)
+    figures = dict.fromkeys(name for row in rows for name in row if name not in ("id", "folder"))
+    columns = ["id", "folder", *different, *figures, *(name for name in every if name not in different)]
+    return pd.DataFrame([each | row for each, row in zip(settings, rows, strict=True)], columns=columns if rows else None)
 
 
 def rows_of_records(folder: str | Path, row: Callable[[Path, Record], dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -232,6 +265,6 @@ def rows_of_records(folder: str | Path, row: Callable[[Path, Record], dict[str, 
 
 
 def _row(path: Path, record: Record) -> dict[str, Any]:
-    row = {"id": record.id, "folder": str(path)}
-    row |= dict(flat(record.config)) | dict(record.metrics) | {"index_bytes": record.index["bytes"]["total"]}
+    row = {"id": record.id, "folder": str(path), "settings": settings_of_now(record.config), **record.metrics}
+    row |= record.costs() | {"index_bytes": record.index["bytes"]["total"]}
     return row | {f"seconds.{name}": seconds for name, seconds in record.measured["seconds"].items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from colbert_research.artifacts import write_text
 from colbert_research.config import load_config
 from colbert_research.experiment.config import ExperimentConfig
+from colbert_research.experiment.differing import as_of_now, written
 from colbert_research.experiment.overlaps import overlap_of, pooling_of
 from colbert_research.experiment.record import Record, rows_of_records
 from colbert_research.settings import ConfigError, flat, merge, parse_overrides
@@ -105,7 +106,7 @@ def some(table: "pd.DataFrame", ids: Sequence[str]) -> "pd.DataFrame":
 
 def settings_of(config: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> str:
     """The file among `bases` (name -> its settings) that a config is nearest to, and the overrides that lead to it."""
-    config = _as_of_now(config)
+    config = as_of_now(config)
     own = dict(flat(config))
     changes = {name: _overrides(own, dict(flat(base))) for name, base in bases.items()}
     if not changes:
@@ -118,7 +119,7 @@ def _overrides(own: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     """Assignments that change the settings of `base` to those of `own`; a new kind starts from the defaults of its axis."""
     told = [name for name in own if not name.startswith(PLACES)]
     different = [name for name in told if name not in base or base[name] != own[name]]
-    return [f"{name}={_written(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
+    return [f"{name}={written(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
 
 
 def _needed(config: Mapping[str, Any], base: Mapping[str, Any], overrides: list[str]) -> list[str]:
@@ -135,23 +136,8 @@ def _needed(config: Mapping[str, Any], base: Mapping[str, Any], overrides: list[
     return kept
 
 
-def _as_of_now(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A record's config with the settings that have come since, at their defaults; as it is, where it is no longer valid."""
-    try:
-        found: Mapping[str, Any] = ExperimentConfig.model_validate(dict(config)).model_dump(mode="json")
-    except ValueError:
-        return config
-    return found
-
-
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flat(config) if not name.startswith(PLACES)}
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_written, value)) + "]"
-    return "null" if value is None else "{}" if value == {} else str(value)
 
 
 def _bases(folder: Path) -> dict[str, dict[str, Any]]:

@@ -128,7 +128,26 @@ def test_records_become_one_table(cache, folder, tmp_path):
     (tmp_path / "runs" / "unfinished").mkdir()
     table = load_records(tmp_path / "runs")
     assert list(table["codec.nbits"]) == [4, 1]
-    assert {"id", "nDCG@10", "index_bytes", "seconds.rank"} <= set(table.columns)
+    assert list(table.columns[:3]) == ["id", "folder", "codec.nbits"], "what differs comes first"
+    assert {"id", "nDCG@10", "index_bytes", "seconds.rank", "codec.kind", "k"} <= set(table.columns)
+    assert list(table["bytes_in_all"]) == [Record.open(tmp_path / "runs" / name).bytes_in_all for name in "ab"]
+    assert table["ms_median"].isna().all() and table["ms_p95"].isna().all()
+    assert load_records(tmp_path / "runs" / "unfinished").empty
+
+
+def test_records_tell_what_searching_cost(cache, folder, tmp_path):
+    make(cache, folder, output=tmp_path / "runs" / "a").save()
+    timed = make(cache, folder, "latency.repeats=2 latency.threads=1", output=tmp_path / "runs" / "b").save()
+    table = load_records(tmp_path / "runs")
+    assert sorted(table.columns[2:6]) == ["latency", "latency.queries", "latency.repeats", "latency.threads"]
+    assert list(table["ms_median"].isna()) == list(table["ms_p95"].isna()) == [True, False]
+    assert (table["ms_median"][1], table["ms_p95"][1]) == (timed.query_ms["median"], timed.query_ms["p95"])
+    plain = Record.open(tmp_path / "runs" / "a")
+    assert list(table["threads"]) == [plain.origins["rank"]["threads"], 1]
+    here = timed.origins["latency"]["host"]
+    assert list(table["host"]) == [f"{here['processor']} {here['id']}"] * 2
+    sizes = plain.index["bytes"]
+    assert plain.bytes_in_all == sizes["total"] - sizes["documents"]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"id": "1"}'])
@@ -164,6 +183,8 @@ def test_a_record_of_the_first_version_opens(tmp_path, cache, folder):
     assert record.table().loc["ms/query, p95", record.id] == "2.00"
     record.verify(tmp_path / "out")
     assert list(summarize(tmp_path)["ms/query"]) == ["1.0"]
+    assert list(load_records(tmp_path)["ms_p95"]) == [2.0]
+    assert (record.costs()["host"], str(record.costs()["threads"])) == ("", "nan")
 
 
 @pytest.mark.parametrize("name", FILES[:3])
