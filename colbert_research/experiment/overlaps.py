@@ -5,8 +5,8 @@ from pathlib import Path
 
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.evaluation import overlap
+from colbert_research.experiment.rankings import rankings_beside
 from colbert_research.experiment.record import OVERLAP, RANKING, Record, found_records
-from colbert_research.ranking import Ranking
 
 logger = logging.getLogger("colbert_research")
 DEPTH = 10
@@ -29,7 +29,8 @@ def compare_rankings(folder: str | Path) -> None:
         try:
             record.verify(path, RANKING)
             found[reference].verify(reference, RANKING)
-            value = _overlap(path, reference)
+            exact_ranking, ranking = rankings_beside(reference, path)
+            value = overlap(ranking, exact_ranking, DEPTH)
         except (ValueError, OSError, LookupError) as error:  # damaged, or no ranking at all
             logger.warning("passed over: %s", error)
             continue
@@ -82,13 +83,3 @@ def _is_reference(record: Record) -> bool:
 
 def _hash(record: Record) -> str:
     return str(record.files.get(RANKING, {}).get("sha256", ""))
-
-
-def _overlap(path: Path, reference: Path) -> float:
-    import pandas as pd
-
-    frames = [pd.read_parquet(p / RANKING) for p in (path, reference)]
-    queries = list(dict.fromkeys(frames[1]["query_id"]))
-    documents = sorted(set(frames[0]["document_id"]) | set(frames[1]["document_id"]))
-    rankings = [Ranking.from_parquet(p / RANKING, document_ids=documents, query_ids=queries) for p in (path, reference)]
-    return overlap(rankings[0], rankings[1], DEPTH)
