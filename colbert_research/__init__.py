@@ -26,6 +26,7 @@ _HOME = {
     "Experiment": "experiment",
     "ExperimentConfig": "experiment",
     "Record": "experiment",
+    "compare_records": "experiment",
     "load_records": "experiment",
     "start": "experiment",
     "load_config": "config",

@@ -43,7 +43,7 @@ class Comparison:
         told = pd.DataFrame(list(rows.values()), columns=list(FIGURES))
         told = told.round({name: 6 if name in ("p", "p (Holm)") else 4 for name in FIGURES})
         told = told.astype(dict.fromkeys(Outcomes._fields, "Int64"))  # counts, which the baseline has none of
-        known = pd.DataFrame([self.facts[system] for _, system in rows])
+        known = pd.DataFrame([self.facts[system] for _, system in rows]).convert_dtypes()  # whole numbers stay whole
         table = pd.concat([told, known], axis=1)
         table.index = pd.MultiIndex.from_tuples(rows, names=["measure", "system"])
         return table

@@ -34,7 +34,7 @@ def written(value: Any) -> str:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of the settings that are not the same in all, or that some lack, in the order in which they first stand."""
+    """The names of the settings that are not the same in all, or that some lack; axis after axis, its kind first."""
     return [name for name, values in _values(settings).items() if len({*values}) > 1 or len(values) < len(settings)]
 
 
@@ -49,9 +49,11 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _values(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Name -> its values in those that have it, as they are written."""
+    """Name -> its values in those that have it, as they are written; axes as they first stand, the kind of each first."""
     found: dict[str, list[str]] = {}
     for each in settings:
         for name, value in each.items():
             found.setdefault(name, []).append(written(value))
-    return found
+    axes = list(dict.fromkeys(name.split(".")[0] for name in found))
+    order = sorted(found, key=lambda name: (axes.index(name.split(".")[0]), not name.endswith(".kind"), name.count(".")))
+    return {name: found[name] for name in order}

@@ -21,7 +21,7 @@ def config(cache, folder, overrides: str = "") -> dict:
 
 
 def test_settings_that_differ_or_that_some_lack():
-    expected = ["dataset.path", "codec.kind", "codec.nbits", "codec.seed", "latency", "latency.repeats", "codec.dtype"]
+    expected = ["dataset.path", "codec.kind", "codec.nbits", "codec.seed", "codec.dtype", "latency", "latency.repeats"]
     assert differing(SETTINGS) == expected
     assert differing(SETTINGS[:1]) == differing([]) == []
     assert differing([{"measures": ["AP"]}, {"measures": ("AP",)}]) == []
