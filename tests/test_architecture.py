@@ -38,8 +38,9 @@ LAYERS = {
     "evaluation": 5,
     "experiment": 6,
     **dict.fromkeys(("training", "executors", "rag", "integrations", "sweep"), 7),
-    **dict.fromkeys(("cli_sweep", "cli"), 8),
-    "__main__": 9,
+    "cli_sweep": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 
