@@ -23,7 +23,7 @@ def main() -> None:
     """A laboratory for late interaction."""
 
 
-for command in (cli_sweep.plan, cli_sweep.run, cli_sweep.status):
+for command in (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report):
     main.add_command(command)
 
 

@@ -1,9 +1,9 @@
-"""The command line of sweeps: plan, run, status."""
+"""The command line of sweeps: plan, run, status, compare, report."""
 
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,35 @@ def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) ->
         raise click.ClickException(
             "some runs failed; their last line stands in the table, all of it in stdout.log of their folder"
         )
+
+
+@click.command()
+@sweep_command
+@click.option("--baseline", default="", help="Id of the run to compare with [the first of each collection].")
+@click.option("--margin", default=0.01, show_default=True, type=click.FloatRange(min=0), help="Losses below it do not matter.")
+@click.option("--measure", "measures", multiple=True, help="Only this one; may be repeated.")
+def compare(sweep: "Sweep", baseline: str, margin: float, measures: Sequence[str]) -> None:
+    """The finished runs of the SWEEP against one of them, query by query: differences, intervals, p-values, verdicts."""
+    from colbert_research.evaluation.difference import Criteria
+
+    try:
+        found = sweep.compare(baseline=baseline, measures=measures, criteria=Criteria(margin=margin))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    for collection, comparison in found.items():
+        click.echo(f"\n{collection}")
+        show(comparison.table())
+        for sentence in comparison.words():
+            click.echo(f"  {sentence}")
+
+
+@click.command()
+@sweep_command
+@click.option("--baseline", default="", help="Id of the run to compare with [the first of each collection].")
+@click.option("--to", "folder_to", type=click.Path(file_okay=False, path_type=Path), help="Folder [report beside the records].")
+def report(sweep: "Sweep", baseline: str, folder_to: Path | None) -> None:
+    """Write the SWEEP as a page, with its tables as CSV, Markdown and LaTeX, and its figures as pictures."""
+    click.echo(sweep.report(folder_to, baseline=baseline))
 
 
 @click.command()

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from colbert_research import threads
 from colbert_research.artifacts import write_text
+from colbert_research.evaluation.comparison import DEFAULT, Comparison
+from colbert_research.evaluation.difference import Criteria
 from colbert_research.experiment import Record, Workspace
+from colbert_research.experiment.compare import compare_records
 from colbert_research.progress import reporting
 from colbert_research.settings import ConfigError, flat, nearest, parse_overrides
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.notebooks import check_notebook
 from colbert_research.sweep.plan import Plan, varying
+from colbert_research.sweep.report import write_report
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.schedule import execute
 from colbert_research.sweep.states import State
@@ -75,6 +79,11 @@ class Sweep:
             raise ConfigError(f"sweep {self.name} has no experiments: `exclude` leaves none of its {self.config.size} points")
         return tuple(found.values())
 
+    @property
+    def varied(self) -> list[str]:
+        """The settings that vary, in the order of the file."""
+        return varying(self.runs)
+
     def plan(self) -> Plan:
         """What is done and what is left; no model is loaded and nothing computed."""
         return Plan.of(self.runs)
@@ -124,13 +133,51 @@ class Sweep:
         """One row per run: state, the settings that vary, and what its record says, or why it failed."""
         import pandas as pd
 
-        varied = varying(self.runs)
-        rows = [{"run": run.id, "state": str(run.state), **_settings(run, varied), **_measured(run)} for run in self.runs]
+        rows = [
+            {
+                "run": run.id,
+                "state": str(run.state),
+                "collection": run.experiment.facts.name,
+                **_settings(run, self.varied),
+                **_measured(run),
+            }
+            for run in self.runs
+        ]
         return pd.DataFrame(rows).set_index("run")
+
+    def compare(
+        self, *, baseline: str = "", measures: Sequence[str] = (), criteria: Criteria = DEFAULT
+    ) -> dict[str, Comparison]:
+        """By collection, its finished runs against one of them, query by query; see `compare_records`.
+
+        `baseline`: the id of a run, by default the first of each collection. Collections with a single run are left out.
+        Raises ConfigError for a baseline that is no finished run, and where there is nothing to compare.
+        """
+        done: dict[str, list[Run]] = {}
+        for run in self.runs:
+            if run.state is State.DONE:
+                done.setdefault(run.experiment.facts.fingerprint, []).append(run)
+        ids = [run.id for runs in done.values() for run in runs]
+        if baseline and baseline not in ids:
+            raise ConfigError(f"baseline: {baseline!r} is no finished run of this sweep; {nearest(baseline, ids)}")
+        found = {}
+        for runs in done.values():
+            first = next((run for run in runs if run.id == baseline), runs[0])
+            if len(runs) > 1 and (not baseline or first.id == baseline):
+                found[first.experiment.facts.name] = compare_records(
+                    [run.folder for run in runs], baseline=first.folder, measures=measures, criteria=criteria
+                )
+        if not found:
+            raise ConfigError(f"sweep {self.name}: nothing to compare, {len(ids)} of {len(self.runs)} runs are done")
+        return found
+
+    def report(self, folder: str | Path | None = None, *, baseline: str = "", criteria: Criteria = DEFAULT) -> Path:
+        """Write a page with tables and figures into a folder, by default `report` beside the records; returns the page."""
+        return write_report(self, self.compare(baseline=baseline, criteria=criteria), Path(folder or self.folder / "report"))
 
     def write_summary(self) -> Path:
         """Write `summary.csv`: what the records say of quality and bytes, which no interruption changes."""
-        varied, several = varying(self.runs), len({run.point.base for run in self.runs}) > 1
+        varied, several = self.varied, len({run.point.base for run in self.runs}) > 1
         done = [run for run in self.runs if run.state is State.DONE]
         rows = []
         for run in done:
@@ -175,7 +222,7 @@ def _measured(run: Run) -> dict[str, Any]:
     if run.state is not State.DONE:
         return {"failure": run.failure}
     record = Record.open(run.folder)
-    times = {f"ms/query, {name}": record.query_ms[name] for name in ("median", "p95")} if record.query_ms else {}
+    times = {"ms/query": record.query_ms["median"], "p95": record.query_ms["p95"]} if record.query_ms else {}
     return {**record.metrics, "bytes/token": record.bytes_per_token, **times}
 
 

@@ -124,7 +124,7 @@ def test_searches_are_timed_one_after_another(sweep):
     made = sweep(grid={"codec.nbits": [1, 4]}, latency={"repeats": 1, "threads": 1}, notebook=NOTEBOOK)
     table = made.run(jobs=min(2, threads.available()), look=0.05)
     assert table["state"].tolist() == ["done", "done"]
-    assert (table["ms/query, median"] > 0).all()
+    assert (table["ms/query"] > 0).all()
     for run in made.runs:
         assert Record.open(run.folder).latency["threads"] == 1
 

@@ -1,0 +1,83 @@
+"""A sweep as files to read and to cite: a page, its tables as Markdown, CSV and LaTeX, its figures as pictures."""
+
+import html
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colbert_research.artifacts import write_text
+from colbert_research.evaluation.comparison import Comparison
+from colbert_research.evaluation.heatmap import plot_heatmap
+from colbert_research.evaluation.tradeoff import plot_tradeoff
+from colbert_research.experiment.summary import markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from colbert_research.sweep.sweep import Sweep
+
+PAGE = "index.html"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap } img { max-width: 100% }
+th { position: sticky; top: 0; background: #f4f4f4 } code { overflow-wrap: anywhere } ul { padding-left: 1.2rem }
+"""
+
+
+def write_report(sweep: "Sweep", comparisons: Mapping[str, Comparison], folder: Path) -> Path:
+    """Write the report of a sweep into a folder; returns its page."""
+    frame = sweep.frame().reset_index()
+    tables: dict[str, pd.DataFrame] = {"runs": _rounded(frame)}
+    for collection, comparison in comparisons.items():
+        tables[f"{collection} compared"] = comparison.table().reset_index()
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [f"<h1>{html.escape(sweep.name)}</h1>", f"<p>{html.escape(sweep.plan().words())}</p>"]
+    for name, table in tables.items():
+        file = _file(name)
+        table.to_csv(folder / f"{file}.csv", index=False)
+        write_text(folder / f"{file}.md", markdown(table.astype(object).where(table.notna(), "").astype(str)))
+        write_text(folder / f"{file}.tex", _latex(table))
+        parts.append(f"<h2>{html.escape(name)}</h2>")
+        said = comparisons[name.removesuffix(" compared")].words() if name != "runs" else []
+        parts.append("<ul>" + "".join(f"<li>{html.escape(each)}</li>" for each in said) + "</ul>")
+        parts.append(f'<div class="wide">{table.to_html(index=False, na_rep="", border=0)}</div>')
+        parts.append("<p>" + " ".join(f'<a href="{file}.{kind}">{file}.{kind}</a>' for kind in ("csv", "md", "tex")) + "</p>")
+    for name, figure in _figures(sweep, frame):
+        figure.savefig(folder / f"{name}.png")
+        parts.append(f'<h2>{html.escape(name.replace("_", " "))}</h2><img src="{name}.png" alt="{html.escape(name)}">')
+    body = "\n".join(parts)
+    page = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    write_text(folder / PAGE, f"{page}<title>{html.escape(sweep.name)}</title><style>{STYLE}</style>\n{body}\n</html>\n")
+    return folder / PAGE
+
+
+def _figures(sweep: "Sweep", frame: "pd.DataFrame") -> Iterator[tuple[str, Any]]:
+    """A heat map of each measure over the two longest axes of the grid, per collection; quality against cost where known."""
+    done = frame[frame["state"] == "done"]
+    if not len(done):
+        return
+    axes = sorted((n for n in sweep.config.grid if n in done.columns), key=lambda n: -done[n].nunique())
+    axes = [name for name in axes if name != "dataset.path" and done[name].nunique() > 1][:2]
+    measures = [name for name in sweep.runs[0].experiment.config.measures if name in done.columns]
+    for collection, rows in done.groupby("collection", sort=False):
+        for measure in measures if len(axes) == 2 else ():
+            yield _file(f"{collection} {measure}"), plot_heatmap(rows, rows=axes[1], columns=axes[0], value=measure)
+        if "ms/query" in rows.columns and rows["ms/query"].notna().any():
+            varied = [name for name in sweep.varied if name not in ("dataset.path",)]
+            labelled = rows.assign(label=[" ".join(str(row[name]) for name in varied) for _, row in rows.iterrows()])
+            yield _file(f"{collection} tradeoff"), plot_tradeoff(labelled, quality=measures[0])
+
+
+def _rounded(frame: "pd.DataFrame") -> "pd.DataFrame":
+    return frame.round(4)
+
+
+def _latex(table: "pd.DataFrame") -> str:
+    text: str = table.to_latex(index=False, na_rep="", escape=True, float_format="%.4g")
+    return text
+
+
+def _file(name: str) -> str:
+    """A name as that of a file."""
+    return "".join(c if c.isalnum() or c in "-@." else "_" for c in name)
