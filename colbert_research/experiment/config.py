@@ -80,11 +80,18 @@ class ExperimentConfig(Config):
                     f"`kind: Literal['mine'] = 'mine'`, and register it under that name, or let it be 'module:Class'"
                 )
 
-    def table(self) -> Any:
-        """Every setting by its dotted name, as a table."""
+    def table(self, *, full: bool = False) -> Any:
+        """The settings that are not at their default, by dotted name, as a table; with `full`, all settings."""
         import pandas as pd
 
-        return pd.DataFrame(list(flat(self.model_dump(mode="json"))), columns=["setting", "value"]).set_index("setting")
+        rows = dict(flat(self.model_dump(mode="json")))
+        if not full:
+            changed = {name for name, _ in flat(self.identity())}
+            within = tuple(f"{name}." for name in changed)  # of a part that is there, where the default is to have none
+            rows = {n: v for n, v in rows.items() if n in changed or (n.startswith(within) and v is not None)}
+        axes = [*type(self).model_fields]
+        kinds_first = sorted(rows, key=lambda name: (axes.index(name.split(".")[0]), name not in [f"{a}.kind" for a in axes]))
+        return pd.DataFrame([(name, rows[name]) for name in kinds_first], columns=["setting", "value"]).set_index("setting")
 
 
 def experiment_id(config: ExperimentConfig, *, collection: str, encoder: str) -> str:

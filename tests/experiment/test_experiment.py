@@ -221,6 +221,20 @@ def test_all_configs_are_valid():
         assert load_config(ExperimentConfig, None, config.model_dump(mode="json")) == config
 
 
+def test_the_table_of_a_config_shows_what_is_not_at_its_default():
+    plain = load_config(ExperimentConfig)
+    assert len(plain.table()) == 0
+    settings = "search={kind: plaid, ncells: 4, centroid_score_threshold: {value: 0.4}} k=50 measures=[AP] latency.repeats=3"
+    table = load_config(ExperimentConfig, None, settings).table()["value"]
+    shown = {"search.kind": "plaid", "search.centroid_score_threshold.value": 0.4, "k": 50, "measures": ["AP"]}
+    assert dict(table) == shown | {"latency.repeats": 3}, "ncells=4 is the default; that anything is timed is not"
+    everything = load_config(ExperimentConfig, None, settings).table(full=True)["value"]
+    assert everything["search.ncells"] == 4 and everything["encoder.query_length"] == 48
+    assert set(table.index) < set(everything.index)
+    kinds = [i for i, name in enumerate(everything.index) if name.count(".") == 1 and name.endswith(".kind")]
+    assert all(i == 0 or everything.index[i - 1].split(".")[0] != everything.index[i].split(".")[0] for i in kinds)
+
+
 def test_token_vectors_can_be_kept_in_half_precision(cache, folder):
     experiment = make(cache, folder, "vectors=float16")
     assert experiment.documents.vectors.values.dtype == np.float16
