@@ -24,6 +24,7 @@ from colbert_research.locks import locked
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
 from colbert_research.search import STRATEGIES, Queries, SearchStrategy, Trace
+from colbert_research.search.trace import in_order
 from colbert_research.threads import pinned_threads
 
 if TYPE_CHECKING:
@@ -234,14 +235,13 @@ class _Run:
 
     def result(self, threads: int) -> Latency:
         first = [traces[0] for traces in self.traces]
-        names = list(dict.fromkeys(name for trace in first for name in trace.stages))
+        names = in_order(trace.stages for trace in first)
         taken = [[trace.seconds() for trace in traces] for traces in self.traces]
         stages = {name: 1e3 * np.array([[s.get(name, 0.0) for s in query] for query in taken]).T for name in names}
-        work: dict[str, dict[str, int]] = {}
+        work: dict[str, dict[str, int]] = {name: {} for name in names}
         for trace in first:
             for name, counts in trace.work().items():
-                sums = work.setdefault(name, dict.fromkeys(counts, 0))
-                work[name] = {unit: sums[unit] + counts[unit] for unit in counts}
+                work[name] = {unit: work[name].get(unit, 0) + counts[unit] for unit in counts}
         results = [(ranking.positions, ranking.scores) for ranking in self.found]
         ranking = Ranking.of(results, query_ids=self.ids, document_ids=self.index.document_ids)
         notes = tuple(dict.fromkeys(note for trace in first for note in trace.notes))

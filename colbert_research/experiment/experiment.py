@@ -257,13 +257,14 @@ class Experiment:
         return pd.DataFrame(rows, columns=["stage", "state", "artifact"]).set_index("stage")
 
     def status(self) -> "pd.DataFrame":
-        """The stages that were asked for: whether each was cached (and adopted from other code, see `adopt`), how long it took
-        when it was computed, and its folder."""
+        """The stages that were asked for, in the order of `stages`: whether each was cached (and adopted from other code, see
+        `adopt`), how long it took when it was computed, and its folder."""
         import pandas as pd
 
+        asked = [(stage.name, name, *self.results[name]) for name, stage in self.stages.items() if name in self.results]
         rows = [
-            (name, state_of(artifact, hit), round(float(artifact.notes["seconds"]), 2), self.stages[name].name)
-            for name, (artifact, hit) in self.results.items()
+            (name, state_of(artifact, hit), round(float(artifact.notes["seconds"]), 2), folder)
+            for folder, name, artifact, hit in asked
         ]
         return pd.DataFrame(rows, columns=["stage", "state", "seconds", "artifact"]).set_index("stage")
 

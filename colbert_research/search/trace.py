@@ -1,7 +1,7 @@
 """`Trace`: what a search did, stage by stage: time, and the centroids, documents, tokens and bytes of codes it touched."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -24,16 +24,23 @@ class Stage:
 
 @dataclass
 class Trace:
-    """Collects what a strategy did, and what it has to say; hand one to `search` to look inside it."""
+    """Collects what a strategy did, and what it has to say; hand one to `search` to look inside it.
+
+    `stages` stand in the order in which a query passes through them, those too that the first query skipped.
+    """
 
     queries: int = 0
     stages: dict[str, Stage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _last: str = ""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """Time a block as part of a stage, and give the stage to count in."""
-        stage = self.stages.setdefault(name, Stage())
+        if name not in self.stages:
+            order = in_order([[*self.stages], [self._last, name] if self._last else [name]])
+            self.stages = {each: self.stages.get(each) or Stage() for each in order}
+        self._last, stage = name, self.stages[name]
         start = time.perf_counter()
         try:
             yield stage
@@ -41,9 +48,21 @@ class Trace:
             stage.seconds += time.perf_counter() - start
 
     def seconds(self) -> dict[str, float]:
-        """Stage -> seconds, in the order in which stages first ran."""
+        """Stage -> seconds, in the order of `stages`."""
         return {name: stage.seconds for name, stage in self.stages.items()}
 
     def work(self) -> dict[str, dict[str, int]]:
         """Stage -> counts; the same for the same search on any machine."""
         return {name: {k: v for k, v in asdict(stage).items() if k != "seconds"} for name, stage in self.stages.items()}
+
+
+def in_order(sequences: Iterable[Iterable[str]]) -> list[str]:
+    """The names in some sequences, each once; one that earlier sequences lack follows the name before it in its own."""
+    names: list[str] = []
+    for sequence in sequences:
+        place = 0
+        for name in sequence:
+            if name not in names:
+                names.insert(place, name)
+            place = names.index(name) + 1
+    return names

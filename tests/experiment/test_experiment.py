@@ -54,6 +54,18 @@ def test_the_plan_computes_nothing(cache, folder):
     assert dict(make(cache, folder).plan()["state"])["encode queries"] == "cached"
 
 
+def test_stages_are_shown_in_the_order_of_the_flow(cache, folder):
+    experiment = make(cache, folder, "search.ndocs=4 search.n_exact=4 search.ncells=1 k=4 measures=[AP]")
+    _ = experiment.queries
+    experiment.run("rank")
+    experiment.results = dict(reversed(experiment.results.items()))
+    order = ["encode documents", "encode queries", "cluster", "index", "rank"]
+    assert list(experiment.status().index) == list(experiment.plan().index) == order
+    searched = ["probe", "candidates", "interaction", "exact"]
+    assert [name for name in experiment.work_table().index if name in searched] == searched[:2] + searched[-2:]
+    assert list(experiment.record.work) == list(experiment.work_table().index)
+
+
 def test_artifacts_depend_on_content_not_on_place(cache, folder, tmp_path):
     make(cache, folder).run("rank")
     moved = folder.rename(tmp_path / "elsewhere")

@@ -44,7 +44,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
     queries = queries_of(workspace, stage, index)
     ranking = finished(stage, search(stage, index, queries, trace), collection)
     ranking.to_parquet(folder / RANKING)
-    write_json(folder / WORK, trace.work())
+    write_json(folder / WORK, [*trace.work().items()])  # pairs: an object's keys would be sorted
     found = np.diff(ranking.offsets)
     return {
         "queries": len(ranking),
@@ -98,5 +98,5 @@ def open_ranking(folder: Path, collection: Collection) -> Ranking:
 
 
 def open_work(folder: Path) -> dict[str, Any]:
-    """The counts in a folder."""
+    """The counts in a folder: stage of the search -> what it touched, in the order of the stages."""
     return dict(read_json(folder / WORK))
