@@ -7,6 +7,7 @@ from colbert_research.search.cuda import CudaExhaustive, CudaPlaid
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive
+from colbert_research.search.explanation import Explanation
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
 from colbert_research.search.imputation import IMPUTATIONS
@@ -31,6 +32,7 @@ __all__ = [
     "CudaPlaid",
     "Emvb",
     "Exhaustive",
+    "Explanation",
     "FastPlaid",
     "Hit",
     "Ladr",

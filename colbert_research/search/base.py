@@ -11,6 +11,7 @@ from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.index.derived import in_order
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
+from colbert_research.search.explanation import Explanation
 from colbert_research.search.found import NOTHING, Found
 from colbert_research.search.queries import Queries, whole
 from colbert_research.search.trace import Trace
@@ -67,6 +68,27 @@ class SearchStrategy(Config, ABC):
             logger.warning("%s", note)
             trace.notes.append(note)
         return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
+
+    def explain(
+        self,
+        index: Index,
+        query: Ragged | TokenVectors,
+        k: int,
+        *,
+        query_ids: Sequence[str] | None = None,
+        query_texts: Sequence[str] | None = None,
+        subset: Iterable[str] | None = None,
+    ) -> Explanation:
+        """`search` for one query, with the documents that each stage looked at; raises what `search` raises.
+
+        Raises ValueError for another number of queries.
+        """
+        vectors = query.vectors if isinstance(query, TokenVectors) else query
+        if isinstance(vectors, Ragged) and len(vectors) != 1:
+            raise ValueError(f"one query is explained at a time; given {len(vectors)}. Take one, as queries.slice(0, 1) does")
+        trace = Trace(kept={})
+        found = self.search(index, query, k, query_ids=query_ids, query_texts=query_texts, subset=subset, trace=trace)
+        return Explanation.of(trace, found)
 
     def fitted(self, index: Index) -> tuple[Self, list[str]]:
         """This strategy with settings at their default lowered to the most that the index has, and a note of each.

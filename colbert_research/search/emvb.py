@@ -99,6 +99,7 @@ class Emvb(SearchStrategy):
             positions = engine.candidates(cells, scope)
             count.centroids += len(cells)
             count.documents += len(positions)
+        trace.keep("candidates", positions)
         if len(positions) > self.n_filtered:
             masks = masks_of(scores >= _limit(scores, self.bit_threshold))
             positions = engine.narrow(positions, _coverage(engine, masks, positions, trace), self.n_filtered)
@@ -130,6 +131,7 @@ def _coverage(engine: HostEngine, masks: NDArray[np.uint64], positions: NDArray[
             covered[0, place] = kernels.coverage(masks, ids, only=only)
             count.tokens_read(tokens_of(segment, only), ids.values.itemsize)
         count.documents += len(positions)
+    trace.keep("bit vectors", positions, covered[0])
     return covered
 
 
@@ -148,13 +150,15 @@ def _filtered(
     with trace.stage("exact") as count:
         for place, segment, only in engine.by_segment(positions):
             ids = segment.centroid_ids
-            rows, positions = kernels.wanted_tokens(terms_of > 0, ids, only=only)
+            rows, documents = kernels.wanted_tokens(terms_of > 0, ids, only=only)
             tokens = codec.tokens(segment.codes, segment.offsets)
-            found = kernels.token_maxima(query, tokens, rows, positions, place.stop - place.start, wanted)
+            found = kernels.token_maxima(query, tokens, rows, documents, place.stop - place.start, wanted)
             stand_in = kernels.centroid_maxima(scores, ids, only=only)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored += int(terms_of[ids.values[rows]].sum())
             terms += tokens_of(segment, only) * len(query)
             count.tokens_read(len(rows), engine.index.bytes_per_token)
         count.documents += len(positions)
-    return sums_in_order(maxima), (scored, terms)
+    totals = sums_in_order(maxima)
+    trace.keep("exact", positions, totals)
+    return totals, (scored, terms)

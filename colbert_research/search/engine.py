@@ -28,11 +28,14 @@ class Engine(Protocol):
 
     What one step gives stays where the engine computes until `cells`, `highest` or `best` bring numbers back. Scores and
     counts of work are the same on every engine; only scores over exact vectors differ, by the rounding of their products.
-    Where `trace` is given, the step is timed and counted as part of `stage`.
+    Where `trace` is given, the step is timed, counted and kept as part of `stage`.
     """
 
     def stage(self, trace: Trace, name: str) -> AbstractContextManager[Stage]:
         """As `Trace.stage`; it ends when the engine has done what it was asked for."""
+
+    def keep(self, trace: Trace, stage: str, documents: Documents, scores: Scores | None = None) -> None:
+        """As `Trace.keep`, which costs nothing where nothing is to be kept."""
 
     def parts(self, scope: Scope) -> Generator[Documents, None, None]:
         """All documents that may be found, in parts, the first positions first.

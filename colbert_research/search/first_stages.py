@@ -53,6 +53,7 @@ class FirstStage(Config, ABC):
                     positions, scored = positions[allowed], scored[allowed]
                 found.append(np.sort(positions[topk(scored, depth)]))
                 count.documents += len(found[-1])
+            trace.keep("first stage", positions, scored)
         return found
 
     @abstractmethod

@@ -63,6 +63,11 @@ class DeviceEngine:
             yield stage
             synchronize(self.there.place)
 
+    def keep(self, trace: Trace, stage: str, documents: ShardDocuments, scores: DeviceScores | None = None) -> None:
+        if trace.kept is not None:
+            local = np.arange(len(documents)) if documents.local is None else to_numpy(documents.local)
+            trace.keep(stage, local + documents.shard.start, None if scores is None else to_numpy(scores.values[0]))
+
     def parts(self, scope: Scope) -> Generator[ShardDocuments, None, None]:
         with closing(self.there.shards.visited(scope)) as visited:
             for shard, local in visited:
@@ -108,7 +113,9 @@ class DeviceEngine:
             scores = cuda_backend.centroid_interaction(products, ids, there, documents.local, tally=tally)
             count.tokens_read(self._tokens_of(documents), self.there.codec.layout["centroid_ids"][0].itemsize)
             count.documents += len(documents)
-        return DeviceScores(scores[None], tally)
+        found = DeviceScores(scores[None], tally)
+        self.keep(trace, stage, documents, found)
+        return found
 
     def narrow(self, documents: ShardDocuments, scores: DeviceScores, size: int) -> ShardDocuments:
         ((chosen, _),) = self._best(scores, size)
@@ -119,6 +126,7 @@ class DeviceEngine:
             scores = self._maxsim(queries, documents)
             count.tokens_read(len(queries) * self._tokens_of(documents), self.there.bytes_per_token)
             count.documents += len(queries) * len(documents)
+        self.keep(trace, stage, documents, scores)
         return scores
 
     def best(self, documents: ShardDocuments, scores: DeviceScores, k: int) -> list[Found]:

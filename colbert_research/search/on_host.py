@@ -29,6 +29,9 @@ class HostEngine:
     def stage(self, trace: Trace, name: str) -> AbstractContextManager[Stage]:
         return trace.stage(name)
 
+    def keep(self, trace: Trace, stage: str, documents: Positions, scores: NDArray[np.float32] | None = None) -> None:
+        trace.keep(stage, documents, None if scores is None else scores[0])
+
     def parts(self, scope: Scope) -> Generator[Positions, None, None]:
         yield scope.positions
 
@@ -70,6 +73,7 @@ class HostEngine:
                 scores[0, place] = kernels.centroid_interaction(products, ids, kept=kept, only=only)
                 count.tokens_read(tokens_of(segment, only), ids.values.itemsize)
             count.documents += len(documents)
+        self.keep(trace, stage, documents, scores)
         return scores
 
     def narrow(self, documents: Positions, scores: NDArray[np.float32], size: int) -> Positions:
@@ -83,6 +87,7 @@ class HostEngine:
                 scores[:, place] = self.index.codec.maxsim(queries, segment.codes, segment.offsets, only)
                 count.tokens_read(len(queries) * tokens_of(segment, only), self.index.bytes_per_token)
             count.documents += len(queries) * len(documents)
+        self.keep(trace, stage, documents, scores)
         return scores
 
     def best(self, documents: Positions, scores: NDArray[np.float32], k: int) -> list[Found]:

@@ -93,6 +93,7 @@ class PlaidSearch(SearchStrategy):
         with engine.stage(trace, "candidates") as count:
             documents = engine.candidates(cells, scope)
             count.documents += len(documents)
+        engine.keep(trace, "candidates", documents)
         kept = reaching(highest, self.centroid_score_threshold)
         if kept is not None and len(documents) > self.ndocs:
             pruned = engine.interaction(products, documents, trace, stage="pruned interaction", kept=kept)

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass
 class Stage:
@@ -26,12 +29,15 @@ class Stage:
 class Trace:
     """Collects what a strategy did, and what it has to say; hand one to `search` to look inside it.
 
-    `stages` stand in the order in which a query passes through them, those too that the first query skipped.
+    `stages` stand in the order in which a query passes through them, those too that the first query skipped. `kept`: given as
+    an empty dictionary, it collects what each stage looked at of one query, as pairs of positions and scores (see
+    `SearchStrategy.explain`).
     """
 
     queries: int = 0
     stages: dict[str, Stage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    kept: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]] | None = None
     _last: str = ""
 
     @contextmanager
@@ -46,6 +52,11 @@ class Trace:
             yield stage
         finally:
             stage.seconds += time.perf_counter() - start
+
+    def keep(self, stage: str, positions: NDArray[np.int64], scores: NDArray[np.float32] | None = None) -> None:
+        """Remember the documents that a stage looked at, where that was asked for."""
+        if self.kept is not None:
+            self.kept.setdefault(stage, []).append((positions, scores))
 
     def seconds(self) -> dict[str, float]:
         """Stage -> seconds, in the order of `stages`."""

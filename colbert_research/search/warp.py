@@ -127,6 +127,7 @@ class Warp(SearchStrategy):
             retrieved = Retrieved(maxima, scores, sizes, k, lambda: joined([scan.token_scores() for scan in scans]))
             totals = sums_in_order(self.imputation.filled(retrieved))
         documents = joined([scan.documents + start for scan, start in zip(scans, index.starts.tolist(), strict=False)])
+        trace.keep("impute", documents, totals)
         return best(documents, totals, k)
 
     def _probe(

@@ -251,6 +251,26 @@ class TestContract:
         strategy.search(index, queries, 10, trace=again)
         assert again.work() == work
 
+    def test_explain_ends_with_what_search_finds(self, indexes, queries, strategy, codec, parts):
+        index, subset = indexes[codec, parts], indexes[codec, parts].document_ids[::2]
+        for q, allowed in ((0, None), (2, None), (3, subset)):
+            query, trace = queries.slice(q, q + 1), Trace()
+            ranking = strategy.search(index, query, 10, subset=allowed, trace=trace)
+            explained = strategy.explain(index, query, 10, subset=allowed)
+            found = [document for document, _ in ranking.top(0)]
+            result = explained.steps[-1]
+            assert result.stage == "result"
+            assert [index.document_ids[i] for i in sorted(result.positions.tolist(), key=result.rank)] == found
+            assert len(explained.steps) > 1, "every strategy names a stage"
+            assert {step.stage for step in explained.steps[:-1]} <= set(trace.stages)
+            counted = {name: counts["documents"] for name, counts in trace.work().items()}
+            assert all(len(step) == counted[step.stage] for step in explained.steps if step.stage in ("candidates", "exact"))
+            last = explained.steps[-2]
+            assert set(result.positions) <= set(last.positions)
+            ranks = explained.table(*found)
+            assert ranks.loc["result"].tolist() == [len(found), *map(str, range(1, len(found) + 1))]
+            assert ranks.iloc[-2, 1:].tolist() == ranks.iloc[-1, 1:].tolist(), "the last scores decide"
+
     def test_bad_input(self, indexes, queries, strategy, codec, parts):
         index = indexes[codec, parts]
         with pytest.raises(ValueError, match="k must be at least 1"):
@@ -324,6 +344,43 @@ def test_segments_do_not_change_the_result(indexes, queries):
 
 
 class TestPlaid:
+    @pytest.mark.parametrize("parts", ["one", "several"])
+    def test_each_stage_looks_at_what_the_one_before_it_left(self, indexes, queries, parts):
+        """The candidates by hand, then the best of each stage's own scores, as many as its setting says."""
+        index, threshold = indexes["residual-4", parts], {"quantile": 0.5}
+        plaid = Plaid(ncells=2, ndocs=16, n_exact=8, centroid_score_threshold=threshold)
+        query = queries.slice(3, 4)
+        trace = Trace()
+        ranking = plaid.search(index, query, 5, trace=trace)
+        explained = plaid.explain(index, query, 5)
+        names = ["candidates", "pruned interaction", "interaction", "exact", "result"]
+        assert [step.stage for step in explained.steps] == names
+        cells = set(np.argsort(-(query[0] @ index.codec.centroids.T), axis=1, kind="stable")[:, :2].ravel().tolist())
+        ids = [set(each.tolist()) for segment in index.segments for each in segment.centroid_ids]
+        candidates, *later = explained.steps
+        assert candidates.positions.tolist() == [i for i, own in enumerate(ids) if own & cells]
+        assert later[0].positions.tolist() == candidates.positions.tolist()
+        for before, after, size in zip(later, later[1:], (16, 8, 5), strict=False):
+            best = sorted(before.positions.tolist(), key=before.rank)[:size]
+            assert after.positions.tolist() == sorted(best)
+        assert set(ranking.positions) <= set.intersection(*(set(step.positions.tolist()) for step in explained.steps))
+        assert [len(step) for step in later[:-1]] == [trace.work()[name]["documents"] for name in names[1:-1]]
+
+    def test_where_a_document_was_lost(self, indexes, queries):
+        index = indexes["residual-4", "one"]
+        explained = Plaid(ncells=1, ndocs=16, n_exact=8).explain(index, queries.slice(1, 2), 5)
+        candidates, interaction, *_ = explained.steps
+        last = max(interaction.positions.tolist(), key=interaction.rank)
+        never = next(i for i in range(N_DOCUMENTS) if i not in candidates)
+        table = explained.table(f"d{last}", f"d{never}")
+        assert table[f"rank of d{last}"].tolist() == ["in", str(len(interaction)), "-", "-"]
+        assert table[f"rank of d{never}"].tolist() == ["-"] * 4
+        assert f"d{last}" in explained.documents()["interaction"]
+        with pytest.raises(ValueError, match=r"no document 'nowhere' in the index; its ids are like 'd0'"):
+            explained.table("d1", "nowhere")
+        with pytest.raises(ValueError, match="one query is explained at a time; given 4"):
+            Plaid(ncells=2, ndocs=16, n_exact=8).explain(index, queries, 5)
+
     def test_it_prunes(self, indexes, queries):
         index = indexes["residual-4", "one"]
         narrow, wide = Trace(), Trace()
