@@ -149,6 +149,23 @@ def test_a_query_with_results_and_no_value_is_an_error(monkeypatch):
         evaluate(found, judged, ["nDCG@10"])
 
 
+@pytest.mark.parametrize("length", [40, 41, 300])
+def test_a_plot_shows_no_more_tokens_than_can_be_read(rng, length):
+    from colbert_research.evaluation import plot_alignment
+    from colbert_research.evaluation.alignment import MOST_TOKENS
+
+    query, document = rng.standard_normal((5, 8)).astype(np.float32), rng.standard_normal((length, 8)).astype(np.float32)
+    names = [f"t{i}" for i in range(length)]
+    axes = plot_alignment(query, document, query_tokens=list("abcde"), document_tokens=names).axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    matched = (query.astype(np.float64) @ document.T).argmax(axis=1)
+    assert shown == (names if length <= MOST_TOKENS else [names[i] for i in sorted(set(matched.tolist()))])
+    rings = axes.collections[0].get_offsets()
+    assert [shown[int(y)] for _, y in rings] == [names[i] for i in matched]
+    assert [int(x) for x, _ in rings] == [*range(5)]
+    assert axes.figure.get_size_inches()[0] <= 3.8, "what a phone shows"
+
+
 def test_a_plot_of_texts_with_dollar_signs(tmp_path):
     """They were taken for mathematics, which `$\\frac$` is not."""
     from colbert_research.evaluation import plot_alignment

@@ -11,11 +11,12 @@ from colbert_research.config import load_config
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, TokenVectors
 from colbert_research.encoders.stored import open_stored
-from colbert_research.evaluation import align, evaluate, mean_measures, plot_alignment
+from colbert_research.evaluation import Marked, evaluate, mean_measures
 from colbert_research.evaluation.measures import check_grades, parse_measures
 from colbert_research.experiment.config import ExperimentConfig, experiment_id
 from colbert_research.experiment.output import OutputFolder
 from colbert_research.experiment.plan import ENCODED, QUERIES, RANK, planned, structures_of
+from colbert_research.experiment.question import Question
 from colbert_research.experiment.record import Record, make_record
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import rank, structure
@@ -222,28 +223,27 @@ class Experiment:
         rows = [(q, f"{b.title}: {b.text}", round(b.score, 2)) for q, b in zip(questions, best, strict=True)]
         return pd.DataFrame(rows, columns=["question", "best passage", "score"])
 
-    def alignment(self, question: str, rank: int = 1) -> "pd.DataFrame":
-        """Which token of the document at `rank` answers which token of the question; see `evaluation.align`."""
-        return align(**self._pair(question, rank)[0])
+    def ask(self, query: str | None = None, *, query_id: str | None = None) -> Question:
+        """One query, as a text or as the collection's with an id, to look into its search; see `Question`."""
+        return Question.of(self, query, query_id)
 
-    def plot(self, question: str, rank: int = 1) -> Any:
-        """A picture of `alignment` over all pairs of tokens; see `evaluation.plot_alignment`."""
-        pair, title = self._pair(question, rank)
-        return plot_alignment(**pair, title=title)
+    def alignment(
+        self, query: str | None = None, *, query_id: str | None = None, document: str | None = None, rank: int | None = None
+    ) -> "pd.DataFrame":
+        """Which token of a document, by default the first that is found, answers which token of a query; see `Question`."""
+        return self.ask(query, query_id=query_id).alignment(document, rank)
 
-    def _pair(self, question: str, rank: int) -> tuple[dict[str, Any], str]:
-        query, hits = self.encode_query(question), self.search(question, k=rank)
-        if rank not in hits.index:
-            raise ValueError(f"no document at rank {rank}: {len(hits)} were found")
-        hit = hits.loc[rank]
-        position = int(self.index.positions([hit.document_id])[0])
-        pair = {
-            "query": query.vectors[0],
-            "document": self.index.vectors_of([hit.document_id])[0],
-            "query_tokens": self.encoder.tokens(query.token_ids[0]),
-            "document_tokens": self.encoder.tokens(self.stored_documents.token_ids[position]),
-        }
-        return pair, f"{hit.score:.2f}  {question}  —  {hit.title}"
+    def plot(
+        self, query: str | None = None, *, query_id: str | None = None, document: str | None = None, rank: int | None = None
+    ) -> Any:
+        """A picture of the similarities of the tokens of a query and of a document; see `Question`."""
+        return self.ask(query, query_id=query_id).plot(document, rank)
+
+    def marked(
+        self, query: str | None = None, *, query_id: str | None = None, document: str | None = None, rank: int | None = None
+    ) -> Marked:
+        """The text of a document with the tokens marked that answer those of a query; see `Question`."""
+        return self.ask(query, query_id=query_id).marked(document, rank)
 
     def plan(self) -> "pd.DataFrame":
         """Which stages are cached and which are to do, without computing any."""

@@ -147,7 +147,7 @@ def test_one_new_query(cache, folder):
     rounded = 2 * worst_error(query, decoder_of(codec.table))
     assert table["similarity"].sum() == pytest.approx(found.loc[1, "score"], abs=rounded)
     figure = experiment.plot("yellow banana")
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["yellow", "banana"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["yellow", "banana"]
     variant = experiment.variant("codec.nbits=1")
     assert variant.config.codec.nbits == 1
     assert variant.id != experiment.id

@@ -107,7 +107,7 @@ def test_the_alignment_names_the_tokens_that_are_left(cache, folder):
     assert (table["query_token"] == table["document_token"]).all(), "the first token of every document is gone"
     assert table["similarity"].sum() == pytest.approx(experiment.search("yellow banana").loc[1, "score"], abs=1e-4)
     merged = make(cache, folder, "pooling.kind=sequential pooling.factor=2")
-    assert len(merged.plot("yellow banana").axes[0].get_xticklabels()) == 3
+    assert len(merged.plot("yellow banana").axes[0].get_yticklabels()) == 3
 
 
 def test_what_was_learnt_is_kept(cache, folder):
