@@ -200,6 +200,7 @@ def test_the_picture_shows_the_tables_figures(index, numbered, scripted):
         assert line.get_ydata()[-1] == 1
         assert line.get_xdata() == pytest.approx(np.sort(result.per_query))
     figure.draw_without_rendering()
+    assert figure.get_size_inches()[0] <= 3.8, "what a phone shows"
 
 
 def test_nothing_to_measure_and_bad_numbers(index, queries):
