@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colbert_research.config import Threshold
 from colbert_research.evaluation import Marked, align, mark, plot_alignment
+from colbert_research.evaluation.probing import Probe, probe
+from colbert_research.evaluation.varied import vary
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
-from colbert_research.search import Explanation
+from colbert_research.search import Exhaustive, Explanation, Queries
 from colbert_research.texts import document_text
 
 if TYPE_CHECKING:
@@ -63,23 +66,60 @@ class Question:
     @cached_property
     def ranking(self) -> Ranking:
         """The best `k` documents of the config, without the query's own where the collection says so."""
-        own, names = self._excludes_self, None if self.query_id is None else [self.query_id]
+        return self._finished(self.experiment.config.search.search(self.experiment.index, self.vectors, self._k, **self._names))
+
+    def missed(self) -> tuple[str, ...]:
+        """The ids of the documents that exhaustive search of the index finds and this search does not, the best first."""
+        best = self._finished(Exhaustive().search(self.experiment.index, self.vectors, self._k, **self._names))
+        found = {document for document, _ in self.ranking.top(0)}
+        return tuple(document for document, _ in best.top(0) if document not in found)
+
+    def explain(self) -> Explanation:
+        """What the documents went through, stage by stage; the query's own is among them, even if it is left out later."""
         config, index = self.experiment.config, self.experiment.index
-        found = config.search.search(index, self.vectors, config.k + own, query_ids=names, query_texts=[self.text])
-        return found.without_self().truncate(config.k) if own else found
+        found: Explanation = config.search.explain(index, self.vectors, self._k, **self._names)
+        return found
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {"query_ids": None if self.query_id is None else [self.query_id], "query_texts": [self.text]}
 
     @property
     def _excludes_self(self) -> bool:
         return self.experiment.facts.exclude_self and self.query_id is not None
 
-    def explain(self) -> Explanation:
-        """What the documents went through, stage by stage; the query's own is among them, even if it is left out later."""
-        config, names = self.experiment.config, None if self.query_id is None else [self.query_id]
-        k = config.k + self._excludes_self
-        found: Explanation = config.search.explain(
-            self.experiment.index, self.vectors, k, query_ids=names, query_texts=[self.text]
+    @property
+    def _k(self) -> int:
+        return int(self.experiment.config.k) + self._excludes_self
+
+    def _finished(self, found: Ranking) -> Ranking:
+        return found.without_self().truncate(self.experiment.config.k) if self._excludes_self else found
+
+    def probe(self, ncells: int | None = None) -> Probe:
+        """The query-centroid scores, and the `ncells` cells that each of its tokens probes, by default as the config says.
+
+        Raises ValueError where that says nothing, and for more cells than there are.
+        """
+        search, encoder = self.experiment.config.search, self.experiment.encoder
+        ncells = getattr(search, "ncells", None) if ncells is None else ncells
+        if ncells is None:
+            raise ValueError(f"search.kind={search.kind} does not say how many cells to probe; give ncells, or take kind=plaid")
+        ids, threshold = self.experiment.stored_documents.token_ids.values, getattr(search, "centroid_score_threshold", None)
+        return probe(
+            self.experiment.index,
+            self.vectors[0],
+            ncells,
+            query_tokens=self.tokens,
+            token_ids=ids,
+            names=encoder.tokens,
+            threshold=threshold if isinstance(threshold, Threshold) else None,
         )
-        return found
+
+    def vary(self, setting: str, values: Sequence[Any]) -> "pd.DataFrame":
+        """What a setting of the search does to this query and its judged documents, value by value; see `evaluation.vary`."""
+        config, ids = self.experiment.config, (self.query_id or "0",)
+        query = Queries(self.vectors, ids, (self.text,))
+        return vary(config.search, setting, values, self.experiment.index, query, config.k, documents=self.judged)
 
     def alignment(self, document: str | None = None, rank: int | None = None) -> "pd.DataFrame":
         """Which token of a document answers which token of the query; see `evaluation.align`."""

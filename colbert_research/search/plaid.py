@@ -7,7 +7,7 @@ of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, n
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,10 @@ def reaching(highest: NDArray[np.float32], threshold: Threshold | None) -> NDArr
     """Which centroids, of these highest scores with any of the query's tokens, reach the threshold; None without one."""
     if threshold is None:
         return None
-    limit: Any = threshold.value if threshold.quantile is None else np.quantile(highest, threshold.quantile)
-    reached: NDArray[np.bool_] = highest >= limit
+    reached: NDArray[np.bool_] = highest >= limit_of(highest, threshold)
     return reached
+
+
+def limit_of(highest: NDArray[np.float32], threshold: Threshold) -> float:
+    """The value of a threshold on scores; a quantile is one of these scores."""
+    return float(np.quantile(highest, threshold.quantile)) if threshold.value is None else threshold.value  # type: ignore[arg-type]

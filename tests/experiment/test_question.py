@@ -27,6 +27,31 @@ def test_a_query_of_the_collection_is_searched_as_it_was_ranked(experiment):
     assert new.judged == () and new.tokens == ("pink", "cherry")
 
 
+def test_what_exhaustive_search_finds_and_this_one_does_not(experiment):
+    asked, exact = experiment.ask(query_id="q0"), experiment.variant("search={kind: exhaustive}").ask(query_id="q0")
+    found, best = ([document for document, _ in each.ranking.top(0)] for each in (asked, exact))
+    assert 0 < len(asked.missed()) < 4
+    assert list(asked.missed()) == [document for document in best if document not in found]
+    assert (asked.explain().table(*asked.missed()).loc["result"].iloc[1:] == "-").all()
+    assert exact.missed() == ()
+
+
+def test_cells_and_a_setting_up_and_down(experiment):
+    asked = experiment.ask(query_id="q1")
+    probed = asked.probe(2)
+    assert list(probed.table().index.get_level_values(1)) == ["yellow", "yellow", "banana", "banana"]
+    assert "banana" in " ".join(probed.table()["commonest tokens"])
+    assert asked.probe().probed.shape == (2, 1) and asked.probe().threshold is None
+    assert experiment.variant("search.centroid_score_threshold={value: 0.25}").ask("banana").probe().threshold == 0.25
+    table = asked.vary("ncells", [1, 8])
+    assert list(table.index) == ["exhaustive", "ncells=1", "ncells=8"]
+    assert [f"rank of {document}" in table.columns for document in asked.judged] == [True] * 4
+    with pytest.raises(ValueError, match=r"search.kind=exhaustive does not say how many cells to probe; give ncells, or take"):
+        experiment.variant("search={kind: exhaustive}").ask("banana").probe()
+    with pytest.raises(ValueError, match="ncells=9, but the index has 8 centroids"):
+        asked.probe(9)
+
+
 def test_a_document_that_was_not_found_is_shown_too(experiment):
     found = [document for document, _ in experiment.ask(query_id="q1").ranking.top(0)]
     assert set(found) == {"d1", "d4", "d7", "d10"}
