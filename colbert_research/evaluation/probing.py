@@ -21,15 +21,15 @@ from colbert_research.search.probe import nearest_cells
 if TYPE_CHECKING:
     import pandas as pd
 
-COMMONEST = 3
+MOST_FREQUENT = 3
 
 
 class Cell(NamedTuple):
-    """How many tokens have this centroid, how many documents its inverted list names, and its commonest tokens."""
+    """How many tokens have this centroid, how many documents its inverted list names, and its most frequent tokens."""
 
     tokens: int
     documents: int
-    commonest: tuple[str, ...]
+    most_frequent: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,23 +53,15 @@ class Probe:
         return self.scores.max(axis=0)
 
     def table(self) -> "pd.DataFrame":
-        """One row for each query token and cell that it probes: score, size, and the commonest tokens of the cell."""
+        """One row for each query token and cell that it probes: score, what is in the cell, its number, and its size."""
         import pandas as pd
 
-        rows = [
-            (
-                i,
-                token,
-                cell,
-                round(float(self.scores[i - 1, cell]), 2),
-                *self.cells[cell][:2],
-                " ".join(self.cells[cell].commonest),
-            )
-            for i, (token, own) in enumerate(zip(self.query_tokens, self.probed.tolist(), strict=True), 1)
-            for cell in own
-            if cell >= 0
-        ]
-        columns = ["", "query token", "cell", "score", "tokens", "documents", "commonest tokens"]
+        rows = []
+        for i, (token, own) in enumerate(zip(self.query_tokens, self.probed.tolist(), strict=True)):
+            for number in (number for number in own if number >= 0):
+                cell, score = self.cells[number], round(float(self.scores[i, number]), 2)
+                rows.append((i + 1, token, score, " ".join(cell.most_frequent), number, cell.tokens, cell.documents))
+        columns = ["", "query token", "score", "most frequent tokens", "cell", "tokens", "documents"]
         return pd.DataFrame(rows, columns=columns).set_index(["", "query token"])
 
     def plot(self) -> Any:
@@ -116,7 +108,7 @@ def probe(
     cells = {}
     for cell in np.unique(probed[probed >= 0]).tolist():
         ids, counts = np.unique(token_ids[centroid_ids == cell], return_counts=True)
-        commonest = ids[np.argsort(-counts, kind="stable")[:COMMONEST]]
-        cells[cell] = Cell(int(counts.sum()), sum(int(sizes[cell]) for sizes in lists), tuple(names(commonest)))
+        most_frequent = ids[np.argsort(-counts, kind="stable")[:MOST_FREQUENT]]
+        cells[cell] = Cell(int(counts.sum()), sum(int(sizes[cell]) for sizes in lists), tuple(names(most_frequent)))
     limit = None if threshold is None else limit_of(scores.max(axis=0), threshold)
     return Probe(tuple(query_tokens), scores, probed, cells, limit)

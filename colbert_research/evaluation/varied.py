@@ -29,10 +29,10 @@ def vary(
     documents: Sequence[str] = (),
     repeats: int = 9,
 ) -> "pd.DataFrame":
-    """A row for each value of a setting, below one of exhaustive search: how many documents each stage looked at, the rank of
+    """A column for each value of a setting, and one of exhaustive search: how many documents each stage looked at, the rank of
     some `documents` in the result, overlap with exhaustive search, and milliseconds (the median of `repeats`, one thread).
 
-    `query`: one query. Exhaustive search has one stage, which stands under the last of the strategy's. Raises ConfigError for a
+    `query`: one query. Exhaustive search has one stage, which stands with the last of the strategy's. Raises ConfigError for a
     setting or a value that the strategy does not have.
     """
     import pandas as pd
@@ -44,15 +44,15 @@ def vary(
         for name, each in ({"exhaustive": Exhaustive()} | varied).items()
     }
     stages = in_order([step.stage for step in explained[name].steps[:-1]] for name in varied)
-    depth, rows = min(10, k), {}
-    for result in timed.results:
-        found = {step.stage: str(len(step)) for step in explained[result.name].steps}
+    depth, columns = min(10, k), {}
+    for result, title in zip(timed.results, ["exhaustive", *values], strict=True):
+        found = {step.stage: len(step) for step in explained[result.name].steps}
         found |= {stages[-1]: found["score"]} if result is timed.results[0] else {}
         ranks = explained[result.name].table(*documents).loc[RESULT].drop("documents").to_dict()
         shared = round(overlap(result.ranking, timed.results[0].ranking, depth), 2)
         ms = round(result.figures()["median"], 2)
-        rows[result.name] = {**{s: found.get(s, "-") for s in stages}, **ranks, f"overlap@{depth}": shared, "ms": ms}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("documents by stage")
+        columns[title] = {**{s: found.get(s, "-") for s in stages}, **ranks, f"overlap@{depth}": shared, "ms": ms}
+    return pd.DataFrame(columns, dtype=object).rename_axis(columns=setting)
 
 
 def _with(strategy: SearchStrategy, setting: str, value: Any) -> SearchStrategy:

@@ -72,8 +72,8 @@ class Explanation:
         return pd.DataFrame(rows, columns=columns).set_index("stage")
 
 
-def _standing(step: Step, position: int) -> str:
-    return "-" if position not in step else "in" if step.scores is None else str(step.rank(position))
+def _standing(step: Step, position: int) -> int | str:
+    return "-" if position not in step else "in" if step.scores is None else step.rank(position)
 
 
 def _joined(stage: str, parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32] | None]]) -> Step:

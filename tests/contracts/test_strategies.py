@@ -268,7 +268,7 @@ class TestContract:
             last = explained.steps[-2]
             assert set(result.positions) <= set(last.positions)
             ranks = explained.table(*found)
-            assert ranks.loc["result"].tolist() == [len(found), *map(str, range(1, len(found) + 1))]
+            assert ranks.loc["result"].tolist() == [len(found), *range(1, len(found) + 1)]
             assert ranks.iloc[-2, 1:].tolist() == ranks.iloc[-1, 1:].tolist(), "the last scores decide"
 
     def test_bad_input(self, indexes, queries, strategy, codec, parts):
@@ -373,7 +373,7 @@ class TestPlaid:
         last = max(interaction.positions.tolist(), key=interaction.rank)
         never = next(i for i in range(N_DOCUMENTS) if i not in candidates)
         table = explained.table(f"d{last}", f"d{never}")
-        assert table[f"rank of d{last}"].tolist() == ["in", str(len(interaction)), "-", "-"]
+        assert table[f"rank of d{last}"].tolist() == ["in", len(interaction), "-", "-"]
         assert table[f"rank of d{never}"].tolist() == ["-"] * 4
         assert f"d{last}" in explained.documents()["interaction"]
         with pytest.raises(ValueError, match=r"no document 'nowhere' in the index; its ids are like 'd0'"):

@@ -17,7 +17,7 @@ def notebook(request):
 
 
 def test_there_are_notebooks():
-    assert {"quickstart.ipynb", "evaluate.ipynb"} <= {p.name for p in NOTEBOOKS}
+    assert {"quickstart.ipynb", "evaluate.ipynb", "plaid.ipynb"} <= {p.name for p in NOTEBOOKS}
 
 
 def test_it_is_valid(notebook):
