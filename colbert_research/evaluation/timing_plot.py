@@ -18,6 +18,7 @@ def plot_latency(comparison: Comparison, *, title: str = "") -> Any:
     Of the width of a phone: one below the other."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     results = comparison.results
     stages = list(dict.fromkeys(name for result in results for name in result.stages))
@@ -47,7 +48,9 @@ def plot_latency(comparison: Comparison, *, title: str = "") -> Any:
     spread.axhline(0.95, color="grey", linewidth=0.7, linestyle=":")
     if max(r.per_query.max() for r in results) > 10 * min(r.per_query.min() for r in results):
         spread.set_xscale("log")
+        spread.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         spread.xaxis.set_major_formatter("{x:g}")
+        spread.xaxis.set_minor_formatter(NullFormatter())
     spread.set_ylim(0, 1.02)
     spread.set_xlabel("ms per query", fontsize=8)
     spread.set_ylabel("share of queries answered", fontsize=8)

@@ -29,8 +29,8 @@ def vary(
     documents: Sequence[str] = (),
     repeats: int = 9,
 ) -> "pd.DataFrame":
-    """A column for each value of a setting, and one of exhaustive search: how many documents each stage looked at, the rank of
-    some `documents` in the result, overlap with exhaustive search, and milliseconds (the median of `repeats`, one thread).
+    """A column for each value of a setting, and a last one of exhaustive search: how many documents each stage looked at, the
+    rank of some `documents` in the result, overlap with exhaustive search, milliseconds (median of `repeats`, one thread).
 
     `query`: one query. Exhaustive search has one stage, which stands with the last of the strategy's. Raises ConfigError for a
     setting or a value that the strategy does not have.
@@ -51,8 +51,9 @@ def vary(
         ranks = explained[result.name].table(*documents).loc[RESULT].drop("documents").to_dict()
         shared = round(overlap(result.ranking, timed.results[0].ranking, depth), 2)
         ms = round(result.figures()["median"], 2)
-        columns[title] = {**{s: found.get(s, "-") for s in stages}, **ranks, f"overlap@{depth}": shared, "ms": ms}
-    return pd.DataFrame(columns, dtype=object).rename_axis(columns=setting)
+        column = {**{s: found.get(s, "-") for s in stages}, **ranks, f"overlap@{depth}": shared, "ms": ms}
+        columns[title] = pd.Series(column, dtype=object)  # counts stay whole numbers
+    return pd.DataFrame({title: columns[title] for title in (*values, "exhaustive")}).rename_axis(columns=setting)
 
 
 def _with(strategy: SearchStrategy, setting: str, value: Any) -> SearchStrategy:

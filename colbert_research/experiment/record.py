@@ -6,6 +6,7 @@
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("colbert_research")
 FILE, CONFIG, RANKING, PER_QUERY = "record.json", "config.yaml", "ranking.parquet", "per_query.parquet"
 OVERLAP = "overlap.json"
+COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
 
 
 class RecordError(ValueError):
@@ -169,7 +171,8 @@ class Record:
             rows.append(("code of one's own", ", ".join(components)))
         if self.measured.get("adopted"):
             rows.append(("stages made by other code, a sample compared", ", ".join(self.measured["adopted"])))
-        rows += [(f"stages differ in {name}", " / ".join(values)) for name, values in self.differences().items()]
+        differences = {name: COMMIT.sub(r"\1", " / ".join(values)) for name, values in self.differences().items()}
+        rows += [(f"stages differ in {name}", values) for name, values in differences.items()]
         return pd.DataFrame(rows, columns=["figure", self.id]).set_index("figure")
 
 

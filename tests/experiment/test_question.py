@@ -44,7 +44,7 @@ def test_cells_and_a_setting_up_and_down(experiment):
     assert asked.probe().probed.shape == (2, 1) and asked.probe().threshold is None
     assert experiment.variant("search.centroid_score_threshold={value: 0.25}").ask("banana").probe().threshold == 0.25
     table = asked.vary("ncells", [1, 8])
-    assert list(table.columns) == ["exhaustive", 1, 8]
+    assert list(table.columns) == [1, 8, "exhaustive"]
     assert [f"rank of {document}" in table.index for document in asked.judged] == [True] * 4
     with pytest.raises(ValueError, match=r"search.kind=exhaustive does not say how many cells to probe; give ncells, or take"):
         experiment.variant("search={kind: exhaustive}").ask("banana").probe()

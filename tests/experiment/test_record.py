@@ -73,6 +73,9 @@ def test_each_stage_keeps_its_own_origin(cache, folder, monkeypatch):
     }
     assert list(record.differences()) == ["commit"]
     assert "first (encode documents, encode queries, cluster, index) / second (rank)" in str(record.table().to_csv())
+    now["commit"] = "0123456789ab" + 28 * "c"
+    named = make(cache, folder, "search.ncells=2").record.table()["stages differ in commit":]
+    assert "0123456789ab (rank)" in named.to_csv() and "abcc" not in named.to_csv(), "a hash is no longer than it need be"
     now["commit"] = "third"
     again = make(cache, folder).record
     assert again.origins == record.origins
