@@ -104,8 +104,9 @@ def test_what_a_document_says_is_text():
 def test_what_the_encoder_cut_off_is_faint():
     found = marked("one two three four", ["one", "two"], {1: 1.0})
     assert found.rest == " three four"
-    assert '<span style="opacity:.55"> three four</span>' in found._repr_html_()
-    assert "(not in the index: three four)" in repr(found)
+    assert '<span style="opacity:.6"> three four<small> (not in the index)</small></span>' in found._repr_html_()
+    assert "one [two 1] three four (not in the index)" in repr(found)
+    assert "not in" not in repr(marked("one two.", ["one", "two"], {1: 1.0})), "a full stop is no loss"
 
 
 def test_of_a_long_text_the_surroundings_of_the_marks_are_shown():

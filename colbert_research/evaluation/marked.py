@@ -86,15 +86,18 @@ class Marked:
         if together:
             yield together
 
-    def _rest(self) -> str:
-        return _shortened(self.rest, True, False) if len(self.text) > LONG else self.rest
+    def _rest(self) -> tuple[str, str]:
+        """The rest, shortened where the text is long, and what to say of it, where it is more than punctuation."""
+        rest = _shortened(self.rest, True, False) if len(self.text) > LONG else self.rest
+        return rest, " (not in the index)" if any(map(str.isalnum, rest)) else ""
 
     def _repr_html_(self) -> str:
         body = []
         for pieces in self._words():
             body += [_shaded(p.text, p.similarity) if p.answers else escape(p.text) for p in pieces]
             body += [_raised(numbers)] if (numbers := _numbers(pieces)) else []
-        rest = f'<span style="opacity:.55">{escape(self._rest())}</span>' if self.rest.strip() else ""
+        rest, note = self._rest()
+        body.append(f'<span style="opacity:.6">{escape(rest)}<small>{note}</small></span>' if rest.strip() else "")
         chips = [
             f'<span style="display:inline-block;margin-right:1em">{_raised(str(i))} {escape(token)} → '
             f"{_shaded(self.document_tokens[position], similarity)} {similarity:.2f}</span>"
@@ -102,7 +105,7 @@ class Marked:
         ]
         parts = [
             f"<div><b>MaxSim {self.score:.2f}</b> &nbsp;{escape(self.title)}</div><div><i>{escape(self.query)}</i></div>",
-            f'<div style="margin:.5em 0;white-space:pre-line">{"".join(body)}{rest}</div>',
+            f'<div style="margin:.5em 0;white-space:pre-line">{"".join(body)}</div>',
             f'<div style="font-size:.9em">{" ".join(chips)}</div>',
         ]
         return f'<div class="tex2jax_ignore mathjax_ignore" style="{_BOX}">{"".join(parts)}</div>'
@@ -112,14 +115,13 @@ class Marked:
         for pieces in self._words():
             shown, numbers = "".join(p.text for p in pieces), _numbers(pieces)
             words.append(f"[{shown} {numbers}]" if numbers else shown)
-        rest = f" (not in the index: {' '.join(self._rest().split())})" if self.rest.strip() else ""
         width = max(map(len, self.query_tokens))
         return "\n".join(
             [
                 f"MaxSim {self.score:.2f}  {self.title}",
                 *textwrap.wrap(self.query, _COLUMNS),
                 "",
-                *textwrap.wrap("".join(words) + rest, _COLUMNS),
+                *textwrap.wrap("".join([*words, *self._rest()]).strip(), _COLUMNS),
                 "",
                 *(
                     f"{i:3} {token:{width}}  {similarity:.2f}  {self.document_tokens[position]}"
