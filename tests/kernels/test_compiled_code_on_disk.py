@@ -66,6 +66,25 @@ def test_a_damaged_file_is_compiled_again(folder, damage, which):
     assert run() == (42, 1.0, 2), "it was written again"
 
 
+def test_two_processes_that_compile_at_once(folder, monkeypatch):
+    """Neither sees what the other has begun to write; each would call its own code the first, and the later would be run."""
+    first, second = (compiling.CheckedFiles(str(folder), "function", "stamp") for _ in range(2))
+    save, begun = compiling.CheckedFiles._save_data, []
+
+    def interrupted(self, name, data):
+        if not begun:
+            begun.append(name)
+            with monkeypatch.context() as patch:
+                patch.setattr(second, "_load_index", dict)
+                second.save("other key", "code of the other")
+        save(self, name, data)
+
+    monkeypatch.setattr(compiling.CheckedFiles, "_save_data", interrupted)
+    first.save("one key", "code of the one")
+    assert first.load("one key") in ("code of the one", None)
+    assert first.load("other key") in ("code of the other", None)
+
+
 def test_a_file_that_somebody_deleted(folder):
     run()
     for file in files(folder):

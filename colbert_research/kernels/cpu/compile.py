@@ -51,7 +51,16 @@ _FOLDER = _folder()
 
 
 class CheckedFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
-    """Numba's files of compiled code, each behind the SHA-256 of its contents; a damaged one is compiled again, never run."""
+    """Numba's files of compiled code, each behind the SHA-256 of its contents; a damaged one is compiled again, never run.
+
+    A file is named after what it holds. Numba numbers them, and of two processes that compile at once each may take the same
+    number, so that one finds the other's code under its own key.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:16], 16))
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})  # the later of two writers wins; what is lost is compiled again
 
     def _load_index(self) -> dict[Any, Any]:
         try:
