@@ -6,6 +6,7 @@ import time
 import pytest
 
 from colbert_research import fingerprints
+from colbert_research.artifacts import cache_root
 from colbert_research.fingerprints import files_hash, remembered
 
 
@@ -72,7 +73,7 @@ def test_a_damaged_answer_is_computed_again(tmp_path, monkeypatch, damage):
     file = aged(tmp_path / "a", "1", seconds=10)
     assert remembered("size/1", None, [file], lambda: 1) == 1
     monkeypatch.setattr(fingerprints, "_known", {})
-    (answer,) = (tmp_path / "cache" / "fingerprints").glob("size-*.json")
+    (answer,) = (cache_root() / "fingerprints").glob("size-*.json")
     answer.write_text(damage)
     assert remembered("size/1", None, [file], lambda: 2) == 2
 

@@ -1,7 +1,8 @@
 """A sweep as files to read and to cite: a page, its tables as Markdown, CSV and LaTeX, its figures as pictures."""
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from colbert_research.experiment.summary import markdown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from colbert_research.sweep.sweep import Sweep
-
 PAGE = "index.html"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
@@ -25,23 +24,37 @@ th { position: sticky; top: 0; background: #f4f4f4 } code { overflow-wrap: anywh
 """
 
 
-def write_report(sweep: "Sweep", comparisons: Mapping[str, Comparison], folder: Path) -> Path:
-    """Write the report of a sweep into a folder; returns its page."""
-    frame = sweep.frame().reset_index()
+@dataclass(frozen=True, eq=False)
+class Reported:
+    """What a report is of: the table of runs, a sentence, the settings that vary and the axes of the grid, and the measures."""
+
+    name: str
+    words: str
+    runs: "pd.DataFrame"
+    varied: Sequence[str]
+    axes: Sequence[str]
+    measures: Sequence[str]
+
+
+def write_report(sweep: Reported, comparisons: Mapping[str, Comparison], folder: Path) -> Path:
+    """Write the report of a sweep, with comparisons by collection, into a folder; returns its page."""
+    frame = sweep.runs.reset_index()
     tables: dict[str, pd.DataFrame] = {"runs": _rounded(frame)}
     for collection, comparison in comparisons.items():
         tables[f"{collection} compared"] = comparison.table().reset_index()
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"<h1>{html.escape(sweep.name)}</h1>", f"<p>{html.escape(sweep.plan().words())}</p>"]
+    parts = [f"<h1>{html.escape(sweep.name)}</h1>", f"<p>{html.escape(sweep.words)}</p>"]
     for name, table in tables.items():
         file = _file(name)
         table.to_csv(folder / f"{file}.csv", index=False)
         write_text(folder / f"{file}.md", markdown(table.astype(object).where(table.notna(), "").astype(str)))
         write_text(folder / f"{file}.tex", _latex(table))
         parts.append(f"<h2>{html.escape(name)}</h2>")
-        said = comparisons[name.removesuffix(" compared")].words() if name != "runs" else []
-        parts.append("<ul>" + "".join(f"<li>{html.escape(each)}</li>" for each in said) + "</ul>")
         parts.append(f'<div class="wide">{table.to_html(index=False, na_rep="", border=0)}</div>')
+        if name != "runs":
+            how, *said = comparisons[name.removesuffix(" compared")].words()
+            lines = "".join(f"<li>{html.escape(each)}</li>" for each in said)
+            parts.append(f"<p>{html.escape(how)}</p><details><summary>In words</summary><ul>{lines}</ul></details>")
         parts.append("<p>" + " ".join(f'<a href="{file}.{kind}">{file}.{kind}</a>' for kind in ("csv", "md", "tex")) + "</p>")
     for name, figure in _figures(sweep, frame):
         figure.savefig(folder / f"{name}.png")
@@ -52,14 +65,14 @@ def write_report(sweep: "Sweep", comparisons: Mapping[str, Comparison], folder: 
     return folder / PAGE
 
 
-def _figures(sweep: "Sweep", frame: "pd.DataFrame") -> Iterator[tuple[str, Any]]:
+def _figures(sweep: Reported, frame: "pd.DataFrame") -> Iterator[tuple[str, Any]]:
     """A heat map of each measure over the two longest axes of the grid, per collection; quality against cost where known."""
     done = frame[frame["state"] == "done"]
     if not len(done):
         return
-    axes = sorted((n for n in sweep.config.grid if n in done.columns), key=lambda n: -done[n].nunique())
-    axes = [name for name in axes if name != "dataset.path" and done[name].nunique() > 1][:2]
-    measures = [name for name in sweep.runs[0].experiment.config.measures if name in done.columns]
+    axes = [name for name in sweep.axes if name in done.columns and name != "dataset.path" and done[name].nunique() > 1]
+    axes = sorted(axes, key=lambda name: -done[name].nunique())[:2]
+    measures = [name for name in sweep.measures if name in done.columns]
     for collection, rows in done.groupby("collection", sort=False):
         for measure in measures if len(axes) == 2 else ():
             yield _file(f"{collection} {measure}"), plot_heatmap(rows, rows=axes[1], columns=axes[0], value=measure)

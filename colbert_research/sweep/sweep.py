@@ -20,7 +20,7 @@ from colbert_research.settings import ConfigError, flat, nearest, parse_override
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.notebooks import check_notebook
 from colbert_research.sweep.plan import Plan, varying
-from colbert_research.sweep.report import write_report
+from colbert_research.sweep.report import Reported, write_report
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.schedule import execute
 from colbert_research.sweep.states import State
@@ -173,7 +173,10 @@ class Sweep:
 
     def report(self, folder: str | Path | None = None, *, baseline: str = "", criteria: Criteria = DEFAULT) -> Path:
         """Write a page with tables and figures into a folder, by default `report` beside the records; returns the page."""
-        return write_report(self, self.compare(baseline=baseline, criteria=criteria), Path(folder or self.folder / "report"))
+        comparisons = self.compare(baseline=baseline, criteria=criteria)
+        measures = self.runs[0].experiment.config.measures
+        told = Reported(self.name, self.plan().words(), self.frame(), self.varied, [*self.config.grid], measures)
+        return write_report(told, comparisons, Path(folder or self.folder / "report"))
 
     def write_summary(self) -> Path:
         """Write `summary.csv`: what the records say of quality and bytes, which no interruption changes."""

@@ -22,7 +22,19 @@ def _has(package: str) -> bool:
 
 HAS_NUMBA, HAS_HYPOTHESIS = _has("numba"), _has("hypothesis")
 NEEDED_BY = {
-    "numba": ["chosen", "coverage", "integer", "shortlist", "team", "tiers", "wanted", "decode", "kept_products", "greatest"],
+    "numba": [
+        "chosen",
+        "coverage",
+        "integer",
+        "shortlist",
+        "team",
+        "tiers",
+        "wanted",
+        "decode",
+        "kept_products",
+        "greatest",
+        "compiled_code_on_disk",
+    ],
     "pydantic": ["coverage", "team"],
 }
 """Suites that cannot be imported without a package, or that hold nothing but the CPU kernels."""

@@ -19,9 +19,9 @@ from tests.experiment.small import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
-GRID = {"grid": {"codec.nbits": [1, 2, 4]}, "notebook": NOTEBOOK}
-KILLS = 100 if os.environ.get("ALL_TRIALS") else 2
-RUNS, JOBS = 3, min(2, threads.available())
+GRID = {"grid": {"codec.nbits": [1, 4]}, "notebook": NOTEBOOK}
+KILLS = 100 if os.environ.get("ALL_TRIALS") else 1
+RUNS, JOBS = 2, min(2, threads.available())
 
 
 def command(sweep: Path, folder: Path, jobs: int = JOBS) -> "subprocess.Popen[str]":
