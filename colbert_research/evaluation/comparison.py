@@ -58,6 +58,14 @@ class Comparison:
         )
         return [how, *(row.words(self.baseline, 1 - criteria.alpha) for row in self.rows), *self.notes]
 
+    def most_different(self, measure: str = "") -> str:
+        """The system whose mean is farthest from the baseline's, the first of several. `measure`: the first, unless named."""
+        measure = measure or next(iter(self.values))
+        rows = [row for row in self.rows if row.measure == measure]
+        if not rows:
+            raise ValueError(f"no values of {measure!r}: {nearest(measure, self.values)}")
+        return max(rows, key=lambda row: abs(row.delta)).system
+
     def biggest_losers(self, system: str, n: int = 10, *, measure: str = "") -> "pd.DataFrame":
         """The `n` queries with the largest loss against the baseline: query_id, value, baseline, difference.
 

@@ -94,6 +94,13 @@ def _check_text(**given: Any) -> None:
             )
 
 
+def prepare() -> None:
+    """What the first cell of a notebook without an experiment of its own calls: it runs in the project's root, and shows its
+    tables and figures as the others do."""
+    _move_to_root()
+    _show_tables_and_figures()
+
+
 def _move_to_root() -> None:
     here = Path.cwd()
     root = next((p for p in here.parents if (p / "pyproject.toml").is_file() and (p / "notebooks").is_dir()), None)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from colbert_research.config import Threshold
 from colbert_research.evaluation import Marked, align, mark, plot_alignment
 from colbert_research.evaluation.probing import Probe, probe
+from colbert_research.evaluation.timing import strategy_of
 from colbert_research.evaluation.varied import vary
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
@@ -79,6 +80,25 @@ class Question:
         config, index = self.experiment.config, self.experiment.index
         found: Explanation = config.search.explain(index, self.vectors, self._k, **self._names)
         return found
+
+    def beside(self, strategies: Sequence[str], n: int = 10) -> "pd.DataFrame":
+        """The ids of the best `n` documents by several strategies (kind and settings each), a star at those judged relevant.
+
+        A row per rank, a column per strategy; one that cannot search this index says why in its first row.
+        """
+        import pandas as pd
+
+        def column(line: str) -> list[str]:
+            try:
+                found = strategy_of(line).search(self.experiment.index, self.vectors, n + self._excludes_self, **self._names)
+            except ValueError as error:
+                return [f"{error!s:.60}"]
+            best = [document for document, _ in self._finished(found).truncate(n).top(0)]
+            return [f"{document} *" if document in self.judged else document for document in best]
+
+        columns = {line: pd.Series(column(line), dtype=object) for line in strategies}
+        table = pd.DataFrame(columns).fillna("")
+        return table.set_axis(range(1, len(table) + 1)).rename_axis("rank")
 
     @property
     def _names(self) -> dict[str, Any]:

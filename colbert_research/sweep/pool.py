@@ -105,6 +105,6 @@ class Pool:
 
     def _begin_fresh(self, number: int, task: Task) -> None:
         environment = {**os.environ, **dict.fromkeys(PINNED, str(task.threads))}
-        command = [sys.executable, "-m", "colbert_research.sweep.tasks", task.to_json()]
+        command = [sys.executable, "-c", "from colbert_research.sweep.tasks import main; main()", task.to_json()]
         process = subprocess.Popen(command, env=environment)
         threading.Thread(target=lambda: self._ended.put((number, process.wait())), daemon=True).start()

@@ -64,7 +64,8 @@ def _begin(message: dict[str, Any]) -> None:
                 os._exit(status)
         _begun[process] = number, None
     else:
-        started = subprocess.Popen([sys.executable, "-m", "colbert_research.sweep.tasks", task.to_json()], stdout=2)
+        command = [sys.executable, "-c", "from colbert_research.sweep.tasks import main; main()", task.to_json()]
+        started = subprocess.Popen(command, stdout=2)
         process = started.pid
         _begun[process] = number, started
     _tell(number=number, process=process)

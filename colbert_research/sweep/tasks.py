@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from colbert_research import threads
 from colbert_research.locks import Lock
@@ -126,11 +125,6 @@ def _say_into(file: Path) -> None:
     os.close(handle)
 
 
-def main(arguments: Any = None) -> None:
-    """`python -m colbert_research.sweep.tasks TASK`: do a task in a fresh process."""
-    (text,) = sys.argv[1:] if arguments is None else arguments
-    sys.exit(perform(Task.from_json(text)))
-
-
-if __name__ == "__main__":
-    main()
+def main() -> None:
+    """Do the task in the last argument, in a fresh process."""
+    sys.exit(perform(Task.from_json(sys.argv[-1])))
