@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def plot_heatmap(table: "pd.DataFrame", *, rows: str, columns: str, value: str) -> Any:
     """A matplotlib figure with the mean of `value` for each pair of values of the columns `rows` and `columns`.
 
-    Values stand in the order in which the table has them; a pair without any is left blank. Raises ValueError for a table
-    without such columns or rows.
+    Numbers stand in ascending order, other values in the order of the table; a pair without any is left blank. Raises
+    ValueError for a table without such columns or rows.
     """
     from matplotlib.figure import Figure
 
@@ -21,7 +21,7 @@ def plot_heatmap(table: "pd.DataFrame", *, rows: str, columns: str, value: str) 
     known = table.dropna(subset=[value])
     if not len(known):
         raise ValueError(f"no row has a value of {value}")
-    down, across = list(dict.fromkeys(known[rows])), list(dict.fromkeys(known[columns]))
+    down, across = _ordered(known[rows]), _ordered(known[columns])
     cells = known.groupby([rows, columns], sort=False)[value].mean()
     grid = np.array([[float(cells.get((r, c), np.nan)) for c in across] for r in down])
     figure = Figure(figsize=(1.6 + 0.75 * len(across), 1.3 + 0.42 * len(down)), dpi=120, layout="constrained")
@@ -39,3 +39,9 @@ def plot_heatmap(table: "pd.DataFrame", *, rows: str, columns: str, value: str) 
     axes.set_title(value, fontsize=9, loc="left")
     figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
+
+
+def _ordered(values: Any) -> list[Any]:
+    distinct = list(dict.fromkeys(values))
+    numbers = all(isinstance(value, (int, float, np.number)) for value in distinct)
+    return sorted(distinct) if numbers else distinct

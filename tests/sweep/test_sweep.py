@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 
 import nbformat
@@ -79,6 +80,14 @@ def test_from_the_file_to_the_table(sweep, tmp_path):
     assert all(run.id in text for run in made.runs)
     assert "Against codec.nbits=4" in text
     assert {path.suffix for path in page.parent.iterdir()} == {".html", ".csv", ".md", ".tex"}
+
+    shutil.rmtree(page.parent)
+    words = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "compare.ipynb"), str(tmp_path / "compared.ipynb")]
+    words += ["-p", "records", str(tmp_path / "out"), "-p", "baseline", made.runs[2].id, "--no-progress-bar"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = nbformat.read(tmp_path / "compared.ipynb", as_version=4).cells
+    assert "Against codec.nbits=4" in "".join(str(cell.get("outputs")) for cell in shown)
 
 
 def test_points_that_are_one_experiment_are_one_run(sweep, caplog):
