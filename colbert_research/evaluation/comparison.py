@@ -21,8 +21,8 @@ DEFAULT = Criteria()
 class Comparison:
     """Systems against the `baseline`.
 
-    `rows`: one for each measure and system but the baseline. `values`: measure -> a table of values, a row a query and a column
-    a system, the baseline among them. `facts`: system -> what else is known of it. `notes`: sentences to keep in mind.
+    `rows`: one for each measure and system but the baseline. `values`: measure -> a table of values, a row per query and a
+    column per system, the baseline among them. `facts`: system -> what else is known of it. `notes`: sentences to keep in mind.
     """
 
     baseline: str
@@ -53,7 +53,7 @@ class Comparison:
         systems, criteria = len({row.system for row in self.rows}), self.criteria
         how = (
             f"Against {self.baseline}: p of the paired randomisation test, corrected (Holm) over {systems} "
-            f"system{'s' if systems > 1 else ''} a measure; bootstrap intervals (BCa), uncorrected; "
+            f"system{'s' if systems > 1 else ''} per measure; bootstrap intervals (BCa), uncorrected; "
             f"margin {criteria.margin:g}, alpha {criteria.alpha:g}."
         )
         return [how, *(row.words(self.baseline, 1 - criteria.alpha) for row in self.rows), *self.notes]

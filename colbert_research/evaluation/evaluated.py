@@ -58,7 +58,7 @@ def measures_of(values: "pd.DataFrame") -> list[str]:
 
 
 def aligned(systems: Mapping[str, Evaluated], baseline: str, measure: str) -> "pd.DataFrame":
-    """The values of one measure: a row a query, in the order of the baseline, and a column a system.
+    """The values of one measure: a row per query, in the order of the baseline, and a column per system.
 
     Raises ValueError, which names system and queries, where one lacks the measure, has values for other queries than the
     baseline, two for one query, or one that is not finite.

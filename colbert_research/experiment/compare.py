@@ -121,5 +121,5 @@ def _check_file(found: Found, name: str) -> None:
 def _notes(found: Sequence[Found]) -> tuple[str, ...]:
     """A sentence where times were taken on other machines or threads than each other."""
     costs = [record.costs() for _, record in found if record.query_ms]
-    places = dict.fromkeys(f"{each['host'] or 'an unknown host'} (threads={each['threads']})" for each in costs)
-    return (f"Times cannot be compared: they are of {', '.join(places)}.",) if len(places) > 1 else ()
+    machines = dict.fromkeys(f"{each['host'] or 'an unknown host'} (threads={each['threads']})" for each in costs)
+    return (f"Times cannot be compared: they are of {', '.join(machines)}.",) if len(machines) > 1 else ()

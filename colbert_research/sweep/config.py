@@ -71,14 +71,14 @@ class SweepConfig(Config):
         lengths = {name: len(values) for name, values in self.zip.items()}
         if len({*lengths.values()}) > 1:
             raise ValueError(f"zip: all lists must be of one length; given {lengths}")
-        places = [("points", name) for name in {name for point in self.points for name in dict(flat(point))}]
-        places += [(axis, name) for axis in ("zip", "grid") for name in getattr(self, axis)]
-        places += [("repeat", "seed")] * bool(self.repeat)
-        for i, (axis, name) in enumerate(places):
-            for other, known in places[:i]:
+        named = [("points", name) for name in {name for point in self.points for name in dict(flat(point))}]
+        named += [(axis, name) for axis in ("zip", "grid") for name in getattr(self, axis)]
+        named += [("repeat", "seed")] * bool(self.repeat)
+        for i, (axis, name) in enumerate(named):
+            for other, known in named[:i]:
                 if name == known or name.startswith(f"{known}.") or known.startswith(f"{name}."):
                     raise ValueError(f"{axis}: {name} is set by {other} too ({known}); leave it in one of them")
-        varied = {name for _, name in places}
+        varied = {name for _, name in named}
         for rule in self.exclude:
             for name in rule:
                 if name not in varied:

@@ -195,7 +195,7 @@ def rank_among(others: Array, values: Array) -> Array:
 
 
 def marked(marks: Array) -> Array:
-    """The places of what is True in `(n,)` bool, ascending: int64. Waits for the device."""
+    """The positions of what is True in `(n,)` bool, ascending: int64. Waits for the device."""
     return marks.nonzero()[:, 0] if framework_of(marks) == "torch" else marks.nonzero()[0]
 
 
