@@ -111,7 +111,10 @@ def gc(records: Sequence[str], days: float, yes: bool) -> None:
     for each in old:
         click.echo(f"{each.name}  {each.bytes / 1e6:10.1f} MB  {each.days:5.1f} days")
     size = sum(each.bytes for each in old)
-    if not old or not (yes or click.confirm(f"Remove these {len(old)} artifacts, {size / 1e9:.2f} GB?")):
+    if not old:
+        click.echo(f"nothing that no record names was last used {days:g} days ago or earlier")
+        return
+    if not (yes or click.confirm(f"Remove these {len(old)} artifacts, {size / 1e9:.2f} GB, which no record names?")):
         click.echo("nothing is removed")
         return
     click.echo(f"removed {remove(found, old) / 1e9:.2f} GB")

@@ -82,7 +82,7 @@ class TestFigures:
         ],
     )
     def test_words_of_two_p_values(self, given, says):
-        assert verdict(*given, Criteria()) == says
+        assert verdict(*given, Criteria(), n=300) == says
 
     def test_queries_are_matched_by_id_and_not_by_place(self, systems, comparison):
         shuffled = {name: each.sample(frac=1, random_state=i) for i, (name, each) in enumerate(systems.items())}
@@ -165,7 +165,10 @@ class TestFewQueries:
         (row,) = compare({"a": same, "b": same}, "a").rows
         assert (row.delta, row.low, row.high, row.p, row.p_holm, row.effect_size) == (0, 0, 0, 1, 1, 0)
         assert row.outcomes == (0, 3, 0)
-        assert row.verdict == "not inferior by more than 0.01"
+        assert row.verdict == "cannot tell"
+        assert row.words("a", 0.95).endswith("3 queries cannot show any difference.")
+        same = column([0.5, 0.25, 1.0, 0.5, 0.5, 0.5])
+        assert compare({"a": same, "b": same}, "a").rows[0].verdict == "not inferior by more than 0.01"
 
     def test_one_query_tells_nothing(self):
         found = compare({"a": column([0.5]), "b": column([0.1])}, "a")

@@ -149,7 +149,7 @@ def _qrels(
 def _add_id(numbers: dict[str, int], fields: Mapping[str, Any], records: Records, number: int) -> str:
     each = _id(fields, "_id", records.at(number))
     if each in numbers:
-        advice = "; to keep the first of documents that are the same word for word, set duplicates: first"
+        advice = "; to keep the first of documents that are the same word for word, set dataset.duplicates=first"
         raise DataError(f"{records.at(number)}: the id {each!r} was already given in {records.unit} {numbers[each]}{advice}")
     numbers[each] = number
     return each

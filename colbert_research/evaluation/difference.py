@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from colbert_research.evaluation.power import Detectable, detectable
 from colbert_research.evaluation.significance import RESAMPLES, bootstrap_interval, holm, randomization_test
 
 CANNOT_TELL = "cannot tell"
-FIGURES = ("mean", "delta", "low", "high", "p", "p (Holm)", *Outcomes._fields, "effect size", "detectable", "verdict")
+FIGURES = ("mean", "delta", "verdict", "low", "high", "p", "p (Holm)", *Outcomes._fields, "effect size", "detectable")
 """Columns of a table of differences."""
 
 
@@ -72,14 +72,14 @@ class Difference:
 
     def figures(self) -> dict[str, Any]:
         """A row of a table: `FIGURES` and their values."""
-        values = (self.mean, self.delta, self.low, self.high, self.p, self.p_holm, *self.outcomes)
-        return dict(zip(FIGURES, (*values, self.effect_size, self.detectable.difference, self.verdict), strict=True))
+        values = (self.mean, self.delta, self.verdict, self.low, self.high, self.p, self.p_holm, *self.outcomes)
+        return dict(zip(FIGURES, (*values, self.effect_size, self.detectable.difference), strict=True))
 
     def words(self, baseline: str, confidence: float) -> str:
         """A sentence, and where nothing can be told another one, which says why."""
         interval = f"{100 * confidence:g} % interval {self.low:+.4f} to {self.high:+.4f}"
         told = f"{self.measure} of {self.system}: {self.mean:.4f}, {self.delta:+.4f} against {baseline}"
-        sentence = f"{told} ({interval}, p {self.p_holm:.2g}): {self.verdict}."
+        sentence = f"{told} ({interval}, corrected p {self.p_holm:.2g}): {self.verdict}."
         return f"{sentence} {self.detectable.words()}" if self.verdict == CANNOT_TELL else sentence
 
 
@@ -108,16 +108,31 @@ def compared(
                 p_margin=p_margin,
                 outcomes=wins_ties_losses(each, tolerance=criteria.tolerance),
                 effect_size=cohens_d(each),
-                detectable=detectable(each, alpha=criteria.alpha / len(found), power=criteria.power),
-                verdict=verdict(delta, p_holm, p_margin, criteria),
+                detectable=_detectable(each, len(found), criteria),
+                verdict=verdict(delta, p_holm, p_margin, criteria, n=len(each)),
             )
         )
     return rows
 
 
-def verdict(delta: float, p: float, p_margin: float, criteria: Criteria) -> str:
-    """What two corrected p values say: `better`; `worse`, which a loss below the margin may be, too; else whether the loss is
-    below the margin (`not inferior by more than` it); else `cannot tell`."""
+def _too_few(n: int, alpha: float) -> bool:
+    """Whether none of the 2^n assignments of the randomisation test could be rare enough: the smallest p is 2^(1-n)."""
+    return 2.0 ** (1 - n) > alpha
+
+
+def _detectable(values: NDArray[np.float64], systems: int, criteria: Criteria) -> Detectable:
+    found = detectable(values, alpha=criteria.alpha / systems, power=criteria.power)
+    return replace(found, difference=math.inf) if _too_few(len(values), criteria.alpha) else found
+
+
+def verdict(delta: float, p: float, p_margin: float, criteria: Criteria, *, n: int) -> str:
+    """What two corrected p values of `n` queries say: `better`; `worse`, which a loss below the margin may be, too; else
+    whether the loss is below the margin (`not inferior by more than` it); else `cannot tell`.
+
+    Queries that are too few for the randomisation test to find anything cannot tell.
+    """
+    if _too_few(n, criteria.alpha):
+        return CANNOT_TELL
     differs, within = p <= criteria.alpha, p_margin <= criteria.alpha
     if differs and delta > 0:
         return "better"

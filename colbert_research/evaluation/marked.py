@@ -104,7 +104,8 @@ class Marked:
             for i, (token, position, similarity) in enumerate(self._matches(), 1)
         ]
         parts = [
-            f"<div><b>MaxSim {self.score:.2f}</b> &nbsp;{escape(self.title)}</div><div><i>{escape(self.query)}</i></div>",
+            f"<div><b>MaxSim {self.score:.2f}</b> &nbsp;document {escape(self.title)}</div>",
+            f"<div><i>{escape(self.query)}</i></div>",
             f'<div style="margin:.5em 0;white-space:pre-line">{"".join(body)}</div>',
             f'<div style="font-size:.9em">{" ".join(chips)}</div>',
         ]
@@ -118,7 +119,7 @@ class Marked:
         width = max(map(len, self.query_tokens))
         return "\n".join(
             [
-                f"MaxSim {self.score:.2f}  {self.title}",
+                f"MaxSim {self.score:.2f}  document {self.title}",
                 *textwrap.wrap(self.query, _COLUMNS),
                 "",
                 *textwrap.wrap("".join([*words, *self._rest()]).strip(), _COLUMNS),

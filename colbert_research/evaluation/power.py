@@ -22,8 +22,8 @@ class Detectable:
 
     def words(self) -> str:
         """A sentence that says it, and of which test."""
-        if self.queries == 1:
-            return "1 query cannot show any difference."
+        if self.difference == math.inf:
+            return f"{'1 query' if self.queries == 1 else f'{self.queries} queries'} cannot show any difference."
         terms = f"paired t, two-sided, alpha {self.alpha:.3g}, standard deviation of the differences {self.deviation:.3g}"
         least = f"{self.difference:.2g} with power {self.power:g}"
         return f"{self.queries} queries cannot show a difference below {least} ({terms})."

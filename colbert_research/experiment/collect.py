@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from colbert_research.artifacts import folder_bytes
 from colbert_research.cache import Artifact, StageCache
+from colbert_research.experiment.known import known
 from colbert_research.experiment.record import found_records
 from colbert_research.experiment.sources import STAGE_MODULES
 
@@ -34,12 +35,13 @@ class Kept:
 
 
 def kept(cache: StageCache, records: Iterable[str | Path]) -> list[Kept]:
-    """Every artifact of a stage, in the order of the flow, then of age. `records`: folders below which records lie."""
+    """Every artifact of a stage, in the order of the flow, then of age. `records`: folders below which records lie,
+    beside those that the cache knows of."""
     named: dict[str, list[str]] = {}
-    for folder in records:
-        for _, record in found_records(folder):
-            for key in record.stages.values():
-                named.setdefault(key, []).append(record.id)
+    found_in = {path.resolve(): record for each in (*known(cache), *records) for path, record in found_records(each)}
+    for record in found_in.values():
+        for key in record.stages.values():
+            named.setdefault(key, []).append(record.id)
     found = []
     for kind in STAGE_MODULES:
         of_kind = [Kept(each, folder_bytes(each.path), _days(each), named.get(each.key, ())) for each in cache.artifacts(kind)]

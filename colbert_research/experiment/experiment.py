@@ -14,6 +14,7 @@ from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation import Marked, evaluate, mean_measures
 from colbert_research.evaluation.measures import check_grades, parse_measures
 from colbert_research.experiment.config import ExperimentConfig, experiment_id
+from colbert_research.experiment.known import remember
 from colbert_research.experiment.output import OutputFolder
 from colbert_research.experiment.plan import ENCODED, QUERIES, RANK, planned, structures_of
 from colbert_research.experiment.question import Question
@@ -296,6 +297,7 @@ class Experiment:
     def save(self) -> Record:
         """Write the record into `output`: config, rankings and per-query values first, `record.json` last."""
         self.output.save(self.record, ranking=self.ranking, per_query=self.per_query)
+        remember(self.workspace.cache, self.output.path)
         return self.record
 
     def work_table(self) -> "pd.DataFrame":

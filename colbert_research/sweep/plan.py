@@ -55,14 +55,16 @@ class Plan:
     def words(self, jobs: int = 1) -> str:
         """`72 runs: 60 done, 12 to run (2 encodes, 3 indexes), about 14 min, 2.1 GB of cache`."""
         counts = Counter(self.states.values())
-        said = [f"{counts[state]} {state}" for state in State if counts[state] and state is not State.MISSING]
+        said = [f"{counts[state]} {state}" for state in (State.DONE, State.RUNNING, State.FAILED) if counts[state]]
         left = counts[State.MISSING] + counts[State.CRASHED]
         if left:
             kinds = Counter(stage.kind for stage in {stage for stages in self.lacking.values() for stage in stages.values()})
             needs = ", ".join(f"{n} {words[n > 1]}" for kind, words in KINDS.items() if (n := kinds[kind]))
-            said.append(f"{left} to run" + (f" ({needs})" if needs else ""))
+            begun = f", {counts[State.CRASHED]} of them begun before," if counts[State.CRASHED] else ""
+            said.append(f"{left} to run{begun}" + (f" ({needs})" if needs else ""))
             said.append("time not known before the first is done" if self.seconds is None else _about(self.seconds / jobs))
-        return f"{len(self.runs)} runs: {', '.join(said)}, {self.cache_bytes / 1e9:.1f} GB of cache"
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        return f"{runs}: {', '.join(said)}, {self.cache_bytes / 1e9:.1f} GB of cache"
 
     def table(self) -> "pd.DataFrame":
         """One row per run: state, what it still needs, why it failed, and the settings that vary."""

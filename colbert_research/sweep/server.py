@@ -11,6 +11,8 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -95,8 +97,15 @@ def _tell(**message: int) -> None:
 
 
 def _stop(*_: Any) -> None:
-    for process in list(_begun):
-        os.kill(process, signal.SIGTERM)
+    """End with whatever has begun, so that whoever asked finds nothing running afterwards."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        for process in list(_begun):
+            with suppress(ProcessLookupError):
+                os.kill(process, kind)
+        deadline = time.monotonic() + 5
+        while _begun and time.monotonic() < deadline:
+            _reap(wait=False)
+            time.sleep(POLL)
     os._exit(1)
 
 

@@ -149,7 +149,7 @@ def test_numbers_stand_for_their_digits_wherever_they_are(tmp_path, write):
 def test_a_document_that_is_there_twice(tmp_path, write, caplog):
     documents = [{"_id": "d1", "text": "one"}, {"_id": "d1", "text": "one"}, {"_id": "d2", "text": "two"}]
     made = write(tmp_path, documents, judgements=[("q1", "d1", 1)])
-    with pytest.raises(DataError, match=r"'d1' was already given in line 1; to keep the first.*set duplicates: first"):
+    with pytest.raises(DataError, match=r"'d1' was already given in line 1; to keep the first.*set dataset.duplicates=first"):
         BeirConfig(path=str(made)).load()
     assert BeirConfig(path=str(made), duplicates="first").load().document_ids == ("d1", "d2")
     assert "1 documents are there again, word for word" in caplog.text

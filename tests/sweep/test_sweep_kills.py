@@ -127,7 +127,7 @@ def test_what_another_process_had_is_taken_over_when_it_dies(write, tmp_path):
     line = [sys.executable, "-c", hold, str(run.folder / ".run.lock")]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=env) as other:
         assert other.stdout.readline() == "held\n"
-        assert sweep.plan().words().startswith("1 runs: 1 running")
+        assert sweep.plan().words().startswith("1 run: 1 running")
         process = command(tmp_path / "bits.yaml", tmp_path / "out")
         time.sleep(6)
         assert process.poll() is None, "it waits"
