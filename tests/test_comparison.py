@@ -137,7 +137,7 @@ class TestShown:
         row = comparison.rows[0]
         assert worse == (
             f"nDCG@10 of worse: {row.mean:.4f}, {row.delta:+.4f} against exact "
-            f"(95 % interval {row.low:+.4f} to {row.high:+.4f}, p {row.p_holm:.2g}): worse."
+            f"(95 % interval {row.low:+.4f} to {row.high:+.4f}, corrected p {row.p_holm:.2g}): worse."
         )
         assert "cannot tell. 200 queries cannot show a difference below" in noisy
 
