@@ -4,6 +4,8 @@ A kernel of its own takes one to two seconds to start, and another two for what 
 a process of its own anyway, forked from one that has imported everything; there this engine runs the cells in an IPython shell.
 """
 
+import io
+import subprocess
 import sys
 import tempfile
 from typing import Any
@@ -20,33 +22,66 @@ new_output: Any = v4.new_output
 
 
 class Outputs(list[Output]):
-    """The outputs of the cell that is running, as the notebook format has them."""
+    """The outputs of the cell that is running, as the notebook format has them; text of streams is joined when it is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: dict[int, list[str]] = {}
 
     def stream(self, name: str, text: str) -> None:
         last = self[-1] if self else {}
         if last.get("output_type") == "stream" and last["name"] == name:
-            last["text"] += text
+            self._pieces[id(last)].append(text)
         elif text:
-            self.append(new_output("stream", name=name, text=text))
+            self.append(new_output("stream", name=name, text=""))
+            self._pieces[id(self[-1])] = [text]
+
+    def finished(self, execution_count: int | None) -> list[Output]:
+        """The outputs, whole."""
+        for output in self:
+            output.pop("transient", None)
+            if output.output_type == "stream":
+                output.text = "".join(self._pieces[id(output)])
+            if output.output_type == "execute_result":
+                output.execution_count = execution_count
+        return list(self)
 
 
-class _Stream:
-    """`sys.stdout` of a cell: text goes to its outputs."""
-
-    encoding, errors = "utf-8", "strict"
+class _Stream(io.TextIOBase):
+    """`sys.stdout` of a cell: text goes to its outputs; what asks for a file's number gets that of the process."""
 
     def __init__(self, outputs: Outputs, name: str) -> None:
         self._outputs, self._name = outputs, name
 
+    @property
+    def buffer(self) -> "_Bytes":
+        return _Bytes(self)
+
+    def writable(self) -> bool:
+        return True
+
     def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._outputs.stream(self._name, text)
         return len(text)
 
-    def flush(self) -> None:
-        """Nothing is held back."""
+    def fileno(self) -> int:
+        return 1 if self._name == "stdout" else 2
 
-    def isatty(self) -> bool:
-        return False
+
+class _Bytes(io.RawIOBase):
+    """The bytes below a stream."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)
 
 
 class _Publisher(DisplayPublisher):  # type: ignore[misc]
@@ -88,6 +123,21 @@ class _Shell(InteractiveShell):  # type: ignore[misc]
 
     outputs: Outputs
 
+    def enable_gui(self, gui: Any = None) -> None:
+        """There is no window."""
+
+    def ask_exit(self) -> None:
+        """`exit()` ends the cell, as in a notebook."""
+        raise SystemExit(0)
+
+    def system(self, cmd: str) -> None:
+        """`!command`: what it prints is the cell's."""
+        done = subprocess.run(
+            self.var_expand(cmd, depth=1), shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        self.outputs.stream("stdout", done.stdout.decode("utf-8", "replace"))
+        self.user_ns["_exit_code"] = done.returncode
+
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         self.outputs.append(new_output("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb)))
 
@@ -122,9 +172,5 @@ def _execute(shell: _Shell, cell: Any) -> bool:
     finally:
         sys.stdout, sys.stderr = before
     cell.execution_count = result.execution_count
-    for output in shell.outputs:
-        output.pop("transient", None)
-        if output.output_type == "execute_result":
-            output.execution_count = result.execution_count
-    cell.outputs = list(shell.outputs)
-    return bool(result.success)
+    cell.outputs = shell.outputs.finished(result.execution_count)
+    return bool(result.success) or "raises-exception" in cell.metadata.get("tags", ())

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
 from colbert_research.sweep.tasks import Task
 
@@ -24,6 +24,10 @@ class Pool:
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
+        self._told: set[int] = set()  # the tasks of that server that have not ended
+        self._listeners: list[threading.Thread] = []
+        self._fresh: list[subprocess.Popen[bytes]] = []
+        self._guard = threading.Lock()
         self._ended: queue.Queue[tuple[int, int]] = queue.Queue()
         self._numbers: set[int] = set()
         self._count = 0
@@ -32,15 +36,22 @@ class Pool:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Let the server end; after an error or an interrupt, with whatever it has begun."""
-        if self._server is not None:
-            assert self._server.stdin is not None
+        """Let the server end; after an error or an interrupt, with whatever has begun, there and by itself."""
+        with self._guard:
+            server, self._server = self._server, None
+        for process in self._fresh if kind is not None else ():
+            process.terminate()
+        if server is not None:
+            assert server.stdin is not None
             if kind is not None:
-                self._server.terminate()
+                server.terminate()
             with suppress(OSError):
-                self._server.stdin.close()
-            self._server.wait()
-            self._listener.join()
+                server.stdin.close()
+            server.wait()
+        for process in self._fresh:
+            process.wait()
+        for listener in self._listeners:
+            listener.join()
 
     @property
     def busy(self) -> int:
@@ -72,39 +83,49 @@ class Pool:
         return ended
 
     def _tell(self, number: int, task: Task) -> None:
-        if self._server is None or self._server.poll() is not None:
-            command = [sys.executable, "-m", "colbert_research.sweep.server"]
-            self._server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=os.name == "posix"
-            )
-            self._listener = threading.Thread(target=self._listen, args=(self._server.stdout,), daemon=True)
-            self._listener.start()
-        assert self._server.stdin is not None
-        try:
-            self._server.stdin.write(json.dumps({"number": number, "task": asdict(task)}) + "\n")
-            self._server.stdin.flush()
-        except OSError:
-            self._ended.put((number, LOST))
+        with self._guard:
+            if self._server is None:
+                command = [sys.executable, "-m", "colbert_research.sweep.server"]
+                self._server = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=os.name == "posix"
+                )
+                self._told = set()
+                self._listeners.append(threading.Thread(target=self._listen, args=(self._server, self._told), daemon=True))
+                self._listeners[-1].start()
+            self._told.add(number)
+            assert self._server.stdin is not None
+            with suppress(OSError):  # it was killed; its listener will say what is lost
+                self._server.stdin.write(json.dumps({"number": number, "task": asdict(task)}) + "\n")
+                self._server.stdin.flush()
 
-    def _listen(self, lines: IO[str]) -> None:
-        """Read what a server tells, until it ends; then whatever was under way there is lost."""
-        begun: set[int] = set()
-        with lines:
+    def _listen(self, server: "subprocess.Popen[str]", told: set[int]) -> None:
+        """Read what a server tells until it ends; every task that it was given and has not ended is lost with it."""
+        assert server.stdout is not None
+        with server.stdout as lines:
             for line in lines:
                 try:
                     message: Mapping[str, Any] = json.loads(line)
-                    if "status" in message:
-                        begun.discard(message["number"])
-                        self._ended.put((message["number"], message["status"]))
-                    else:
-                        begun.add(message["number"])
+                    number, status = message["number"], message.get("status")
                 except (ValueError, KeyError, TypeError):  # printed by something that was imported
                     continue
-        for number in begun:
+                if status is not None:
+                    with self._guard:
+                        told.discard(number)
+                    self._ended.put((number, status))
+        with self._guard:
+            if self._server is server:  # killed: the next task begins another
+                self._server = None
+                with suppress(OSError):
+                    assert server.stdin is not None
+                    server.stdin.close()
+            lost = sorted(told)
+        server.wait()
+        for number in lost:
             self._ended.put((number, LOST))
 
     def _begin_fresh(self, number: int, task: Task) -> None:
         environment = {**os.environ, **dict.fromkeys(PINNED, str(task.threads))}
         command = [sys.executable, "-c", "from colbert_research.sweep.tasks import main; main()", task.to_json()]
         process = subprocess.Popen(command, env=environment)
+        self._fresh.append(process)
         threading.Thread(target=lambda: self._ended.put((number, process.wait())), daemon=True).start()

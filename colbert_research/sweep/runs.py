@@ -9,9 +9,10 @@ from typing import Any
 from colbert_research.config import load_config
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
 from colbert_research.experiment.stage import Stage
+from colbert_research.locks import Lock
 from colbert_research.settings import ConfigError
 from colbert_research.sweep.config import Point
-from colbert_research.sweep.states import State, failure_of, state_of
+from colbert_research.sweep.states import RUN_LOCK, State, failure_of, state_of
 from colbert_research.sweep.tasks import Task
 
 
@@ -31,7 +32,7 @@ class Run:
             config = load_config(ExperimentConfig, point.base, point.text)
             experiment = Experiment(config, workspace=workspace)
             experiment.config.search.check_here()
-        except ConfigError as error:
+        except ValueError as error:
             raise ConfigError(f"{point.base} {point.text}: {error}") from error
         experiment.output = type(experiment.output)(folder / experiment.id, experiment.id)
         return cls(point, experiment, notebook, paths)
@@ -47,6 +48,19 @@ class Run:
     @property
     def state(self) -> State:
         return state_of(self.folder, self.id)
+
+    @property
+    def held(self) -> bool:
+        """Whether a process has it now, also one that cannot be seen from here: its lock is tried."""
+        if self.state is State.RUNNING or not self.folder.is_dir():
+            return self.state is State.RUNNING
+        lock = Lock(self.folder / RUN_LOCK, f"look at run {self.id}")
+        try:
+            free = lock.try_acquire()
+        except OSError:
+            return False
+        lock.release()
+        return not free
 
     @property
     def failure(self) -> str:

@@ -7,12 +7,14 @@ from dataclasses import replace as changed
 
 from colbert_research import threads
 from colbert_research.experiment.stage import Stage
-from colbert_research.sweep.pool import Pool
+from colbert_research.sweep.pool import LOST, Pool
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.states import State
 from colbert_research.sweep.tasks import DONE, ELSEWHERE
 
 logger = logging.getLogger("colbert_research")
+AGAIN = 3
+"""So often a run is begun once more that another process had, or that was lost with the process that began it."""
 LOOK = 1.0  # seconds between looks at what other processes do
 SHARED = ("encode", "reduce", "pool", "cluster", "index", "structure")
 """Kinds of stages that are computed by themselves where several runs need them."""
@@ -66,6 +68,7 @@ def _all(
     stages = {} if timed else shared_stages(runs)
     waiting, elsewhere = list(runs), list[Run]()
     under_way: dict[int, Run | Stage] = {}
+    again: dict[str, int] = {}
     while waiting or elsewhere or under_way:
         while len(under_way) < jobs and (task := _next(waiting, stages, under_way)) is not None:
             if isinstance(task, Run):
@@ -82,16 +85,17 @@ def _all(
             if isinstance(task, Stage):
                 del stages[task]  # computed, or its runs will say why not
                 logger.info("%s: %s; %d stages to go that several runs need", task.name, _how(status), len(stages))
-            elif status == ELSEWHERE:
+            elif status in (ELSEWHERE, LOST) or task.state is State.RUNNING:
                 elsewhere.append(task)
             else:
                 ended(task, task.state)
-        for run in [run for run in elsewhere if run.state is not State.RUNNING]:
+        for run in [run for run in elsewhere if not run.held]:
             elsewhere.remove(run)
-            if run.state is State.CRASHED:  # whoever had it died
-                waiting.append(run)
-            else:
+            again[run.id] = again.get(run.id, 0) + 1
+            if run.state in (State.DONE, State.FAILED) or again[run.id] > AGAIN:
                 ended(run, run.state)
+            else:  # whoever had it died
+                waiting.append(run)
 
 
 def _next(waiting: Sequence[Run], stages: dict[Stage, Shared], under_way: dict[int, Run | Stage]) -> Run | Stage | None:

@@ -16,7 +16,7 @@ from colbert_research.evaluation.difference import Criteria
 from colbert_research.experiment import Record, Workspace
 from colbert_research.experiment.compare import compare_records
 from colbert_research.progress import reporting
-from colbert_research.settings import ConfigError, flat, nearest, parse_overrides
+from colbert_research.settings import ConfigError, flat, nearest, own_configs, parse_overrides
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.notebooks import check_notebook
 from colbert_research.sweep.plan import Plan, varying
@@ -203,7 +203,7 @@ class Sweep:
 
     def _found(self, name: str, what: str) -> Path:
         """A file that the config names: as it stands, seen from the working folder, or beside the sweep's file."""
-        for path in (Path(name), self._beside / name):
+        for path in (Path(name), self._beside / name, own_configs().parent / name):
             if path.is_file():
                 return Path(os.path.normpath(path))
         there = sorted(str(path) for path in {*self._beside.glob("*"), *Path(name).parent.glob("*")} if path.is_file())

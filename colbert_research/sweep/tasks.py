@@ -64,6 +64,7 @@ def _execute(task: Task, folder: Path) -> int:
         if state_of(folder, task.id) is State.DONE:
             return DONE
         (folder / FAILURE).unlink(missing_ok=True)
+        _check(task, folder)
         _papermill(task, folder)
         if state_of(folder, task.id) is State.DONE:
             return DONE
@@ -78,6 +79,22 @@ def _execute(task: Task, folder: Path) -> int:
         return FAILED
     finally:
         lock.release()
+
+
+def _check(task: Task, folder: Path) -> None:
+    """Raise ConfigError where the task does not lead to its experiment any more, or another one's record is in the way."""
+    from colbert_research.config import load_config
+    from colbert_research.experiment import Experiment, ExperimentConfig, Record, RecordError
+    from colbert_research.settings import ConfigError
+
+    now = Experiment(load_config(ExperimentConfig, task.config, task.overrides), output=folder).id
+    if now != task.id:
+        raise ConfigError(
+            f"{task.config} or its data were changed since the sweep was planned: it leads to {now} now; plan again"
+        )
+    with suppress(FileNotFoundError, RecordError):
+        if (there := Record.open(folder).id) != task.id:
+            raise ConfigError(f"{folder} holds the record of another experiment, {there}; move that folder away")
 
 
 def _papermill(task: Task, folder: Path) -> None:

@@ -17,6 +17,11 @@ CELLS = {
     "what is cleared": "from IPython.display import clear_output; print('gone'); clear_output(); print('there')",
     "an await": "import asyncio; await asyncio.sleep(0); 'awaited'",
     "a magic": "%env SOME_VARIABLE=7",
+    "another magic": "%matplotlib inline",
+    "a command": "!echo hi",
+    "bytes": "import click; click.echo('hi')",
+    "a stream as a file": "import sys; sys.stdout.writelines(['a', 'b']); sys.stdout.closed",
+    "much": "for i in range(20000): print(i)",
     "a figure": "from matplotlib.figure import Figure\nfrom IPython.core.pylabtools import select_figure_formats\n"
     "select_figure_formats(get_ipython(), {'png'})\nFigure(figsize=(1, 1))",
     "an error": "def f():\n    return 1 / 0\n\nf()",
@@ -46,8 +51,11 @@ def told(cell) -> list:
     found = []
     for output in cell.outputs:
         kind = output.output_type
-        if kind == "stream":
-            found.append((kind, output.name, output.text))
+        if kind == "stream":  # of which a kernel sends pieces, and whose commands it runs in a terminal
+            text = output.text.replace("\r\n", "\n")
+            if found and found[-1][:2] == (kind, output.name):
+                text = found.pop()[2] + text
+            found.append((kind, output.name, text))
         elif kind == "error":
             found.append((kind, output.ename, output.evalue.split(" (")[0]))
         else:

@@ -135,3 +135,36 @@ def test_what_another_process_had_is_taken_over_when_it_dies(write, tmp_path):
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0, said
     assert set(finished(tmp_path / "out")) == {run.id}
+
+
+def test_the_server_is_killed(write, tmp_path):
+    """While it imports, and while a worker of its is under way: a new one is started, and what a worker goes on with is waited
+    for. The command hung in 10 of 10."""
+    path, out = write(**GRID), tmp_path / "out"
+    process = command(path, out, jobs=1)
+    for begun in (False, True):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            servers = psutil.Process(process.pid).children()
+            if servers and (not begun or servers[0].children()):
+                break
+            time.sleep(0.05)
+        servers[0].kill()
+        time.sleep(0.5)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert len(finished(out)) == RUNS
+
+
+def test_a_base_that_is_edited_meanwhile(write, tmp_path):
+    """Its runs would be other experiments under these ids."""
+    path, out = write(grid={"codec.nbits": [2]}, notebook=NOTEBOOK), tmp_path / "out"
+    sweep = Sweep.load(path, folder=out)
+    (run,) = sweep.runs
+    base = (tmp_path / "base.yaml").read_text()
+    (tmp_path / "base.yaml").write_text(f"{base}seed: 7\n")
+    table = sweep.run(look=0.05)
+    assert "were changed since the sweep was planned" in table["failure"].iloc[0]
+    assert not (run.folder / "record.json").exists()
+    (tmp_path / "base.yaml").write_text(base)
+    assert sweep.run(look=0.05, retry=True)["state"].tolist() == ["done"]
