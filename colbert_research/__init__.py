@@ -30,6 +30,7 @@ _HOME = {
     "load_records": "experiment",
     "start": "experiment",
     "load_config": "config",
+    "Sweep": "sweep",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (a list of strings)

@@ -27,7 +27,6 @@ def sweep_command(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--yes", is_flag=True, help=f"Also where there are more than {MANY} experiments.")
     @wraps(function)
     def command(sweep: Path, folder: Path | None, yes: bool, **options: Any) -> Any:
-        from colbert_research.data import DataError
         from colbert_research.settings import ConfigError
         from colbert_research.sweep import Sweep
 
@@ -36,10 +35,10 @@ def sweep_command(function: Callable[..., Any]) -> Callable[..., Any]:
             found = Sweep.load(sweep, folder=folder)
             if found.config.size > MANY and not yes and not options.get("limit"):
                 raise ConfigError(
-                    f"{sweep} has {found.config.size} points; say --yes if they are meant, or take a part of them with --limit"
+                    f"{sweep} has {found.config.size} points; say --yes if they are meant, or execute some with `run --limit`"
                 )
             return function(found, **options)
-        except (ConfigError, DataError) as error:
+        except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
     return command
@@ -89,10 +88,7 @@ def compare(sweep: "Sweep", baseline: str, margin: float, measures: Sequence[str
     """The finished runs of the SWEEP against one of them, query by query: differences, intervals, p-values, verdicts."""
     from colbert_research.evaluation.difference import Criteria
 
-    try:
-        found = sweep.compare(baseline=baseline, measures=measures, criteria=Criteria(margin=margin))
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    found = sweep.compare(baseline=baseline, measures=measures, criteria=Criteria(margin=margin))
     for collection, comparison in found.items():
         click.echo(f"\n{collection}")
         show(comparison.table())
@@ -111,7 +107,7 @@ def report(sweep: "Sweep", baseline: str, folder_to: Path | None) -> None:
 
 @click.command()
 @sweep_command
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until all is done.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until no run is left.")
 def status(sweep: "Sweep", watch: bool) -> None:
     """Which runs of the SWEEP are done, running, failed, crashed or missing, also while another process executes them."""
     while True:
@@ -121,7 +117,7 @@ def status(sweep: "Sweep", watch: bool) -> None:
             if planned.states[each.id] not in ("done", "missing"):
                 last = each.failure or _last_line(each.folder / "stdout.log")
                 click.echo(f"  {each.id}  {planned.states[each.id]:8} {each.point.text}: {last}")
-        if not watch or all(state == "done" for state in planned.states.values()):
+        if not watch or all(state in ("done", "failed") for state in planned.states.values()):
             return
         time.sleep(2)
 

@@ -95,8 +95,9 @@ def pinned_threads(n: int) -> Iterator[None]:
 
 def use(n: int) -> None:
     """Let this process use `n` threads from now on. For one that was forked from a process that had computed nothing yet,
-    so that there are no threads of OpenMP to wait for."""
+    so that there are no threads of OpenMP to wait for. Raises ValueError for an `n` below 1 or above `available()`."""
     global _forked
+    n = _checked(n, "the number of threads")
     _forked, os.environ[VARIABLE] = False, str(n)
     for name, (_, put) in _OF_OPENMP.items():
         if name in sys.modules:

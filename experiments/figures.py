@@ -34,14 +34,14 @@ def main(into: Path) -> None:
 def timed_rows() -> "pd.DataFrame":
     """The records of the sweep `tradeoff`, one row each, with a label of codec and search."""
     table = summarize(RECORDS, configs=ROOT / "configs")
-    exact = {row["record"]: _exact(row["settings"]) for _, row in table.iterrows()}
-    names = [f"{row['codec']}, {row['search']}{exact[row['record']]}" for _, row in table.iterrows()]
-    return table.assign(label=[name.replace("residual ", "").replace("exact float32", "float32") for name in names])
+    return table.assign(label=[_label(row) for _, row in table.iterrows()])
 
 
-def _exact(settings: str) -> str:
-    """How many documents a search scores in full, where its settings say so."""
-    return next((f" {part.split('=')[1]}" for part in settings.split() if part.startswith("search.n_exact=")), "")
+def _label(row: "pd.Series[str]") -> str:
+    """Codec, search, and how many documents that scores in full, where its settings say so."""
+    codec = row["codec"].replace("residual ", "").replace("exact float32", "float32")
+    exact = [part.split("=")[1] for part in row["settings"].split() if part.startswith("search.n_exact=")]
+    return " ".join([f"{codec}, {row['search']}", *exact])
 
 
 if __name__ == "__main__":

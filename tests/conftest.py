@@ -1,6 +1,7 @@
 """Fixtures that the suites share."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,15 @@ def _own_cache(tmp_path, monkeypatch):
         (root / "numba").symlink_to(COMPILED, target_is_directory=True)
     monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(root))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def same_in_a_forked_child(compute) -> bool:
+    """Whether a child that is forked off after `compute()` gives the same array; not where it waits forever."""
+    expected, child = compute(), os.fork()
+    if child == 0:
+        signal.alarm(60)  # ends the child, should it wait forever
+        os._exit(0 if np.array_equal(compute(), expected) else 3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_no_tokens_have_no_centroids(tokens):
         plaid_centroid_count(tokens)
 
 
-def test_centroids_have_length_one_and_fit_better_after_more_iterations(sample):
+def test_centroids_are_l2_normalised_and_fit_better_after_more_iterations(sample):
     one, six = (kmeans(sample, 12, iterations=i, seed=1) for i in (1, 6))
     for centroids in (one, six):
         assert centroids.shape == (12, DIM)

@@ -75,7 +75,7 @@ def test_more_dimensions_than_there_are(sample, config):
         config.fit(sample, seed=0)
 
 
-def test_projected_vectors_have_length_one_and_the_right_direction(sample, rng):
+def test_projected_vectors_are_l2_normalised_and_have_the_right_direction(sample, rng):
     projection = SVDConfig(dim=KEPT).fit(sample, seed=0)
     vectors = rng.standard_normal((40, DIM)).astype(np.float32)
     vectors[7] = 0

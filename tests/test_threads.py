@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from colbert_research import threads
+from tests.conftest import same_in_a_forked_child
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,14 @@ def test_what_is_no_number_of_threads_changes_nothing(n):
     assert reached() == before
 
 
+@pytest.mark.parametrize("n", [0, -2, "two", 10_000])
+def test_use_takes_no_other_number(n):
+    before = reached()
+    with pytest.raises(ValueError, match="must be a whole number from 1 to"):
+        threads.use(n)
+    assert reached() == before
+
+
 def test_no_library_is_loaded_for_it():
     program = (
         "import sys; from colbert_research.threads import pinned_threads\n"
@@ -159,9 +167,4 @@ def test_libraries_of_openmp_compute_after_a_fork(rng, used, pinned):
                 return index.search(vectors[:200], 5)[1]
             return (torch.from_numpy(vectors[:4000]) @ torch.from_numpy(vectors[:4000]).T).argmax(dim=1).numpy()
 
-    expected = compute()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)  # ends the child, should it wait forever
-        os._exit(0 if np.array_equal(compute(), expected) else 3)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert same_in_a_forked_child(compute)

@@ -22,12 +22,17 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Kept:
-    """An artifact of the cache: what it takes, when it was last used, as far as its files tell, and which records name it."""
+    """An artifact of the cache: what it takes, when it was last used (seconds since the epoch), and which records name it."""
 
     artifact: Artifact
     bytes: int
-    days: float
+    used: float
     records: Sequence[str]
+
+    @property
+    def days(self) -> float:
+        """Days since then."""
+        return max(0.0, (time.time() - self.used) / DAY)
 
     @property
     def name(self) -> str:
@@ -44,7 +49,7 @@ def kept(cache: StageCache, records: Iterable[str | Path]) -> list[Kept]:
             named.setdefault(key, []).append(record.id)
     found = []
     for kind in STAGE_MODULES:
-        of_kind = [Kept(each, folder_bytes(each.path), _days(each), named.get(each.key, ())) for each in cache.artifacts(kind)]
+        of_kind = [Kept(each, folder_bytes(each.path), _used(each), named.get(each.key, ())) for each in cache.artifacts(kind)]
         found += sorted(of_kind, key=lambda each: each.days)
     return found
 
@@ -79,17 +84,18 @@ def unneeded(artifacts: Sequence[Kept], *, days: float) -> list[Kept]:
 
 
 def remove(cache: StageCache, artifacts: Iterable[Kept]) -> int:
-    """Remove artifacts, each under its lock; returns the bytes. One that was replaced meanwhile stays."""
+    """Remove artifacts, each under its lock; returns the bytes. One that was replaced or used since it was listed stays."""
     freed = 0
     for each in artifacts:
-        cache.discard(each.artifact)
-        freed += 0 if each.artifact.path.exists() else each.bytes
+        if each.artifact.path.is_dir() and _used(each.artifact) <= each.used:
+            cache.discard(each.artifact)
+            freed += 0 if each.artifact.path.exists() else each.bytes
     return freed
 
 
-def _days(artifact: Artifact) -> float:
-    """Days since a stage found an artifact or made it: the cache sets the time of its folder."""
-    return max(0.0, (time.time() - artifact.path.stat().st_mtime) / DAY)
+def _used(artifact: Artifact) -> float:
+    """When a stage found an artifact or made it: the cache sets the time of its folder."""
+    return artifact.path.stat().st_mtime
 
 
 def _open_folders(folders: Sequence[Path]) -> set[Path]:

@@ -1,5 +1,6 @@
 """The documents that an experiment's search loses against exact search, over all its queries, and at which stage."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from colbert_research.experiment.question import Question
@@ -13,25 +14,26 @@ if TYPE_CHECKING:
 COLUMNS = ("query_id", "document_id", "grade", "exact rank", "cause", "rank", "of")
 
 
-class Losses(tuple[Loss, ...]):
-    """What became of each of some documents; see `losses_of`."""
+@dataclass(frozen=True)
+class Losses:
+    """What became of `each` of some documents; see `losses_of`."""
 
-    grades: dict[tuple[str, str], int]
+    each: tuple[Loss, ...]
+
+    def __len__(self) -> int:
+        return len(self.each)
 
     def table(self, *, lost: bool = True) -> "pd.DataFrame":
         """A row for each document that was lost (or each of all): query, document, grade, rank in exact search, cause, rank."""
         import pandas as pd
 
-        rows = [
-            (e.query_id, e.document_id, self.grades.get((e.query_id, e.document_id), 0), e.exact_rank, e.cause, e.rank, e.of)
-            for e in self
-            if e.lost or not lost
-        ]
+        shown = [loss for loss in self.each if loss.lost or not lost]
+        rows = [(e.query_id, e.document_id, e.grade, e.exact_rank, e.cause, e.rank, e.of) for e in shown]
         return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64", "of": "Int64"})
 
     def words(self) -> str:
         """How many were lost, and why, in a sentence."""
-        return words(self)
+        return words(self.each)
 
 
 def losses_of(experiment: Any, exact: Ranking, *, k: int = 10, judged: bool = True, queries: int | None = None) -> Losses:
@@ -45,18 +47,14 @@ def losses_of(experiment: Any, exact: Ranking, *, k: int = 10, judged: bool = Tr
         raise ConfigError("the exact ranking is of other queries than the experiment's; take that of a variant of it")
     if k > experiment.config.k:
         raise ConfigError(f"k={k} documents of exact search cannot be found among k={experiment.config.k}; raise the latter")
-    found, grades = [], {}
+    found: list[Loss] = []
     for number, query_id in enumerate(experiment.collection.query_ids[:queries]):
-        own = experiment.collection.qrels.get(query_id, {})
-        wanted = exact_ranks(exact, number, k)
-        if judged:
-            wanted = {document: rank for document, rank in wanted.items() if own.get(document, 0) > 0}
-        if not wanted:
-            continue
-        explanation = Question.of(experiment, None, query_id).explain()
-        for document, rank in wanted.items():
-            found.append(loss_of(explanation, document, query_id=query_id, exact_rank=rank))
-            grades[query_id, document] = int(own.get(document, 0))
-    losses = Losses(found)
-    losses.grades = grades
-    return losses
+        grades = experiment.collection.qrels.get(query_id, {})
+        wanted = {d: rank for d, rank in exact_ranks(exact, number, k).items() if not judged or grades.get(d, 0) > 0}
+        if wanted:
+            explanation = Question.of(experiment, None, query_id).explain()
+            positions = experiment.index.positions(list(wanted)).tolist()
+            for position, (document, rank) in zip(positions, wanted.items(), strict=True):
+                grade = int(grades.get(document, 0))
+                found.append(loss_of(explanation, position, query_id=query_id, exact_rank=rank, grade=grade))
+    return Losses(tuple(found))

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from colbert_research.ranking import Ranking
-from colbert_research.search.explanation import RESULT, Explanation
+from colbert_research.search.explanation import Explanation
 
 FOUND, MISRANKED = "found", "misranked by the codes"
+IN_FULL = ("exact", "score")
+"""Stages that score all tokens of a document, by its codes."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Loss:
 
     `exact_rank`: where exact search has it. `cause`: `found`; `not among the <stage>`, of the first stage; `cut after <stage>`,
     the last stage that looked at it, with its `rank` among the `of` documents there, None where that stage gives no scores;
-    or, where the search scored it in full and ranked it below what was asked for, `misranked by the codes`.
+    or, where the search scored it in full and ranked it below what was asked for, `misranked by the codes`. `grade`: as judged.
     """
 
     query_id: str
@@ -25,6 +27,7 @@ class Loss:
     cause: str
     rank: int | None = None
     of: int | None = None
+    grade: int = 0
 
     @property
     def lost(self) -> bool:
@@ -36,26 +39,21 @@ class Loss:
         return said if self.rank is None else f"{said}, where it stood at rank {self.rank} of {self.of}"
 
 
-def loss_of(explanation: Explanation, document_id: str, *, query_id: str, exact_rank: int) -> Loss:
-    """What became of a document in an explained search. Raises ValueError for an id that the index does not have.
+def loss_of(explanation: Explanation, position: int, *, query_id: str, exact_rank: int, grade: int = 0) -> Loss:
+    """What became of the document at a position of the index in an explained search.
 
-    The last stage before the result scores in full, in every strategy; what it looked at and the result lacks was outranked
-    there, by scores of the codes.
+    What the last stage looked at and the result lacks was outranked there: by scores of the codes, where that stage scores in
+    full, and else by what it scores with, as WARP's imputed scores.
     """
-    if document_id not in explanation.document_ids:
-        raise ValueError(f"no document {document_id!r} in the index; its ids are like {explanation.document_ids[0]!r}")
-    position = list(explanation.document_ids).index(document_id)
-    *stages, result = explanation.steps
+    document, (*stages, result) = explanation.document_ids[position], explanation.steps
+    cause, rank, of = f"not among the documents of stage {(stages or [result])[0].stage!r}", None, None
+    for step in stages:
+        if position in step:
+            rank, of = None if step.scores is None else step.rank(position), len(step)
+            cause = MISRANKED if step is stages[-1] and step.stage in IN_FULL else f"cut after stage {step.stage!r}"
     if position in result:
-        return Loss(query_id, document_id, exact_rank, FOUND, result.rank(position), len(result))
-    seen = [step for step in stages if position in step]
-    if not seen:
-        first = stages[0].stage if stages else RESULT
-        return Loss(query_id, document_id, exact_rank, f"not among the documents of stage {first!r}")
-    last = seen[-1]
-    rank = None if last.scores is None else last.rank(position)
-    cause = MISRANKED if last is stages[-1] else f"cut after stage {last.stage!r}"
-    return Loss(query_id, document_id, exact_rank, cause, rank, len(last))
+        cause, rank, of = FOUND, result.rank(position), len(result)
+    return Loss(query_id, document, exact_rank, cause, rank, of, grade)
 
 
 def exact_ranks(exact: Ranking, query: int, k: int) -> dict[str, int]:

@@ -109,7 +109,7 @@ class SweepConfig(Config):
         for base, *chosen in itertools.product(self.base, *axes):
             varied = {name: value for part in chosen for name, value in part.items()}
             if not any(_matches(varied, rule) for rule in self.exclude):
-                yield Point(base, {**common, **varied})
+                yield Point(base, {**common, **dict(flat(parse_overrides(varied)))})
 
     @property
     def size(self) -> int:
@@ -123,4 +123,8 @@ class SweepConfig(Config):
 
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
     """Whether a point has all that a rule of `exclude` says."""
-    return all(name in point and point[name] in (v if isinstance(v, (list, tuple)) else (v,)) for name, v in rule.items())
+
+    def has(name: str, values: Any) -> bool:
+        return str(point.get(name)) in [str(value) for value in (values if isinstance(values, (list, tuple)) else (values,))]
+
+    return all(name in point and has(name, values) for name, values in rule.items())

@@ -29,7 +29,6 @@ class Pool:
         self._fresh: list[subprocess.Popen[bytes]] = []
         self._guard = threading.Lock()
         self._ended: queue.Queue[tuple[int, int]] = queue.Queue()
-        self._numbers: set[int] = set()
         self._count = 0
 
     def __enter__(self) -> "Pool":
@@ -53,16 +52,10 @@ class Pool:
         for listener in self._listeners:
             listener.join()
 
-    @property
-    def busy(self) -> int:
-        """How many tasks are under way."""
-        return len(self._numbers)
-
     def begin(self, task: Task, *, fresh: bool = False) -> int:
         """Start a task in a process of its own; a `fresh` one has its threads pinned before any library is loaded."""
         self._count += 1
         number = self._count
-        self._numbers.add(number)
         if fresh:
             self._begin_fresh(number, task)
         else:
@@ -78,8 +71,6 @@ class Pool:
                 ended.append(self._ended.get_nowait())
         except queue.Empty:
             pass
-        ended = [(number, status) for number, status in ended if number in self._numbers]
-        self._numbers -= {number for number, _ in ended}
         return ended
 
     def _tell(self, number: int, task: Task) -> None:
@@ -105,13 +96,12 @@ class Pool:
             for line in lines:
                 try:
                     message: Mapping[str, Any] = json.loads(line)
-                    number, status = message["number"], message.get("status")
+                    number, status = message["number"], message["status"]
                 except (ValueError, KeyError, TypeError):  # printed by something that was imported
                     continue
-                if status is not None:
-                    with self._guard:
-                        told.discard(number)
-                    self._ended.put((number, status))
+                with self._guard:
+                    told.discard(number)
+                self._ended.put((number, status))
         with self._guard:
             if self._server is server:  # killed: the next task begins another
                 self._server = None
@@ -125,7 +115,6 @@ class Pool:
 
     def _begin_fresh(self, number: int, task: Task) -> None:
         environment = {**os.environ, **dict.fromkeys(PINNED, str(task.threads))}
-        command = [sys.executable, "-c", "from colbert_research.sweep.tasks import main; main()", task.to_json()]
-        process = subprocess.Popen(command, env=environment)
+        process = subprocess.Popen(task.command(), env=environment)
         self._fresh.append(process)
         threading.Thread(target=lambda: self._ended.put((number, process.wait())), daemon=True).start()

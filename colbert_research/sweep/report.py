@@ -39,7 +39,7 @@ class Reported:
 def write_report(sweep: Reported, comparisons: Mapping[str, Comparison], folder: Path) -> Path:
     """Write the report of a sweep, with comparisons by collection, into a folder; returns its page."""
     frame = sweep.runs.reset_index()
-    tables: dict[str, pd.DataFrame] = {"runs": _rounded(frame)}
+    tables: dict[str, pd.DataFrame] = {"runs": frame.round(4)}
     for collection, comparison in comparisons.items():
         tables[f"{collection} compared"] = comparison.table().reset_index()
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +80,6 @@ def _figures(sweep: Reported, frame: "pd.DataFrame") -> Iterator[tuple[str, Any]
             varied = [name for name in sweep.varied if name not in ("dataset.path",)]
             labelled = rows.assign(label=[" ".join(str(row[name]) for name in varied) for _, row in rows.iterrows()])
             yield _file(f"{collection} tradeoff"), plot_tradeoff(labelled, quality=measures[0])
-
-
-def _rounded(frame: "pd.DataFrame") -> "pd.DataFrame":
-    return frame.round(4)
 
 
 def _latex(table: "pd.DataFrame") -> str:

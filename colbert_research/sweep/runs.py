@@ -51,8 +51,8 @@ class Run:
 
     @property
     def held(self) -> bool:
-        """Whether a process has it now, also one that cannot be seen from here: its lock is tried."""
-        if self.state is State.RUNNING or not self.folder.is_dir():
+        """Whether a process has it now: its lock is tried, for a file that names a process of another host tells nothing."""
+        if not (self.folder / RUN_LOCK).is_file():
             return self.state is State.RUNNING
         lock = Lock(self.folder / RUN_LOCK, f"look at run {self.id}")
         try:

@@ -43,13 +43,7 @@ def shared_stages(runs: Sequence[Run]) -> dict[Stage, Shared]:
     return {stage: shared for stage, shared in found.items() if len(shared.runs) > 1}
 
 
-def execute(
-    runs: Sequence[Run],
-    *,
-    jobs: int,
-    ended: Callable[[Run, State], None],
-    look: float = LOOK,
-) -> None:
+def execute(runs: Sequence[Run], *, jobs: int, ended: Callable[[Run, State], None], look: float = LOOK) -> None:
     """Execute runs in `jobs` processes at a time; those that time their search one after another, when the others are done.
 
     `ended` is told of each. Runs that another process has are waited for, and taken over where that dies.

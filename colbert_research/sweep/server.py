@@ -1,8 +1,8 @@
 """`python -m colbert_research.sweep.server`: a process that has imported everything, and is forked for every task.
 
-It reads tasks as lines of JSON from its input and says on its output, in a line, which has begun as which process, and which
-ended with what exit status. It computes nothing itself and starts no threads, so that a fork of it is sound. At the end of its
-input (also when whoever gave the tasks was killed) it waits for those that have begun.
+It reads tasks as lines of JSON from its input and says on its output, in a line, which has ended with what exit status. It
+computes nothing itself, so that a fork of it waits for no thread of OpenMP. At the end of its input (also when whoever gave the
+tasks was killed) it waits for those that have begun.
 """
 
 import json
@@ -66,11 +66,8 @@ def _begin(message: dict[str, Any]) -> None:
                 os._exit(status)
         _begun[process] = number, None
     else:
-        command = [sys.executable, "-c", "from colbert_research.sweep.tasks import main; main()", task.to_json()]
-        started = subprocess.Popen(command, stdout=2)
-        process = started.pid
-        _begun[process] = number, started
-    _tell(number=number, process=process)
+        started = subprocess.Popen(task.command(), stdout=2)
+        _begun[started.pid] = number, started
 
 
 def _reap(*, wait: bool) -> None:
@@ -89,11 +86,9 @@ def _reap(*, wait: bool) -> None:
 
 
 def _tell(**message: int) -> None:
-    try:
+    with suppress(OSError):  # where nobody listens any more
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
-    except (BrokenPipeError, OSError):
-        pass  # nobody listens any more
 
 
 def _stop(*_: Any) -> None:

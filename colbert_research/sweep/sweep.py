@@ -16,14 +16,14 @@ from colbert_research.evaluation.difference import Criteria
 from colbert_research.experiment import Record, Workspace
 from colbert_research.experiment.compare import compare_records
 from colbert_research.progress import reporting
-from colbert_research.settings import ConfigError, flat, nearest, own_configs, parse_overrides
+from colbert_research.settings import ConfigError, flat, nearest, own_configs, parse_overrides, written
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.notebooks import check_notebook
 from colbert_research.sweep.plan import Plan, varying
 from colbert_research.sweep.report import Reported, write_report
 from colbert_research.sweep.runs import Run
-from colbert_research.sweep.schedule import execute
-from colbert_research.sweep.states import State
+from colbert_research.sweep.schedule import LOOK, execute
+from colbert_research.sweep.states import FAILURE, State, write_failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ class Sweep:
         only: str | Mapping[str, Any] = "",
         limit: int | None = None,
         retry: bool = False,
-        look: float = 1.0,
+        look: float = LOOK,
     ) -> "pd.DataFrame":
         """Execute the runs that are not done, `jobs` at a time, and write `summary.csv`; returns the table of `frame`.
 
@@ -122,12 +122,16 @@ class Sweep:
         return self.frame()
 
     def selected(self, only: str | Mapping[str, Any] = "") -> list[Run]:
-        """The runs that have some settings. Raises ConfigError for one that no run has."""
+        """The runs that have some settings. Raises ConfigError where there is none."""
         asked = dict(flat(parse_overrides(only)))
         names = {name for run in self.runs for name in _flat(run)}
         if unknown := next((name for name in asked if name not in names), None):
             raise ConfigError(f"only: no run has a setting {unknown!r}; {nearest(unknown, names)}")
-        return [run for run in self.runs if all(str(_flat(run).get(name)) == str(value) for name, value in asked.items())]
+        found = [run for run in self.runs if all(str(_flat(run).get(name)) == str(value) for name, value in asked.items())]
+        if not found:
+            values = {name: ", ".join(dict.fromkeys(str(_flat(run).get(name)) for run in self.runs)) for name in asked}
+            raise ConfigError(f"only: no run has all of {written(asked)}; there are {values}")
+        return found
 
     def frame(self) -> "pd.DataFrame":
         """One row per run: state, the settings that vary, and what its record says, or why it failed."""
@@ -238,8 +242,6 @@ def _only_here(run: Run) -> bool:
 
 def _execute_here(run: Run) -> None:
     """Without papermill and without a notebook: what only this process knows is computed by it."""
-    from colbert_research.sweep.states import FAILURE, write_failure
-
     try:
         (run.folder / FAILURE).unlink(missing_ok=True)
         run.experiment.output.begin(run.experiment.config.model_dump(mode="json"))

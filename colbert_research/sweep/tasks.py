@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from colbert_research import threads
+from colbert_research.experiment.output import OutputInUseError
 from colbert_research.locks import Lock
 from colbert_research.sweep.states import FAILURE, NOTEBOOK, RUN_LOCK, State, state_of, write_failure
 
@@ -34,12 +35,9 @@ class Task:
     threads: int = 1
     paths: Sequence[str] = ()
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Task":
-        return cls(**json.loads(text))
+    def command(self) -> list[str]:
+        """What does the task in a fresh process."""
+        return [sys.executable, "-c", "from colbert_research.sweep.tasks import main; main()", json.dumps(asdict(self))]
 
 
 def perform(task: Task) -> int:
@@ -70,8 +68,8 @@ def _execute(task: Task, folder: Path) -> int:
             return DONE
         write_failure(folder, f"{task.notebook} saved no record of this run; its last cell calls experiment.save()")
         return FAILED
-    except Exception as error:
-        if "OutputInUseError" in _line(error):
+    except Exception as error:  # whatever a cell raises is this run's last line
+        if getattr(error, "ename", "") == OutputInUseError.__name__:
             return ELSEWHERE
         logging.getLogger("colbert_research").exception("run %s failed", task.id)
         with suppress(OSError):  # on a full disk it is a run that crashed
@@ -119,7 +117,7 @@ def _compute(task: Task) -> int:
     try:
         experiment = Experiment(load_config(ExperimentConfig, task.config, task.overrides), output=task.output)
         experiment.run(task.stage)
-    except Exception:
+    except Exception:  # the runs that need the stage will say the same
         logging.getLogger("colbert_research").exception("%s of run %s failed", task.stage, task.id)
         return FAILED
     return DONE
@@ -143,5 +141,5 @@ def _say_into(file: Path) -> None:
 
 
 def main() -> None:
-    """Do the task in the last argument, in a fresh process."""
-    sys.exit(perform(Task.from_json(sys.argv[-1])))
+    """Do the task in the last argument; see `Task.command`."""
+    sys.exit(perform(Task(**json.loads(sys.argv[-1]))))

@@ -87,7 +87,7 @@ def test_shapes_and_dtypes(encoder, encode):
     assert np.array_equal(found.vectors.offsets, found.token_ids.offsets)
 
 
-def test_vectors_have_length_one(encoder, encode):
+def test_vectors_are_l2_normalised(encoder, encode):
     norms = np.linalg.norm(encode(TEXTS).vectors.values.astype(np.float64), axis=1)
     # dim squares, their sum, a root, a division, each with a relative error of eps / 2
     assert np.abs(norms - 1).max() <= (encoder.dim + 3) * tiny.EPS / 2

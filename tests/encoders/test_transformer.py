@@ -14,7 +14,7 @@ def load(folder, **settings):
     return TransformerConfig(model=str(folder), device="cpu", **settings).load()
 
 
-def test_last_hidden_states_of_length_one(folders, tiny):
+def test_last_hidden_states_l2_normalised(folders, tiny):
     encoder = load(folders["bare"], query_length=7, document_length=20)
     expected = tiny.Expected(folders["bare"], None)
     wanted = [expected.document(text, marker=None, length=20, skip="") for text in tiny.TEXTS]

@@ -54,6 +54,12 @@ def test_what_records_name_stays(filled, cache, folder, tmp_path):
     assert set(make(cache, folder, "codec.nbits=2").plan()["state"]) == {"cached"}
 
 
+def test_what_is_used_while_somebody_is_asked_stays(filled, cache, folder, tmp_path):
+    old = unneeded(kept(filled, []), days=7)
+    make(cache, folder, "codec.nbits=1").run("rank")
+    assert remove(filled, old) == 0
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system tells of open files through /proc")
 def test_what_a_process_has_open_stays(filled, tmp_path):
     (index,) = [e for e in unneeded(kept(filled, [tmp_path / "experiments"]), days=7) if e.artifact.kind == "index"]

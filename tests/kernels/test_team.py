@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from colbert_research.kernels.cpu import team
 from colbert_research.kernels.cpu.memory import load_i64, store_i64
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import Exhaustive, Plaid, Warp
+from tests.conftest import same_in_a_forked_child
 
 
 @team.Job
@@ -175,9 +175,4 @@ def test_everything_computes_after_a_fork(monkeypatch, rng, kernel, tmp_path):
             found = [strategy.search(index, queries, 5).scores for strategy in (Exhaustive(), Plaid(), Warp(nprobe=8))]
             return np.concatenate([*found, index.vectors_of(["3"]).values.ravel()])
 
-    expected = compute()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)  # ends the child, should it wait forever
-        os._exit(0 if np.array_equal(compute(), expected) else 3)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert same_in_a_forked_child(compute)

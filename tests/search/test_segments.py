@@ -82,7 +82,7 @@ class TestNeighbours:
         with pytest.raises(ValueError, match=f"nlist={most + 1} cells need at least as many vectors; there are {most}"):
             TokenAnn(ann={"kind": "ivf", "nlist": most + 1, "nprobe": 1}).search(several, queries, 5)
 
-    def test_widest_is_exhaustive(self, parts, queries):
+    def test_its_exhaustive_equivalent_finds_the_same(self, parts, queries):
         structure = TokenNeighbours(structure=IvfAnn(nlist=8, nprobe=1).structure(1))
         one, several = (each.structure(structure) for each in parts)
         assert len(one.parts) == 1

@@ -169,7 +169,7 @@ def test_the_table_of_structures_can_be_extended():
 
 
 def test_documents_without_tokens_are_not_waited_for(rng, tmp_path):
-    """One of twelve documents has a token: the widest search finds it, as the exhaustive one does."""
+    """One of twelve documents has a token: its exhaustive equivalent finds it, as the exhaustive one does."""
     vectors = random_ragged(rng, [0] * 5 + [1] + [0] * 6, 16)
     collection = Collection.from_texts([f"text {i}" for i in range(12)])
     index = build_index(tmp_path / "index", collection, vectors, ExactConfig())

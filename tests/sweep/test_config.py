@@ -41,6 +41,16 @@ def test_several_bases_and_none_of_the_excluded():
     assert config.size == 12
 
 
+def test_a_point_is_laid_over_what_all_have_setting_by_setting():
+    (found,) = points(overrides={"codec.nbits": 4, "k": 5}, grid={"codec": [{"kind": "residual", "nbits": 2}]})
+    assert found == {"k": 5, "codec.kind": "residual", "codec.nbits": 2}
+    assert Point("a.yaml", found).text.count("nbits") == 1
+
+
+def test_what_is_excluded_may_be_written_as_text():
+    assert points(grid={"x": [1, 2]}, exclude=[{"x": "2"}]) == [{"x": 1}]
+
+
 def test_latency_is_a_setting_of_all():
     assert points(latency={"repeats": 5}) == [{"latency": {"repeats": 5}}]
 

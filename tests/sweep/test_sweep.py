@@ -11,6 +11,7 @@ import pytest
 
 from colbert_research import threads
 from colbert_research.experiment import Record
+from colbert_research.locks import Lock
 from colbert_research.settings import ConfigError
 from colbert_research.sweep import State, Sweep
 from tests.experiment.small import ROOT
@@ -134,6 +135,8 @@ def test_some_of_them(sweep, monkeypatch):
     assert len(made.selected("k=10")) == 3
     with pytest.raises(ConfigError, match=r"only: no run has a setting 'codec\.nbit'; did you mean 'codec\.nbits'"):
         made.selected("codec.nbit=2")
+    with pytest.raises(ConfigError, match=r"only: no run has all of codec\.nbits=8; there are .*1, 2, 4"):
+        made.selected("codec.nbits=8")
     monkeypatch.setattr("colbert_research.sweep.sweep.execute", lambda runs, **_: begun.append([*runs]))
     for given in ({"only": "codec.nbits=2"}, {"limit": 2}, {}):
         made.run(**given)
@@ -187,6 +190,21 @@ def test_states(sweep):
         assert run.state is state
     (run.folder / "record.json").write_text("{}")
     assert run.state is State.FAILED, "a damaged record is none"
+
+
+def test_a_lock_that_can_be_taken_is_nobodys(sweep):
+    """Of a host that died its file is left: a run that was waited for was waited for forever."""
+    (run,) = sweep(grid={"codec.nbits": [1]}, notebook=NOTEBOOK).runs
+    assert not run.held
+    run.folder.mkdir(parents=True)
+    for name in (".run.lock", ".lock"):
+        (run.folder / name).write_text(json.dumps({"host": "elsewhere", "process": 1}))
+    assert run.state is State.RUNNING, "as far as its files tell"
+    assert not run.held
+    lock = Lock(run.folder / ".run.lock", "hold")
+    assert lock.try_acquire()
+    assert run.held
+    lock.release()
 
 
 @pytest.mark.parametrize(
