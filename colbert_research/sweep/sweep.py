@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -106,6 +107,14 @@ class Sweep:
         if not 1 <= jobs <= threads.available():
             raise ConfigError(f"jobs: expected 1 to {threads.available()}, the CPUs of this process; given {jobs}")
         left = [run for run in self.selected(only) if self._is_left(run, retry)][:limit]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"the records' folder {str(self.folder)!r} cannot be written to ({error}); choose another"
+            ) from None
         own = [run for run in left if _only_here(run)]
         with reporting(total=len(left), description=f"sweep {self.name}", unit="runs") as report:
 
@@ -197,7 +206,6 @@ class Sweep:
             )
         import pandas as pd
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / SUMMARY, pd.DataFrame(rows).to_csv(index=False))
         return self.folder / SUMMARY
 

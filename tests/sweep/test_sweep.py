@@ -244,6 +244,13 @@ def test_a_notebook_without_the_parameters(sweep, tmp_path, cells, message):
         sweep(grid={"k": [10]}, notebook="mine.ipynb").plan()
 
 
+def test_a_folder_that_cannot_be_written_to(write, tmp_path):
+    """Is said before anything is computed."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"the records' folder '.*file/out' cannot be written to .*choose another"):
+        Sweep.load(write(**GRID), folder=tmp_path / "file" / "out").run()
+
+
 def test_jobs(sweep):
     for jobs in (0, threads.available() + 1):
         with pytest.raises(ConfigError, match="jobs: expected 1 to"):
