@@ -127,7 +127,7 @@ class Sweep:
                 _execute_here(run)
                 ended(run, run.state)
             execute([run for run in left if run not in own], jobs=jobs, ended=ended, look=look)
-        self.write_summary()
+        self._write_summary()
         return self.frame()
 
     def selected(self, only: str | Mapping[str, Any] = "") -> list[Run]:
@@ -191,7 +191,7 @@ class Sweep:
         told = Reported(self.name, self.plan().words(), self.frame(), self.varied, [*self.config.grid], measures)
         return write_report(told, comparisons, Path(folder or self.folder / "report"))
 
-    def write_summary(self) -> Path:
+    def _write_summary(self) -> Path:
         """Write `summary.csv`: what the records say of quality and bytes, which no interruption changes."""
         varied, several = self.varied, len({run.point.base for run in self.runs}) > 1
         done = [run for run in self.runs if run.state is State.DONE]
