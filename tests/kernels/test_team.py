@@ -1,6 +1,7 @@
 """The team of threads: every part is done once, whoever does it, whoever else calls, asleep or awake, after a fork too."""
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import sys
@@ -98,7 +99,10 @@ def test_parts_are_consecutive_and_about_equal(rng, n_threads):
         lengths = rng.integers(0, 500, n)
         offsets, only = offsets_of(lengths), np.sort(rng.choice(n, n // 2, replace=False))
         for chosen, taken in ((None, lengths), (only, lengths[only])):
-            bounds = team.parts(offsets, chosen, n_threads)
+            job, n_given = team._state(n_threads), len(taken)
+            what = 0, 0, offsets.ctypes.data, team.address(chosen), n_given, n_threads, team.PARTS_PER_THREAD
+            n_parts = team._fill(team._aligned(job), *what)
+            bounds = np.ctypeslib.as_array((ctypes.c_int64 * (n_parts + 1)).from_address(team._aligned(job) + 8 * team._BOUNDS))
             assert (bounds[0], bounds[-1]) == (0, len(taken))
             assert np.all(np.diff(bounds) > 0) or len(taken) == 0
             sizes = np.add.reduceat(taken, bounds[:-1]) if len(taken) else np.zeros(1)

@@ -78,6 +78,14 @@ load_i32, load_i64 = _loader(types.int64, I32), _loader(types.int64, ir.IntType(
 load_f32 = emit(types.float32, types.intp)(lambda builder, address: builder.load(pointer_to(builder, address, F32), align=4))
 
 
+def _pointer(element: Any, stored: Any) -> Any:
+    """An intrinsic that makes of an address what `numba.carray` takes for the start of an array."""
+    return emit(types.CPointer(element), types.intp)(lambda builder, address: pointer_to(builder, address, stored))
+
+
+bytes_at, ids_at, floats_at = _pointer(types.uint8, I8), _pointer(types.int32, I32), _pointer(types.float32, F32)
+
+
 @emit(types.void, types.intp, types.uint8)
 def store_u8(builder: Any, address: Any, value: Any) -> Any:
     """One byte to memory."""

@@ -3,15 +3,25 @@
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import carray, types
 from numpy.typing import NDArray
 
 from colbert_research.kernels.cpu import bfloat, shortlist
 from colbert_research.kernels.cpu.compile import compiled
 from colbert_research.kernels.cpu.floats import columns_of, dots
-from colbert_research.kernels.cpu.memory import load_f32, load_floats, load_i32, load_ints, store_floats, store_i32, store_ints
-from colbert_research.kernels.cpu.parallel import in_parallel
+from colbert_research.kernels.cpu.memory import (
+    bytes_at,
+    floats_at,
+    load_f32,
+    load_floats,
+    load_i32,
+    load_ints,
+    store_floats,
+    store_i32,
+    store_ints,
+)
 from colbert_research.kernels.cpu.simd import LANES, WIDTH, emit, max_floats, spread_float, spread_int, where_greater
+from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
 
 ROWS = 256  # vectors that one pass over all centroids is for
 BLOCK = 8
@@ -29,11 +39,12 @@ def _keep(similarities: Any, panel: Any, best: Any, which: Any, row: Any) -> Non
 
 @compiled
 def _assign(
-    vectors: Any, dim: Any, columns: Any, n_panels: Any, n_centroids: Any, low: Any, high: Any, best: Any, ids: Any
+    low: Any, high: Any, best: Any, vectors: Any, n: Any, dim: Any, columns: Any, n_panels: Any, n_centroids: Any, ids: Any
 ) -> None:
+    """Passes `low` to `high`, each for ROWS vectors."""
     which, step = best + ROWS * WIDTH, 4 * dim
-    for first in range(low, high, ROWS):
-        count = min(ROWS, high - first)
+    for first in range(low * ROWS, min(high * ROWS, n), ROWS):
+        count = min(ROWS, n - first)
         for row in range(count):
             store_floats(best + row * WIDTH, spread_float(np.float32(-np.inf)))
             store_ints(which + row * WIDTH, spread_int(0))
@@ -65,6 +76,14 @@ def _assign(
             store_i32(ids + 4 * (first + row), min(chosen, n_centroids - 1))
 
 
+_assign_arguments = arguments_of(7)
+
+
+@Job
+def _assign_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _assign(low, high, scratch, *_assign_arguments(arguments))
+
+
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
     """See `kernels.assign`: by all products in float32, or with the same answer from `shortlist` where that is faster."""
     vectors, centroids = np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(centroids, np.float32)
@@ -85,16 +104,10 @@ def assign_by_all(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) 
     if len(centroids) % LANES:
         columns[-1, :, len(centroids) % LANES :] = centroids[0][:, None]
 
-    def part(low: int, high: int) -> None:
-        best = np.empty(2 * ROWS * WIDTH, np.uint8)
-        _assign(
-            vectors.ctypes.data, dim, columns.ctypes.data, len(columns), len(centroids), low, high, best.ctypes.data,
-            ids.ctypes.data,
-        )  # fmt: skip
-
     # in pieces of whole passes: each costs as much as scoring all centroids
-    starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)
-    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * len(centroids))
+    starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n) * len(centroids)
+    arguments = vectors.ctypes.data, n, dim, columns.ctypes.data, len(columns), len(centroids), ids.ctypes.data
+    in_team(_assign_job, starts, None, arguments, scratch=2 * ROWS * WIDTH)
     return ids
 
 
@@ -105,9 +118,8 @@ def _quotient(builder: Any, one: Any, other: Any) -> Any:
 
 
 @compiled
-def _bucket_numbers(values: Any, scales: Any, cutoffs: Any, low: Any, high: Any, numbers: Any) -> None:
+def _bucket_numbers(low: Any, high: Any, quotients: Any, values: Any, scales: Any, cutoffs: Any, numbers: Any) -> None:
     dim = values.shape[1]
-    quotients = np.empty(dim, np.float32)
     for row in range(low, high):
         for d in range(dim):
             quotients[d], numbers[row, d] = _quotient(values[row, d], scales[d]), 0
@@ -127,13 +139,26 @@ def _bucket_numbers(values: Any, scales: Any, cutoffs: Any, low: Any, high: Any,
                 numbers[row, d] += np.uint8(quotients[d] > cutoff)
 
 
+_bucket_arguments = arguments_of(7)
+
+
+@Job
+def _bucket_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    values, n, dim, scales, cutoffs, n_cutoffs, numbers = _bucket_arguments(arguments)
+    _bucket_numbers(
+        low, high, carray(floats_at(scratch), dim), carray(floats_at(values), (n, dim)), carray(floats_at(scales), dim),
+        carray(floats_at(cutoffs), n_cutoffs), carray(bytes_at(numbers), (n, dim)),
+    )  # fmt: skip
+
+
 def bucket_numbers(values: NDArray[np.float32], scales: NDArray[np.float32], cutoffs: NDArray[np.float32]) -> NDArray[np.uint8]:
     """See `kernels.bucket_numbers`."""
     values = np.ascontiguousarray(values, np.float32)
     numbers = np.empty(values.shape, np.uint8)
 
-    def part(low: int, high: int) -> None:
-        _bucket_numbers(values, scales, cutoffs, low, high, numbers)
-
-    in_parallel(part, np.arange(len(values) + 1))
+    scales, cutoffs = np.ascontiguousarray(scales, np.float32), np.ascontiguousarray(cutoffs, np.float32)
+    arguments = (
+        values.ctypes.data, *values.shape, scales.ctypes.data, cutoffs.ctypes.data, len(cutoffs), numbers.ctypes.data,
+    )  # fmt: skip
+    in_team(_bucket_job, np.arange(len(values) + 1), None, arguments, scratch=4 * values.shape[1])
     return numbers

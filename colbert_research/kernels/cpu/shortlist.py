@@ -39,8 +39,8 @@ from colbert_research.kernels.cpu.memory import (
     store_i32,
     store_i64,
 )
-from colbert_research.kernels.cpu.parallel import in_parallel
 from colbert_research.kernels.cpu.simd import F32, FLOATS, LANES, WIDTH, add, call_intrinsic, emit, max_floats
+from colbert_research.kernels.cpu.team import Job, arguments_of, in_team
 from colbert_research.kernels.cpu.tiles import TILES, begin, end
 
 ROWS = 256  # vectors that one pass over all centroids is for
@@ -131,23 +131,29 @@ def _choose(row: Any, dim: Any, centroids: Any, held: Any, count: Any) -> Any:
 
 @compiled
 def _assign(
-    vectors: Any, dim: Any, steps: Any, rounded: Any, centroids: Any, n_centroids: Any, longest: Any, lost: Any, low: Any,
-    high: Any, packed: Any, greatest: Any, least: Any, below: Any, counts: Any, held: Any, scratch: Any, ids: Any, tiles: Any,
+    low: Any, high: Any, scratch: Any, vectors: Any, n: Any, dim: Any, rounded: Any, centroids: Any, n_centroids: Any,
+    lengths: Any, ids: Any, tiles: Any,
 ) -> None:  # fmt: skip
+    """Passes `low` to `high`, each for ROWS vectors. `lengths`: the longest centroid, and the most that rounding took away."""
+    steps, longest, lost = -(-dim // STEP), load_f32(lengths), load_f32(lengths + 4)
     row_bytes, group_bytes, greatest_bytes = steps * WIDTH, steps * TILE_BYTES, -(-n_centroids // BLOCK) * WIDTH
-    lengths, rounding = scratch + 4 * TILE_BYTES, np.float32(4 * (dim + 4) * 2.0**-24)
+    rounding, own = np.float32(4 * (dim + 4) * 2.0**-24), scratch + 4 * TILE_BYTES
+    packed = own + TILE_BYTES
+    greatest = packed + ROWS // LANES * group_bytes
+    least = greatest + ROWS // LANES * greatest_bytes
+    below, counts, held = least + 4 * ROWS, least + 8 * ROWS, least + 16 * ROWS
     begin(tiles)
-    for first in range(low, high, ROWS):
-        n = min(ROWS, high - first)
-        groups = -(-n // LANES)
+    for first in range(low * ROWS, min(high * ROWS, n), ROWS):
+        count = min(ROWS, n - first)
+        groups = -(-count // LANES)
         for row in range(ROWS):
             store_f32(least + 4 * row, np.float32(-np.inf))
             store_f32(below + 4 * row, np.float32(np.inf))
             store_i64(counts + 8 * row, -1)
-        for row in range(n):
+        for row in range(count):
             place = packed + row // LANES * group_bytes + row % LANES * 4
-            round_row(vectors + 4 * (first + row) * dim, dim, scratch, TILE_BYTES, WIDTH, place, lengths)
-            length, missing = load_f32(lengths), load_f32(lengths + 4)
+            round_row(vectors + 4 * (first + row) * dim, dim, scratch, TILE_BYTES, WIDTH, place, own)
+            length, missing = load_f32(own), load_f32(own + 4)
             if SHORTEST <= length <= LONGEST:
                 bound = length * lost + missing * longest + rounding * length * longest
                 store_f32(below + 4 * row, np.float32(-2 * SLACK) * bound)
@@ -172,10 +178,26 @@ def _assign(
                 packed + group * group_bytes, steps, rounded, n_centroids, greatest + group * greatest_bytes, best, scratch,
                 counts + 8 * row, held + 4 * HELD * row,
             )  # fmt: skip
-        for row in range(n):
-            vector, count = vectors + 4 * (first + row) * dim, load_i64(counts + 8 * row)
-            store_i32(ids + 4 * (first + row), _choose(vector, dim, centroids, held + 4 * HELD * row, count))
+        for row in range(count):
+            chosen = _choose(
+                vectors + 4 * (first + row) * dim, dim, centroids, held + 4 * HELD * row, load_i64(counts + 8 * row)
+            )  # fmt: skip
+            store_i32(ids + 4 * (first + row), chosen)
     end()
+
+
+_arguments = arguments_of(9)
+
+
+@Job
+def _assign_job(low: Any, high: Any, scratch: Any, arguments: Any) -> None:
+    _assign(low, high, scratch, *_arguments(arguments))
+
+
+def _scratch(steps: int, n_centroids: int) -> int:
+    """Bytes that `_assign` lays out: products and a row, packed vectors, greatest products, what is noted of each vector."""
+    a_group = steps * TILE_BYTES + -(-n_centroids // BLOCK) * WIDTH
+    return 5 * TILE_BYTES + ROWS // LANES * a_group + ROWS * (16 + 4 * HELD)
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -193,22 +215,13 @@ def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     )
     # beyond the last centroid the first one, which reaches nothing that it has not reached
     rounded[n_centroids:] = rounded[0]
-    longest, lost = lengths.max(axis=0)
-    ids = np.full(n, -1, np.int32)
-    if not SHORTEST <= longest <= LONGEST:
+    most, ids = lengths.max(axis=0), np.full(n, -1, np.int32)
+    if not SHORTEST <= most[0] <= LONGEST:
         return ids
-
-    def part(low: int, high: int) -> None:
-        groups = ROWS // LANES
-        packed, greatest = aligned(groups * steps * TILE_BYTES), aligned(groups * len(rounded) // BLOCK * WIDTH)
-        least, below, scratch = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32), aligned(5 * TILE_BYTES)
-        counts, held = np.empty(ROWS, np.int64), np.empty((ROWS, HELD), np.int32)
-        _assign(
-            vectors.ctypes.data, dim, steps, rounded.ctypes.data, centroids.ctypes.data, n_centroids, longest, lost, low, high,
-            packed.ctypes.data, greatest.ctypes.data, least.ctypes.data, below.ctypes.data, counts.ctypes.data,
-            held.ctypes.data, scratch.ctypes.data, ids.ctypes.data, TILES.ctypes.data,
-        )  # fmt: skip
-
-    starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n)
-    in_parallel(lambda low, high: part(int(starts[low]), int(starts[high])), starts * n_centroids)
+    arguments = (
+        vectors.ctypes.data, n, dim, rounded.ctypes.data, centroids.ctypes.data, n_centroids, most.ctypes.data, ids.ctypes.data,
+        TILES.ctypes.data,
+    )  # fmt: skip
+    starts = np.minimum(np.arange(-(-n // ROWS) + 1) * ROWS, n) * n_centroids
+    in_team(_assign_job, starts, None, arguments, scratch=_scratch(steps, n_centroids))
     return ids

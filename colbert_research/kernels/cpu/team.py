@@ -1,4 +1,4 @@
-"""A team of threads for the short computations of a search: parts of a job, taken by whoever is free.
+"""A team of threads for a search and for building an index: parts of a job, taken by whoever is free.
 
 A query passes through several kernels of a tenth of a millisecond each, so waking a thread through the operating system, or
 handing it Python's lock, costs as much as its work. The helpers of this team therefore run compiled code alone: for a moment
@@ -162,15 +162,6 @@ def _help(job: Any, helper: Any, scratches: Any, done: Any, patience: Any) -> An
         _add(job + 8 * _ACTIVE, -1)
         done, looks = number, 0
     return done
-
-
-def parts(offsets: NDArray[np.int64], only: Selection, n_threads: int) -> NDArray[np.int64]:
-    """Ascending bounds of ranges of documents, of about equally many tokens, for so many threads."""
-    n = len(offsets) - 1 if only is None else len(only)
-    wanted = min(n, PARTS_PER_THREAD * n_threads) if n_threads > 1 else 1
-    bounds = np.empty(max(1, wanted) + 1, np.int64)
-    made = _cut(offsets.ctypes.data, address(only), n, wanted, SMALLEST_PART, bounds.ctypes.data)
-    return bounds[: made + 1]
 
 
 class Job:
