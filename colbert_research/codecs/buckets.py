@@ -34,7 +34,8 @@ class Buckets:
         """Buckets for values `(n, dim)`, n >= 1; with `scaled` each dimension's standard deviation is its scale."""
         wide = np.asarray(values, np.float64)
         spread = np.sqrt(np.mean(wide**2, axis=0)) if scaled else np.ones(wide.shape[1])
-        scales = np.where(spread > 0, spread, 1).astype(np.float32)
+        scales = spread.astype(np.float32)
+        scales = np.where(scales > 0, scales, np.float32(1))  # in float32, where a smaller one may be zero
         flat = np.sort((wide / scales).ravel())
         n = 2**bits
         # as ColBERTv2's code has them: cutoffs at the quantiles i / 2^b, levels at (i + 1/2) / 2^b
