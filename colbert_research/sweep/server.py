@@ -27,10 +27,23 @@ IMPORTS = (
 POLL = 0.05
 
 
-def serve() -> None:
-    """Serve until the input ends and every task has."""
+def import_everything() -> None:
+    """Import what runs need, without the grammar of IRIs that jsonschema, which papermill imports, would compile for a second.
+
+    It is told that the package for them is not installed; nothing in a notebook has that format.
+    """
+    grammar = "rfc3987_syntax"
+    before, sys.modules[grammar] = sys.modules.get(grammar), None  # type: ignore[assignment]
     for name in IMPORTS:
         import_module(name)
+    del sys.modules[grammar]
+    if before is not None:
+        sys.modules[grammar] = before
+
+
+def serve() -> None:
+    """Serve until the input ends and every task has."""
+    import_everything()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gave the tasks says when to stop
     signal.signal(signal.SIGTERM, _stop)
     buffer, open_ = b"", True
