@@ -23,13 +23,24 @@ COMPILED = cache_root() / "numba"
 """Where this process keeps compiled code: what processes of the tests find there, they need not compile again."""
 
 
+@pytest.fixture(scope="session")
+def build_folder(request):
+    """A folder for what was compiled for GPUs, kept between runs; everything in it is named by what it was made from."""
+    return request.config.cache.mkdir("cuda")
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    """No test reads or fills the user's stage cache, and none asks a model hub."""
+def _own_cache(tmp_path, monkeypatch, build_folder):
+    """No test reads or fills the user's stage cache, and none asks a model hub.
+
+    What was compiled, and what is remembered of files that did not change, such as this package's sources, they share.
+    """
     root = tmp_path.parent / f"{tmp_path.name}.cache"
     root.mkdir()
-    if COMPILED.is_dir():
-        (root / "numba").symlink_to(COMPILED, target_is_directory=True)
+    shared = {"numba": COMPILED, "cuda": build_folder, "fingerprints": tmp_path.parent / "fingerprints"}
+    for name, folder in shared.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(folder, target_is_directory=True)
     monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(root))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

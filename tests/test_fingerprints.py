@@ -11,7 +11,8 @@ from colbert_research.fingerprints import files_hash, remembered
 
 
 @pytest.fixture(autouse=True)
-def _forgotten(monkeypatch):
+def _forgotten(monkeypatch, tmp_path):
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(tmp_path / "cache"))  # other tests remember, too
     monkeypatch.setattr(fingerprints, "_known", {})
 
 

@@ -3,14 +3,14 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 
 from colbert_research.experiment import Record, RecordError
-from tests.experiment.small import ROOT, SETTINGS, TINY, make
+from tests.experiment.small import SETTINGS, TINY, make
+from tests.warm import Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
 SAVE = """
@@ -37,18 +37,12 @@ experiment.save()
 FILES = {"config.yaml", "ranking.parquet", "per_query.parquet", "record.json"}
 
 
-def run(program: str, *arguments: object, **more) -> "subprocess.Popen[str]":
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-
-
 def test_killed_while_saving_again(cache, folder, tmp_path):
     """51 of 300 left a valid record beside an unreadable ranking."""
     rng, out, kills = random.Random(5), tmp_path / "out", 300 if os.environ.get("ALL_TRIALS") else 5
     first = make(cache, folder, output=out).save()
     for _ in range(kills):
-        with run(SAVE, cache, folder, out, "") as process:
+        with Program(SAVE, cache, folder, out, "") as process:
             assert process.stdout.readline() == "ready\n", process.stderr.read()
             time.sleep(rng.uniform(0.0, 0.06))
             process.send_signal(signal.SIGKILL)
@@ -68,7 +62,7 @@ def test_two_experiments_that_save_into_one_folder_do_not_mix(cache, folder, tmp
         make(cache, folder, overrides).run("rank")
     for _ in range(8 if os.environ.get("ALL_TRIALS") else 2):
         out = tmp_path / "out"
-        both = [run(SAVE, cache, folder, out, overrides) for overrides in ("", "codec.nbits=1")]
+        both = [Program(SAVE, cache, folder, out, overrides) for overrides in ("", "codec.nbits=1")]
         for process in both:
             process.stdout.readline()  # one of them may have been refused since
         time.sleep(1.0)
@@ -85,9 +79,9 @@ def test_two_experiments_that_save_into_one_folder_do_not_mix(cache, folder, tmp
 def test_two_runs_with_one_output(folder, tmp_path):
     """In 8 of 8 a record was lost, with exit status 0: now the second is told, and fails."""
     arguments = (TINY, f"dataset.path={folder} {SETTINGS}", tmp_path / "out")
-    with run(RUN, *arguments, "wait", stdin=subprocess.PIPE) as first:
+    with Program(RUN, *arguments, "wait") as first:
         assert first.stdout.readline() == "ready\n" or first.stdout.readline()
-        with run(RUN, *arguments) as second:
+        with Program(RUN, *arguments) as second:
             _, said = second.communicate(timeout=120)
             assert second.returncode != 0
             assert f"is being written by process {first.pid}" in said
@@ -98,13 +92,13 @@ def test_two_runs_with_one_output(folder, tmp_path):
 
 def test_a_run_whose_process_was_killed_frees_its_output(folder, tmp_path):
     arguments = (TINY, f"dataset.path={folder} {SETTINGS}", tmp_path / "out")
-    with run(RUN, *arguments, "wait", stdin=subprocess.PIPE) as first:
+    with Program(RUN, *arguments, "wait") as first:
         first.stdout.readline()
         first.kill()
         first.wait(timeout=30)
         with pytest.raises((FileNotFoundError, RecordError)):
             Record.open(tmp_path / "out")
-    with run(RUN, *arguments) as second:
+    with Program(RUN, *arguments) as second:
         _, said = second.communicate(timeout=120)
         assert second.returncode == 0, said
     Record.open(tmp_path / "out").verify(tmp_path / "out")
@@ -140,8 +134,8 @@ def test_killed_at_every_write_point_of_the_index_stage(tmp_path, folder):
     make(cache, folder).run("cluster")
     point, died = 0, 0
     while True:
-        point += 1 if os.environ.get("ALL_TRIALS") else 15
-        with run(WRITES, cache, folder, point) as process:
+        point += 1 if os.environ.get("ALL_TRIALS") else 12
+        with Program(WRITES, cache, folder, point) as process:
             said, errors = process.communicate(timeout=120)
         if process.returncode == 0:
             break

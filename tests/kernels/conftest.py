@@ -30,12 +30,6 @@ def pytest_runtest_call(item):
 
 
 @pytest.fixture(scope="session")
-def build_folder(request):
-    """A folder for what was compiled, kept between runs; everything in it is named by what it was made from."""
-    return request.config.cache.mkdir("cuda")
-
-
-@pytest.fixture(scope="session")
 def emulate(build_folder):
     """`emulate(kernels, descending=False)`: an emulator of these instances."""
     if COMPILER is None:

@@ -10,19 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import PAPERMILL, Program
+
 ROOT = Path(__file__).resolve().parents[2]
 EVALUATE = ROOT / "notebooks" / "evaluate.ipynb"
 
 
-def papermill(notebook: Path, tmp_path: Path, overrides: str = "", *, config: str = "configs/tiny.yaml", **popen):
-    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "--no-progress-bar"]
-    command += ["-p", "config", config, "-p", "overrides", overrides, "-p", "output", str(tmp_path / "out")]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen)
+def parameters(notebook: Path, tmp_path: Path, overrides: str = "", config: str = "configs/tiny.yaml") -> list[str]:
+    files = [str(notebook), str(tmp_path / "out.ipynb")]
+    return [*files, "-p", "config", config, "-p", "overrides", overrides, "-p", "output", str(tmp_path / "out")]
+
+
+def papermill(*arguments: str) -> subprocess.Popen[str]:
+    """The command as a user types it, and the kernel that it starts."""
+    command = [sys.executable, "-m", "papermill", *arguments, "--no-progress-bar"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process) -> str:
-    out, _ = process.communicate(timeout=300)
-    return out
+    out, errors = process.communicate(timeout=300)
+    return out + (errors or "")
 
 
 OF_AN_EXPERIMENT = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if path.stem != "compare"]
@@ -31,7 +38,8 @@ OF_AN_EXPERIMENT = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb"
 
 @pytest.mark.parametrize("notebook", OF_AN_EXPERIMENT, ids=lambda p: p.stem)
 def test_every_notebook_runs_on_the_tiny_config(notebook, tmp_path):
-    process = papermill(notebook, tmp_path)
+    given = parameters(notebook, tmp_path)
+    process = papermill(*given) if notebook == EVALUATE else Program(PAPERMILL, *given, cwd=ROOT)
     out = finish(process)
     assert process.returncode == 0, out
     assert "unknown parameter" not in out
@@ -46,7 +54,7 @@ def test_every_notebook_runs_on_the_tiny_config(notebook, tmp_path):
     ("overrides", "nearest"), [("codec.nbit=2", "nbits"), ("encoder.kind=hashin", "hashing"), ("k=many", "integer")]
 )
 def test_a_mistyped_setting_fails_and_leaves_no_record(tmp_path, overrides, nearest):
-    process = papermill(EVALUATE, tmp_path, overrides)
+    process = Program(PAPERMILL, *parameters(EVALUATE, tmp_path, overrides), cwd=ROOT)
     out = finish(process)
     assert process.returncode != 0
     assert "ConfigError" in out
@@ -55,11 +63,12 @@ def test_a_mistyped_setting_fails_and_leaves_no_record(tmp_path, overrides, near
 
 
 def test_a_mistyped_parameter_fails_too(tmp_path):
-    command = [sys.executable, "-m", "papermill", str(EVALUATE), str(tmp_path / "out.ipynb"), "--no-progress-bar"]
-    command += ["-p", "confg", "configs/exact.yaml", "-p", "output", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "did you mean 'config'" in done.stderr
+    process = papermill(
+        str(EVALUATE), str(tmp_path / "out.ipynb"), "-p", "confg", "configs/exact.yaml", "-p", "output", str(tmp_path / "out")
+    )
+    out = finish(process)
+    assert process.returncode != 0
+    assert "did you mean 'config'" in out
     assert not (tmp_path / "out").exists()
 
 
@@ -72,7 +81,7 @@ beta: float = 0.5
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("given", "message"),
     [
         (["-p", "beta", "0.7"], None),
         (["-p", "bete", "0.7"], "unknown parameter 'bete': did you mean 'beta'"),
@@ -82,7 +91,7 @@ beta: float = 0.5
         (["-r", "output", "007"], None),
     ],
 )
-def test_parameters_of_a_notebook_of_ones_own(tmp_path, parameters, message):
+def test_parameters_of_a_notebook_of_ones_own(tmp_path, given, message):
     import nbformat
 
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}})
@@ -92,15 +101,14 @@ def test_parameters_of_a_notebook_of_ones_own(tmp_path, parameters, message):
         nbformat.v4.new_code_cell("print(start(config, overrides, output), beta)"),
     ]
     nbformat.write(notebook, tmp_path / "own.ipynb")
-    command = [sys.executable, "-m", "papermill", str(tmp_path / "own.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar"]
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, *parameters], cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
-    assert (done.returncode == 0) is (message is None), done.stderr
+    process = Program(PAPERMILL, tmp_path / "own.ipynb", tmp_path / "out.ipynb", *given, cwd=tmp_path)
+    out = finish(process)
+    assert (process.returncode == 0) is (message is None), out
     if message is not None:
-        assert message in done.stderr
+        assert message in out
         assert not (tmp_path / "experiments").exists()
-    elif "-r" in parameters:
+    elif "-r" in given:
         assert (tmp_path / "007" / "config.yaml").is_file()
 
 
@@ -109,7 +117,7 @@ def test_parameters_of_a_notebook_of_ones_own(tmp_path, parameters, message):
 def test_a_killed_kernel_leaves_no_record_and_the_same_command_finishes(tmp_path, monkeypatch):
     # one query at a time over every centroid: long enough to be caught in the search, after the stages before it
     slow = "k=1000 search.kind=plaid search.ncells=64 search.ndocs=4096 search.n_exact=1024 latency.repeats=150"
-    process = papermill(EVALUATE, tmp_path, slow)
+    process = papermill(*parameters(EVALUATE, tmp_path, slow))
     cache = Path(os.environ["COLBERT_RESEARCH_CACHE"])
     deadline = time.monotonic() + 120
     while not list((cache / "index").glob("*/done.json")):
@@ -121,7 +129,7 @@ def test_a_killed_kernel_leaves_no_record_and_the_same_command_finishes(tmp_path
     assert process.returncode != 0
     assert (tmp_path / "out" / "config.yaml").is_file()
     assert not (tmp_path / "out" / "record.json").exists()
-    again = papermill(EVALUATE, tmp_path, slow.replace("repeats=150", "repeats=1"))
+    again = papermill(*parameters(EVALUATE, tmp_path, slow.replace("repeats=150", "repeats=1")))
     out = finish(again)
     assert again.returncode == 0, out
     cached = json.loads((tmp_path / "out" / "record.json").read_text())["measured"]["cached"]

@@ -1,5 +1,6 @@
 """Sweeps over the small collection of the experiments' tests."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from colbert_research.settings import merge, parse_overrides
 from tests.experiment.small import SETTINGS, TINY, write_folder
+from tests.warm import Program
 
 
 @pytest.fixture
@@ -26,3 +28,20 @@ def write(tmp_path, data):
         return path
 
     return written
+
+
+class Warm:
+    """What `pool` asks of `subprocess`; a sweep's server is a fork of a process that has imported everything already."""
+
+    PIPE = subprocess.PIPE
+
+    @staticmethod
+    def Popen(command, **more):
+        if command[-1] == "colbert_research.sweep.server":
+            return Program("from colbert_research.sweep.server import serve; serve()", stderr=None)
+        return subprocess.Popen(command, **more)
+
+
+@pytest.fixture
+def warm_server(monkeypatch):
+    monkeypatch.setattr("colbert_research.sweep.pool.subprocess", Warm)

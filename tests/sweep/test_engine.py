@@ -1,11 +1,10 @@
 """The engine that executes a notebook in its own process: its outputs are those of a kernel."""
 
-import subprocess
-import sys
-
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tests.warm import Program
 
 CELLS = {
     "a value": "1 + 1",
@@ -39,11 +38,11 @@ papermill.execute_notebook(sys.argv[1], sys.argv[2], engine_name=sys.argv[3], ke
 def executed(tmp_path, cells: list, engine: str):
     notebook = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}})
     nbformat.write(notebook, tmp_path / "in.ipynb")
-    command = [sys.executable, "-c", RUN, str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), engine]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    ran = Program(RUN, tmp_path / "in.ipynb", tmp_path / "out.ipynb", engine, cwd=tmp_path)
+    _, errors = ran.communicate(timeout=300)
     found = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     nbformat.validate(found)
-    return found, ran
+    return found, ran.returncode, errors
 
 
 def told(cell) -> list:
@@ -67,10 +66,10 @@ def told(cell) -> list:
 def test_outputs_are_those_of_a_kernel(tmp_path):
     """All cells but those that fail; one notebook through a kernel, one without."""
     cells = [new_code_cell(source) for name, source in CELLS.items() if not name.startswith("an error")]
-    ours, ran = executed(tmp_path, [new_markdown_cell("text"), *cells], "in-process")
-    assert ran.returncode == 0, ran.stderr
-    theirs, ran = executed(tmp_path, [new_markdown_cell("text"), *cells], "nbclient")
-    assert ran.returncode == 0, ran.stderr
+    ours, status, errors = executed(tmp_path, [new_markdown_cell("text"), *cells], "in-process")
+    assert status == 0, errors
+    theirs, status, errors = executed(tmp_path, [new_markdown_cell("text"), *cells], "nbclient")
+    assert status == 0, errors
     for name, mine, other in zip(CELLS, ours.cells[1:], theirs.cells[1:], strict=False):
         assert told(mine) == told(other), name
         assert mine.execution_count == other.execution_count
@@ -81,9 +80,9 @@ def test_outputs_are_those_of_a_kernel(tmp_path):
 @pytest.mark.parametrize(("cell", "error"), [("an error", "ZeroDivisionError"), ("an error of syntax", "SyntaxError")])
 def test_a_cell_that_fails_is_the_last_one(tmp_path, cell, error):
     cells = [new_code_cell("a = 1"), new_code_cell(CELLS[cell]), new_code_cell("open('ran', 'w')")]
-    notebook, ran = executed(tmp_path, cells, "in-process")
-    assert ran.returncode != 0
-    assert error in ran.stderr
+    notebook, status, errors = executed(tmp_path, cells, "in-process")
+    assert status != 0
+    assert error in errors
     assert not (tmp_path / "ran").exists()
     (failed,) = [c for c in notebook.cells if any(o.output_type == "error" for o in c.get("outputs", []))]
     assert told(failed)[-1][1] == error

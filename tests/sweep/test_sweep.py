@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import nbformat
@@ -15,9 +14,11 @@ from colbert_research.locks import Lock
 from colbert_research.settings import ConfigError
 from colbert_research.sweep import State, Sweep
 from tests.experiment.small import ROOT
+from tests.warm import PAPERMILL, Program
 
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
 GRID = {"grid": {"codec.nbits": [1, 2, 4]}, "notebook": NOTEBOOK}
+pytestmark = pytest.mark.usefixtures("warm_server")  # test_sweep_kills.py starts servers as they are started
 
 
 @pytest.fixture
@@ -83,10 +84,10 @@ def test_from_the_file_to_the_table(sweep, tmp_path):
     assert {path.suffix for path in page.parent.iterdir()} == {".html", ".csv", ".md", ".tex"}
 
     shutil.rmtree(page.parent)
-    words = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "compare.ipynb"), str(tmp_path / "compared.ipynb")]
-    words += ["-p", "records", str(tmp_path / "out"), "-p", "baseline", made.runs[2].id, "--no-progress-bar"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    words = [ROOT / "notebooks" / "compare.ipynb", tmp_path / "compared.ipynb", "-p", "records", tmp_path / "out"]
+    process = Program(PAPERMILL, *words, "-p", "baseline", made.runs[2].id, cwd=ROOT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
     shown = nbformat.read(tmp_path / "compared.ipynb", as_version=4).cells
     assert "Against codec.nbits=4" in "".join(str(cell.get("outputs")) for cell in shown)
 

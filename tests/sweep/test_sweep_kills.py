@@ -14,8 +14,10 @@ import pytest
 
 from colbert_research import threads
 from colbert_research.experiment import Record, RecordError
+from colbert_research.locks import Lock
 from colbert_research.sweep import Sweep
 from tests.experiment.small import ROOT
+from tests.warm import Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
@@ -24,10 +26,9 @@ KILLS = 100 if os.environ.get("ALL_TRIALS") else 1
 RUNS, JOBS = 2, min(2, threads.available())
 
 
-def command(sweep: Path, folder: Path, jobs: int = JOBS) -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "colbert_research", "run", str(sweep), "--folder", str(folder), "--jobs", str(jobs)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
-    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def command(sweep: Path, folder: Path, jobs: int = JOBS) -> Program:
+    words = ["run", str(sweep), "--folder", str(folder), "--jobs", str(jobs)]
+    return Program("import sys; from colbert_research.cli import main; main(sys.argv[1:])", *words)
 
 
 def finished(folder: Path) -> dict[str, bytes]:
@@ -44,7 +45,7 @@ def finished(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def kill_one(process: "subprocess.Popen[str]", rng: random.Random) -> str:
+def kill_one(process: Program, rng: random.Random) -> str:
     """Kill the command, its server or one that executes a notebook; says which."""
     try:
         main = psutil.Process(process.pid)
@@ -56,12 +57,23 @@ def kill_one(process: "subprocess.Popen[str]", rng: random.Random) -> str:
         return "nobody"
 
 
+def two_at_once_share_the_work(path: Path, out: Path) -> None:
+    """No run is executed twice, as the log of each says, and both commands end with all of it."""
+    both = [command(path, out, jobs=1) for _ in range(2)]
+    for process in both:
+        said = "\n".join(process.communicate(timeout=300))
+        assert process.returncode == 0, said
+    assert len(finished(out)) == RUNS
+    for folder in out.glob("*/"):
+        log = (folder / "stdout.log").read_text()
+        assert log.count("rank/") == 1, log
+        assert json.loads((folder / "record.json").read_text())["metrics"]
+
+
 def test_killed_at_random_moments(write, tmp_path):
-    """The same summary as undisturbed; a record that was there once stays, and none is there that is not whole."""
+    """The same summary as of two left alone; a record that was there once stays, and none is there that is not whole."""
     rng, path, out = random.Random(7), write(**GRID), tmp_path / "out"
-    whole = command(path, tmp_path / "whole")
-    said, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, said
+    two_at_once_share_the_work(path, tmp_path / "whole")
     expected, victims = (tmp_path / "whole" / "summary.csv").read_text(), []
     for _ in range(KILLS):
         before = finished(out)
@@ -76,41 +88,32 @@ def test_killed_at_random_moments(write, tmp_path):
         after = finished(out)
         assert before.items() <= after.items()
     last = command(path, out)
-    said, _ = last.communicate(timeout=300)
+    said = "\n".join(last.communicate(timeout=300))
     assert last.returncode == 0, said
     assert (out / "summary.csv").read_text() == expected
     assert len(finished(out)) == RUNS
     assert not list(out.glob("*/.*")), "nothing is left behind"
 
 
-def test_two_at_once_share_the_work(write, tmp_path):
-    """No run is executed twice, as the log of each says, and both end with all of it."""
-    path, out = write(**GRID), tmp_path / "out"
-    both = [command(path, out, jobs=1) for _ in range(2)]
-    for process in both:
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
-    assert len(finished(out)) == RUNS
-    for folder in out.glob("*/"):
-        log = (folder / "stdout.log").read_text()
-        assert log.count("rank/") == 1, log
-        assert json.loads((folder / "record.json").read_text())["metrics"]
-
-
 def test_the_command_is_interrupted(write, tmp_path):
     path, out = write(**GRID), tmp_path / "out"
+    held = Sweep.load(path, folder=out).runs[1].folder
+    held.mkdir(parents=True)
+    lock = Lock(held / ".run.lock", "hold")
+    assert lock.try_acquire(), "so that it cannot end before it is interrupted"
     process = command(path, out)
     deadline = time.monotonic() + 120
     while not list(out.glob("*/stdout.log")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
+    said = "\n".join(process.communicate(timeout=120))
+    lock.release()
     assert process.returncode == 130, said
     assert "interrupted" in said
     assert "The same command goes on" in said
     before = finished(out)
     again = command(path, out)
-    said, _ = again.communicate(timeout=300)
+    said = "\n".join(again.communicate(timeout=300))
     assert again.returncode == 0, said
     assert before.items() <= finished(out).items()
 
@@ -132,7 +135,7 @@ def test_what_another_process_had_is_taken_over_when_it_dies(write, tmp_path):
         time.sleep(6)
         assert process.poll() is None, "it waits"
         other.kill()
-        said, _ = process.communicate(timeout=120)
+        said = "\n".join(process.communicate(timeout=120))
         assert process.returncode == 0, said
     assert set(finished(tmp_path / "out")) == {run.id}
 
@@ -151,11 +154,12 @@ def test_the_server_is_killed(write, tmp_path):
             time.sleep(0.05)
         servers[0].kill()
         time.sleep(0.5)
-    said, _ = process.communicate(timeout=300)
+    said = "\n".join(process.communicate(timeout=300))
     assert process.returncode == 0, said
     assert len(finished(out)) == RUNS
 
 
+@pytest.mark.usefixtures("warm_server")
 def test_a_base_that_is_edited_meanwhile(write, tmp_path):
     """Its runs would be other experiments under these ids."""
     path, out = write(grid={"codec.nbits": [2]}, notebook=NOTEBOOK), tmp_path / "out"
