@@ -69,7 +69,7 @@ def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) ->
     try:
         table = sweep.run(jobs=jobs, only=only, limit=limit, retry=retry)
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted; {sweep.plan().words(jobs)}. The same command goes on")
+        click.echo(f"\ninterrupted; {sweep.plan().words(jobs)}. The same command continues")
         raise SystemExit(130) from None
     show(table)
     click.echo(f"{sweep.plan().words(jobs)}\n{sweep.folder / 'summary.csv'}")

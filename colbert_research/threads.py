@@ -41,7 +41,7 @@ def count() -> int:
 
 @cache
 def _quota() -> float:
-    """CPUs' worth of time that the control group of this process may use; infinity without a limit, or none to be read."""
+    """How much time, in CPUs, the control group of this process may use; infinity without a limit, or none to be read."""
     try:
         groups = dict(line.split(":", 2)[1:] for line in CGROUPS.read_text().splitlines())
     except (OSError, ValueError):

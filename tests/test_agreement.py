@@ -25,7 +25,7 @@ def ranking(lists, documents=UNIVERSE) -> Ranking:
 
 
 def rbo_by_definition(one, other, p) -> float:
-    """Equation 32, a depth at a time; the shorter list S goes on agreeing at the rate X_s / s."""
+    """Equation 32, a depth at a time; the shorter list S continues to agree at the rate X_s / s."""
     short, long = sorted((one, other), key=len)
     s, l = len(short), len(long)  # noqa: E741 (the paper's)
     if l == 0:

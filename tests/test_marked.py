@@ -44,7 +44,7 @@ def test_spans_ascend_and_do_not_overlap():
 
 
 def marked(text: str, tokens: list[str], answers: dict[int, float], **given):
-    """Query token `q0`, `q1`, … is matched with the document token at each place, as similar as said."""
+    """Query token `q0`, `q1`, … is matched with the document token at each position, as similar as said."""
     document = np.eye(len(tokens), dtype=np.float32)
     query = np.array([similarity * document[place] for place, similarity in answers.items()], np.float32)
     names = [f"q{i}" for i in range(len(answers))]

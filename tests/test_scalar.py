@@ -1,4 +1,4 @@
-"""Scalar codes without centroids: signs, equal steps, and what they are worth."""
+"""Scalar codes without centroids: signs, equal steps, and what they lose."""
 
 import numpy as np
 import pytest

@@ -36,7 +36,7 @@ class TestDifferences:
             differences(*wrong)
 
     def test_values_that_are_none(self):
-        with pytest.raises(ValueError, match="of `baseline`, place 1 holds nan"):
+        with pytest.raises(ValueError, match="of `baseline`, position 1 holds nan"):
             differences([1.0, 2.0], [1.0, math.nan])
 
     def test_deviation(self, rng):

@@ -35,7 +35,7 @@ def weights(sample: NDArray[np.float32], groups: list[NDArray[np.intp]]) -> NDAr
 def allocate(sizes: NDArray[np.int64], shares: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """How many of `k` centroids each group gets: `(n_groups,)` int64 in proportion to its share, at most its size; `k` in all.
 
-    Every group gets one where `k` suffices; what rounding leaves goes to the largest remainders, ties to the first group.
+    Every group gets one where `k` suffices; what rounding leaves is given to the largest remainders, ties to the first group.
     Raises ValueError where the groups have fewer tokens than `k`.
     """
     if sizes.sum() < k:

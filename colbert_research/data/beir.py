@@ -20,7 +20,7 @@ class BeirConfig(DatasetConfig):
     """A folder in the BEIR layout; `path: bundled` is the collection that ships inside the package.
 
     Of the queries those with judgements in `split` are kept, in the order of queries.jsonl. `only_documents` is a text file of
-    document ids, one a line (in the folder or a path of its own), to which the corpus is restricted as by `Collection.subset`.
+    document ids, one per line (in the folder or at its own path), to which the corpus is restricted as by `Collection.subset`.
     """
 
     kind: Literal["beir"] = "beir"
@@ -148,7 +148,7 @@ def _restrict(collection: Collection, folder: Path, only_documents: str, split: 
             raise DataError(f"{path}, line {number}: the document id {document!r} is not in the corpus of {str(folder)!r}")
         wanted.add(document)
     if not wanted:
-        raise DataError(f"{path} holds no document ids; expected one a line")
+        raise DataError(f"{path} holds no document ids; expected one per line")
     subset = collection.subset(wanted)
     if collection.query_ids and not subset.query_ids:
         raise DataError(f"no query of the split {split!r} has a relevant document among the {len(wanted)} of {path}")

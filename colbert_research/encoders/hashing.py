@@ -39,7 +39,7 @@ class HashingConfig(Config):
         return content_hash("colbert_research.encoders.hashing/1", self)
 
     def rounding(self) -> dict[str, Any]:
-        """Nothing: one machine rounds like another as far as this encoder goes."""
+        """Nothing: one machine rounds like another for this encoder."""
         return {}
 
 

@@ -1,8 +1,8 @@
 """The one loop that turns texts into packed token vectors, shared by all encoders with a neural network.
 
 Texts are tokenised once, in blocks; within a block they are sorted by their exact length and cut into batches of a bounded
-number of padded tokens; what the model's own mask keeps goes straight into its place in the packed result. Batches depend on
-the texts and the settings only, so the same call gives the same bytes.
+number of padded tokens; what the model's own mask keeps is written straight to its position in the packed result. Batches
+depend on the texts and the settings only, so the same call gives the same bytes.
 """
 
 from collections.abc import Iterator, Sequence

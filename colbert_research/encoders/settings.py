@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 HALF = ("float16", "bfloat16")
-_PLACES = ("model", "revision", "trust_remote_code")  # where the files lie; what is in them is hashed
+_LOCATION = ("model", "revision", "trust_remote_code")  # where the files lie; what is in them is hashed
 _ROUNDING = ("device", "dtype", "batch_tokens")
 
 
@@ -49,7 +49,7 @@ class ModelConfig(Config):
         repository is known by the name in its config.json alone.
         """
         folder = find_model(self.model, revision=self.revision)
-        settings = {name: value for name, value in self.identity().items() if name not in (*_PLACES, *_ROUNDING)}
+        settings = {name: value for name, value in self.identity().items() if name not in (*_LOCATION, *_ROUNDING)}
         return content_hash("colbert_research.encoders.model/2", settings, model_hash(folder))
 
     def portable(self) -> Self:

@@ -1,4 +1,4 @@
-"""Token vectors on disk, written in shards: a run that was cut short goes on where it was and ends with the same bytes.
+"""Token vectors on disk, written in shards: a run that was cut short resumes where it was and ends with the same bytes.
 
 A folder holds `vectors.npy`, `token_ids.npy`, `offsets.npy` and `journal.json`, which says how much of them counts: it is
 replaced, by one rename, only after a shard has reached the disk; what lies behind it is cut off when the run is taken up again.
@@ -180,7 +180,9 @@ def _check(shard: TokenVectors, texts: range, dim: int | None, dtype: str) -> in
     """The width of a shard's vectors; raises `ValueError` when it does not fit the texts, the shards before it or the dtype."""
     vectors, token_ids = shard
     if len(vectors) != len(texts) or not np.array_equal(vectors.offsets, token_ids.offsets):
-        raise ValueError(f"encode gave {vectors!r} and {token_ids!r} for {len(texts)} texts; expected one item a text in both")
+        raise ValueError(
+            f"encode gave {vectors!r} and {token_ids!r} for {len(texts)} texts; expected one item per text in both"
+        )
     if vectors.values.ndim != 2 or dim not in (None, vectors.dim):
         raise ValueError(f"encode gave vectors of shape {vectors.values.shape}; expected (tokens, {dim or 'dim'})")
     row = unfit_row(vectors.values, dtype)

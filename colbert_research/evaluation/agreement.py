@@ -92,7 +92,7 @@ def agreement(ranking: Ranking, oracle: Ranking, *, k: int = 10, within: Sequenc
 
 
 def _sums(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(n + 1,)`: the sum of the first i terms at place i."""
+    """`(n + 1,)`: the sum of the first i terms at position i."""
     return np.concatenate([np.zeros(1), np.cumsum(terms)])
 
 

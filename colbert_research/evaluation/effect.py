@@ -1,4 +1,4 @@
-"""How large a difference is: on how many queries it goes which way, and its mean beside its spread."""
+"""How large a difference is: how many queries gain and lose, and its mean beside its spread."""
 
 import math
 from typing import NamedTuple

@@ -19,8 +19,8 @@ def differences(values: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(f"paired values are two rows of the same queries; given shapes {one.shape} and {other.shape}")
     for name, row in (("values", one), ("baseline", other)):
         if not np.isfinite(row).all():
-            place = int(np.flatnonzero(~np.isfinite(row))[0])
-            raise ValueError(f"every query needs a finite value; of `{name}`, place {place} holds {row[place]}")
+            at = int(np.flatnonzero(~np.isfinite(row))[0])
+            raise ValueError(f"every query needs a finite value; of `{name}`, position {at} holds {row[at]}")
     found: NDArray[np.float64] = one - other
     found[np.abs(found) <= ROUNDING * np.maximum(np.abs(one), np.abs(other))] = 0.0
     return found

@@ -1,4 +1,4 @@
-"""A picture of a comparison of latencies: where each strategy's time goes, and how it is spread over the queries."""
+"""A picture of a comparison of latencies: what each strategy's time is spent on, and how it is spread over the queries."""
 
 import textwrap
 from typing import Any

@@ -88,9 +88,9 @@ class OutputFolder:
         """Write `config.yaml`, `ranking.parquet`, `per_query.parquet`, then `record.json`, which holds the hashes of the
         others.
 
-        An older record goes when all is written and before anything is put in its place, so that none ever stands beside files
-        that are not its own. Raises OutputInUseError, and leaves no record of its own, where the folder was removed or taken
-        over since it was claimed.
+        An older record is removed when all is written and before anything is put in its place, so that none ever stands beside
+        files that are not its own. Raises OutputInUseError, and leaves no record of its own, where the folder was removed or
+        taken over since it was claimed.
         """
         with _guard:
             place = self.path.resolve()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 END = "<!-- end of records -->\n"
 SHORT = ("collection", "dim", "codec", "search", "nDCG@10", "R@100", "overlap@10", "bytes/token", "record")
 """Columns of a table of some records, whose settings are in the table of all."""
-PLACES = ("dataset.", "encoder.model", "encoder.revision")
+LOCATIONS = ("dataset.", "encoder.model", "encoder.revision")
 """Settings that a summary leaves out: they say where data lie."""
 
 
@@ -89,7 +89,7 @@ def put_into(page: Path, folder: str | Path, table: "pd.DataFrame") -> None:
     text, start = page.read_text(encoding="utf-8"), f"<!-- records of {Path(folder).as_posix()}"
     marks = list(re.finditer(rf"{re.escape(start)}(?:: ([0-9a-f ]+))? -->\n(.*?){re.escape(END)}", text, re.DOTALL))
     if not marks:
-        raise ConfigError(f"{page} lacks the lines '{start} -->' and {END.strip()!r}, between which the table goes")
+        raise ConfigError(f"{page} lacks the lines '{start} -->' and {END.strip()!r}, between which the table is put")
     for mark in reversed(marks):
         shown = some(table, mark[1].split()) if mark[1] else table
         text = f"{text[: mark.start(2)]}\n{markdown(shown)}\n{text[mark.end(2) :]}"
@@ -117,7 +117,7 @@ def settings_of(config: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]
 
 def _overrides(own: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     """Assignments that change the settings of `base` to those of `own`; a new kind starts from the defaults of its axis."""
-    told = [name for name in own if not name.startswith(PLACES)]
+    told = [name for name in own if not name.startswith(LOCATIONS)]
     different = [name for name in told if name not in base or base[name] != own[name]]
     return [f"{name}={written(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
 
@@ -137,7 +137,7 @@ def _needed(config: Mapping[str, Any], base: Mapping[str, Any], overrides: list[
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flat(config) if not name.startswith(PLACES)}
+    return {name: value for name, value in flat(config) if not name.startswith(LOCATIONS)}
 
 
 def _bases(folder: Path) -> dict[str, dict[str, Any]]:

@@ -43,7 +43,7 @@ class DocumentStore(Protocol):
 def write_documents(folder: Path, documents: Iterable[Document]) -> None:
     """Write documents, in order, as JSON in compressed blocks, and their identifiers once more in blocks of their own.
 
-    Memory does not grow with their number, but for 24 bytes a block of 8 KiB.
+    Memory does not grow with their number, but for 24 bytes per block of 8 KiB.
     """
     with RecordWriter(folder, NAME) as records, RecordWriter(folder, IDS) as ids:
         for document in documents:

@@ -1,7 +1,7 @@
 """Kernels: one signature per operation, several backends with one meaning.
 
 `reference` (float64 NumPy) is the definition; every other backend is held to it by parity and invariance tests. A backend is
-imported when it is first used, so this package needs NumPy alone. `backend="auto"` goes by where the data are: `cuda` for torch
+imported when it is first used, so this package needs NumPy alone. `backend="auto"` looks where the data are: `cuda` for torch
 tensors and CuPy arrays on a CUDA device, and the result stays there; else the fastest that is installed: `cpu` (Numba; codes
 are scored by integer arithmetic, within a bound that its module states), else `torch`, else `reference`.
 
@@ -193,7 +193,7 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32], *, backe
 def greatest(scores: NDArray[np.float32], n: int, *, backend: str = "auto") -> NDArray[np.int64]:
     """Positions of the `n` greatest of each row of `scores` `(n_rows, width)`: `(n_rows, n)` int64, greatest first.
 
-    Ties go to the smaller place; scores that are not numbers come last. Raises ValueError unless 1 <= n <= width.
+    Ties go to the smaller position; scores that are not numbers come last. Raises ValueError unless 1 <= n <= width.
     """
     if not 1 <= n <= scores.shape[1]:
         raise ValueError(f"n must lie between 1 and the {scores.shape[1]} scores of a row; given {n}")

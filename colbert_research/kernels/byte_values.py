@@ -1,6 +1,6 @@
 """Codes as bytes, for the kernels that score them in integers on a CPU and on a GPU alike.
 
-A code of a token stands for bytes u (0 to 255), one a dimension, with `value[d] = lowest[d] + step[d] * u[d]`; what a code's
+A code of a token stands for bytes u (0 to 255), one per dimension, with `value[d] = lowest[d] + step[d] * u[d]`; what a code's
 levels or codewords lose by that is at most half a step.
 """
 

@@ -42,7 +42,7 @@ class ResidualTable:
 
     @cached_property
     def byte_lookup(self) -> NDArray[Any]:
-        """The values that each byte at each place stands for: `(packed_width, 256, parts)`.
+        """The values that each byte at each position stands for: `(packed_width, 256, parts)`.
 
         An entry holds up to four float32 values, read as one wide number, so that decoding a byte is one lookup.
         """
@@ -92,8 +92,8 @@ Table = ResidualTable | ProductTable
 class CodedTokens:
     """Tokens of documents as codes.
 
-    `codes` `(n, width)` uint8: packed residuals, `bits` a dimension with the first dimension in the highest bits, or one
-    codeword a sub-space. `offsets` `(n_documents + 1,)` int64. `centroid_ids` `(n,)` uint16 or int32, where the table has
+    `codes` `(n, width)` uint8: packed residuals, `bits` per dimension with the first dimension in the highest bits, or one
+    codeword per sub-space. `offsets` `(n_documents + 1,)` int64. `centroid_ids` `(n,)` uint16 or int32, where the table has
     centroids. `inverse_norms` `(n,)` float16, not negative, which L2-normalise each decoded vector; or None.
     """
 

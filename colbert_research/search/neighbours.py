@@ -1,4 +1,4 @@
-"""faiss structures of the parts of an index, one a segment, searched as if they were one."""
+"""faiss structures of the parts of an index, one per segment, searched as if they were one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Re-ranking: another ranking's best documents, scored exactly.
 
-Source: ColBERT (Khattab and Zaharia 2020), section 4.2, over BM25; MacAvaney and Tonellotto 2024 show how far that goes.
+Source: ColBERT (Khattab and Zaharia 2020), section 4.2, over BM25; MacAvaney and Tonellotto 2024 show how good that is.
 """
 
 from typing import Literal, Self

@@ -58,7 +58,7 @@ class WordLists:
 
 
 class WordCounts(SegmentStructure):
-    """For each segment the arrays of `WordLists`, and the `vocabulary` as UTF-8, a word a line, in the order of first use.
+    """For each segment the arrays of `WordLists`, and the `vocabulary` as UTF-8, one word per line, in the order of first use.
 
     Memory while building: about 32 bytes for each word that a document has.
     """

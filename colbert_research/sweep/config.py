@@ -35,7 +35,7 @@ class SweepConfig(Config):
     """Experiments that differ in some settings: every combination of `base`, `points`, `zip`, `grid` and `repeat`.
 
     `base`: one config file or several, relative to the sweep's file or to the working folder. `overrides`: settings of all.
-    `points`: settings that only make sense together, a mapping each. `zip`: dotted name -> values; those at the same place in
+    `points`: settings that only make sense together, a mapping each. `zip`: dotted name -> values; those at one position in
     their lists go together. `grid`: dotted name -> values, each with each. `repeat`: seeds. `exclude`: what a point must not
     have; a mapping of dotted names to a value or a list of values, of which all have to hold. `latency`: time the searches,
     one run after another. `notebook`: what papermill executes. `modules`: Python files beside the sweep's own, whose

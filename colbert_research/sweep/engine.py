@@ -48,7 +48,7 @@ class Outputs(list[Output]):
 
 
 class _Stream(io.TextIOBase):
-    """`sys.stdout` of a cell: text goes to its outputs; what asks for a file's number gets that of the process."""
+    """`sys.stdout` of a cell: text is added to its outputs; what asks for a file's number gets that of the process."""
 
     def __init__(self, outputs: Outputs, name: str) -> None:
         self._outputs, self._name = outputs, name

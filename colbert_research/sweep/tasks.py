@@ -41,7 +41,7 @@ class Task:
 
 
 def perform(task: Task) -> int:
-    """Do a task in this process, whose output goes to `stdout.log` of the run; returns the exit status."""
+    """Do a task in this process, whose output is written to `stdout.log` of the run; returns the exit status."""
     folder = Path(task.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
     python experiments/benchmarks/kernels.py [--threads N] [--tiers amx --tiers avx2] [--output lines.jsonl]
 
 Each tier runs in a process of its own. Documents of 150 to 250 tokens, 128 dimensions, 8192 centroids; the time of a kernel is
-the least of several runs over all documents, the query's preparation included. One JSON line a kernel and tier, then a table.
+the least of several runs over all documents, the query's preparation included. One JSON line per kernel and tier, then a table.
 `assign` is per vector, against all centroids.
 """
 
@@ -38,7 +38,7 @@ TIERS = ("amx", "avx512", "avx2", "generic")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the JSON lines.")
 @click.option("--one", is_flag=True, hidden=True, help="Measure the tier of this process.")
 def main(tiers: tuple[str, ...], threads: int, documents: int, repeats: int, output: Path | None, one: bool) -> None:
-    """Measure every tier, print one JSON line a kernel, then a table."""
+    """Measure every tier, print one JSON line per kernel, then a table."""
     if one:
         for line in measured(documents, repeats, threads):
             click.echo(json.dumps(line))

@@ -163,7 +163,7 @@ class TestContract:
             for i in range(len(inputs.vectors)):
                 tokens = zip(inputs.vectors[i], inputs.token_ids[i], strict=True)
                 for vector, token_id in zip(found.vectors[i], found.token_ids[i], strict=True):
-                    # `in` an iterator goes on behind the last one found: this is a test for a subsequence
+                    # `in` an iterator continues behind the last one found: this is a test for a subsequence
                     assert any(np.array_equal(vector, v) and token_id == t for v, t in tokens)
         if isinstance(config, Merging):
             lengths = np.linalg.norm(found.vectors.values.astype(np.float64), axis=1)

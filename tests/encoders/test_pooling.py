@@ -245,7 +245,7 @@ def test_idf_keeps_the_tokens_of_the_fewest_documents(monkeypatch):
     monkeypatch.setattr(prune, "CHUNK_ROWS", 3)
     again = config.fit(documents)
     assert {name: array.tolist() for name, array in again.items()} == {name: array.tolist() for name, array in state.items()}
-    # tokens that the collection lacks are worth most
+    # tokens that the collection lacks have the greatest idf
     assert config.pool(with_ids([0, 9, 1, 8, 6]), state, seed=0).token_ids[0].tolist() == [1, 6]
     with pytest.raises(ValueError, match="needs the state that its fit gave"):
         config.pool(documents, {}, seed=0)

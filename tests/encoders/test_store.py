@@ -243,7 +243,7 @@ def test_files_of_somebody_else(encoder, tmp_path):
 
 
 def test_an_encoder_that_gives_nonsense(encoder, tmp_path):
-    with pytest.raises(ValueError, match="for 3 texts; expected one item a text"):
+    with pytest.raises(ValueError, match="for 3 texts; expected one item per text"):
         write(lambda texts: encoder.encode_documents(texts[:-1]), tmp_path / "few")
     widths = iter((8, 9))
     with pytest.raises(ValueError, match=r"expected \(tokens, 8\)"):
@@ -253,7 +253,7 @@ def test_an_encoder_that_gives_nonsense(encoder, tmp_path):
         vectors, ids = encoder.encode_documents(texts)
         return TokenVectors(vectors, Ragged(ids.values[:-1], np.minimum(ids.offsets, ids.n_rows - 1)))
 
-    with pytest.raises(ValueError, match="expected one item a text in both"):
+    with pytest.raises(ValueError, match="expected one item per text in both"):
         write(apart, tmp_path / "apart")
 
 

@@ -7,7 +7,7 @@ import pytest
 from colbert_research.config import load_config
 from colbert_research.experiment import ExperimentConfig, summarize
 from colbert_research.experiment.record import found_records
-from colbert_research.experiment.summary import PLACES, put_into
+from colbert_research.experiment.summary import LOCATIONS, put_into
 from colbert_research.settings import parse_overrides
 from tests.experiment.small import ROOT
 
@@ -42,7 +42,9 @@ def test_settings_lead_to_the_config(table):
     for settings, record in zip(table["settings"], (records[i] for i in table["record"]), strict=True):
         base, _, overrides = settings.partition(" ")
         data = dict(record.config["dataset"])
-        changed = {f"encoder.{name}": value for name, value in record.config["encoder"].items() if f"encoder.{name}" in PLACES}
+        changed = {
+            f"encoder.{name}": value for name, value in record.config["encoder"].items() if f"encoder.{name}" in LOCATIONS
+        }
         made = load_config(
             ExperimentConfig, ROOT / "configs" / base, {**parse_overrides(overrides), "dataset": data, **changed}
         )

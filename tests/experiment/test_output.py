@@ -1,4 +1,4 @@
-"""The folder of a record: who may write into it, and what stays in it when saving goes wrong."""
+"""The folder of a record: who may write into it, and what stays in it when saving fails."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

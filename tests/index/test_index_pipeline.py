@@ -1,4 +1,4 @@
-"""An index that knows what turned texts into its vectors."""
+"""An index that knows what made its vectors of texts."""
 
 import re
 import shutil

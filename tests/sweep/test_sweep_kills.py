@@ -110,7 +110,7 @@ def test_the_command_is_interrupted(write, tmp_path):
     lock.release()
     assert process.returncode == 130, said
     assert "interrupted" in said
-    assert "The same command goes on" in said
+    assert "The same command continues" in said
     before = finished(out)
     again = command(path, out)
     said = "\n".join(again.communicate(timeout=300))
@@ -141,7 +141,7 @@ def test_what_another_process_had_is_taken_over_when_it_dies(write, tmp_path):
 
 
 def test_the_server_is_killed(write, tmp_path):
-    """While it imports, and while a worker of its is under way: a new one is started, and what a worker goes on with is waited
+    """While it imports, and while a worker of its is under way: a new one is started, and what a worker continues is waited
     for. The command hung in 10 of 10."""
     path, out = write(**GRID), tmp_path / "out"
     process = command(path, out, jobs=1)

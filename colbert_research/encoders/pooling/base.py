@@ -103,6 +103,6 @@ class Pooling(Config, ABC):
 
 
 def document_rng(document: Document, seed: int) -> np.random.Generator:
-    """Random numbers for one document, which depend on its tokens and the seed, and not on its place in the collection."""
+    """Random numbers for one document, which depend on its tokens and the seed, and not on its position in the collection."""
     digest = hashlib.blake2b(np.ascontiguousarray(document.token_ids, "<i4").tobytes(), digest_size=16).digest()
     return np.random.default_rng([seed, int.from_bytes(digest, "little")])

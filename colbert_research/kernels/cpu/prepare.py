@@ -1,6 +1,6 @@
 """From floats to integers: what the integer MaxSim kernel takes, and the formula that it computes.
 
-A code of a token stands for bytes u (0 to 255), one a dimension, with `value[d] = lowest[d] + step[d] * u[d]`. A query token q
+A token's code stands for bytes u (0 to 255), one per dimension, with `value[d] = lowest[d] + step[d] * u[d]`. A query token q
 is rounded to integers `w[d] = round(q[d] * step[d] / factor)` from -63 to 63, `factor = max |q * step| / 63`. Then
 
     score(q, token) = ((q . centroid + q . lowest) + factor * sum_d w[d] u[d]) * inverse norm,

@@ -52,7 +52,7 @@ SHORTEST, LONGEST = 2.0**-30, 2.0**30
 
 @emit(types.int64, FLOATS, FLOATS)
 def _reaching(builder: Any, one: Any, other: Any) -> Any:
-    """One bit a lane: whether `one >= other`."""
+    """One bit per lane: whether `one >= other`."""
     bits = builder.bitcast(builder.fcmp_ordered(">=", one, other), ir.IntType(LANES))
     return builder.zext(bits, ir.IntType(64))
 

@@ -254,7 +254,7 @@ def where_greater(builder: Any, one: Any, other: Any, yes: Any, no: Any) -> Any:
 
 @emit(types.int64, FLOATS, FLOATS)
 def lanes_greater(builder: Any, one: Any, other: Any) -> Any:
-    """One bit a lane, the first lowest: whether `one > other`."""
+    """One bit per lane, the first lowest: whether `one > other`."""
     bits = builder.bitcast(builder.fcmp_ordered(">", one, other), ir.IntType(LANES))
     return builder.zext(bits, ir.IntType(64))
 

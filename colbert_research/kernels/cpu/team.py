@@ -30,7 +30,7 @@ from colbert_research.kernels.cpu.memory import load_i64, store_i64
 from colbert_research.kernels.cpu.simd import call_intrinsic, emit, pointer_to
 from colbert_research.kernels.operands import Selection
 
-SMALLEST_PART = 2048  # items; less is not worth dividing
+SMALLEST_PART = 2048  # items; less is not divided
 PARTS_PER_THREAD = 4
 MOST_THREADS = 1024
 PATIENCE = 40_000  # looks for the next job before a helper falls asleep, half a millisecond: longer than what lies between jobs
@@ -270,7 +270,7 @@ class Team:
         rest.acquire()
         while True:
             done = _help(self._job, helper, self._addresses.ctypes.data, done, PATIENCE)
-            # whoever brings a job now wakes this thread; one brought since its last look goes without
+            # whoever brings a job now wakes this thread; one brought since its last look does without it
             self._asleep[helper] = rest
             rest.acquire(timeout=FORGOTTEN)
 
@@ -320,7 +320,7 @@ def in_team(
     """Run a job for consecutive ranges of documents (of `only`), of about equally many tokens, that make up all of them.
 
     `arguments`: addresses and other whole numbers; whatever they point to must live until this returns. `scratch`: bytes that
-    each thread needs, at an address that is a multiple of 64. `parts_each`: parts a thread, at most PARTS_PER_THREAD; one where
-    every part costs a pass over all items.
+    each thread needs, at an address that is a multiple of 64. `parts_each`: parts per thread, at most PARTS_PER_THREAD; one
+    where every part costs a pass over all items.
     """
     _team.run(job, offsets, only, arguments, scratch=scratch, n_threads=threads.count(), parts_each=parts_each)

@@ -4,7 +4,7 @@
 //   d query_s = sum over d of grad[q(s), d] * document_best(d, s),   d document_j = sum over the s whose best j is of grad * query_s
 #include "maxsim.cuh"
 
-constexpr int PART = 4 * WARP;  // numbers of a row that a warp holds at once, four a lane
+constexpr int PART = 4 * WARP;  // numbers of a row that a warp holds at once, four per lane
 
 template <class T>
 struct alignas(4 * sizeof(T)) Four {  // four numbers as they lie in memory, read at once

@@ -2,7 +2,7 @@
 //
 //   score(q, token) = (centroid_score[centroid][q] + factor[q] * float(sum_d w[q][d] u[d])) * norm,   centroid_score = q . centroid + q . lowest
 //
-// A warp scores a document, 8 tokens a tile. A dot product does not care in which order its terms come, so a lane turns the
+// A warp scores a document, 8 tokens per tile. A dot product does not care in which order its terms come, so a lane turns the
 // bytes of a token that it has loaded into operands as they come, and the weights are laid out to match (decoder.py,
 // `operand_dims`).
 #include "maxsim.cuh"
@@ -21,7 +21,7 @@ DEVICE constexpr int piece_of(int width, int numbers_a_byte) {
     return best;
 }
 
-// A row of WIDTH bytes is taken in chunks of four pieces, one a lane t; SIZE is bits, or bytes of a codeword.
+// A row of WIDTH bytes is taken in chunks of four pieces, one per lane t; SIZE is bits, or bytes of a codeword.
 template <int KIND, int SIZE, int WIDTH>
 struct Layout {
     static constexpr int NUMBERS = KIND == CODEWORDS ? SIZE : 8 / SIZE;  // of a byte

@@ -25,7 +25,7 @@ GROUP = 32  # query tokens that a warp scores at once
 WARPS = 8
 BATCH_DIMS = (48, 64, 96, 128)
 BATCH_FROM = 4
-"""So many groups of query tokens are worth a stream of documents through shared memory (by arithmetic, not measured)."""
+"""From so many groups of query tokens on it pays to stream documents through shared memory (by arithmetic, not measured)."""
 BATCH_MOST = 64  # documents of one of its blocks
 
 KERNELS = (

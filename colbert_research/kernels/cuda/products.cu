@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(THREADS, 4)
 }
 
 // vectors (n, dim), centroids (n_centroids, dim); ids (n,): the nearest, the first of equals, 0 where no product is above minus
-// infinity. Shared memory: two stages of Many, then the best product and its centroid, 8 a thread.
+// infinity. Shared memory: two stages of Many, then the best product and its centroid, 8 per thread.
 __global__ void __launch_bounds__(THREADS, 2)
     assign(const float* __restrict__ vectors, i64 n, const float* __restrict__ centroids, int n_centroids, int dim, int* ids) {
     float* shared = reinterpret_cast<float*>(shared_memory());

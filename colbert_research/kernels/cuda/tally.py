@@ -3,7 +3,7 @@
 A kernel that scores counts, if it is given a `Tally`, each score in one of `BINS` steps, 256 for each power of two. So it is
 known which step the k-th best is in, and what reaches it is read out, sorted, and cut after k. Where too many scores share a
 step to be sorted, as equal ones do, or those of vectors far from norm one, one block chooses as `topk` does. Ties go to the
-smaller place, and the result is the same at every call.
+smaller position, and the result is the same at every call.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The greatest scores of each of several rows, in order.
 
 A histogram of digits finds the score that the last of them has, without a sort; what lies above it is collected in order of
-place, with as many of its equals as there is room for, and sorted. So ties go to the smaller place, and the result is the same
-at every call. One block takes a row and reads it five times: for long rows of scores that a kernel makes, see `tally.py`.
+position, with as many of its equals as there is room for, and sorted. So ties go to the smaller position, and the result is the
+same at every call. One block takes a row and reads it five times: for long rows of scores that a kernel makes, see `tally.py`.
 """
 
 import numpy as np
