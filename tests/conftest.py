@@ -24,9 +24,10 @@ COMPILED = cache_root() / "numba"
 
 
 @pytest.fixture(scope="session")
-def build_folder(request):
+def build_folder(request, tmp_path_factory):
     """A folder for what was compiled for GPUs, kept between runs; everything in it is named by what it was made from."""
-    return request.config.cache.mkdir("cuda")
+    kept = getattr(request.config, "cache", None)  # none under `-p no:cacheprovider`
+    return tmp_path_factory.mktemp("cuda") if kept is None else kept.mkdir("cuda")
 
 
 @pytest.fixture(autouse=True)

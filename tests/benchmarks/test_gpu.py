@@ -15,7 +15,7 @@ from colbert_research.kernels import cuda_backend
 from colbert_research.kernels.cuda import arrays, codes, topk
 from colbert_research.kernels.cuda.launch import gpu_is_here
 from tests.conftest import random_ragged
-from tests.kernels.conftest import build_folder, device, emulate, emulated  # noqa: F401
+from tests.kernels.conftest import device, emulate, emulated  # noqa: F401
 
 
 def call_once(calls, *, waits=False):

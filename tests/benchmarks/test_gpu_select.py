@@ -7,7 +7,7 @@ import pytest
 from colbert_research.evaluation.gpu import gpu_records
 from colbert_research.kernels.cuda import interaction, products, tally, topk
 from tests.benchmarks.test_gpu import call_once
-from tests.kernels.conftest import build_folder, emulate  # noqa: F401
+from tests.kernels.conftest import emulate as emulate
 from tests.kernels.cuda_arenas import arena_of, numpy_of
 from tests.kernels.cuda_tally_cases import assert_counted
 

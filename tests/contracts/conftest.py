@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.kernels.conftest import build_folder as build_folder
 from tests.kernels.conftest import device as device
 
 

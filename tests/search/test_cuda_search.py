@@ -20,7 +20,6 @@ from colbert_research.search.on_device import DeviceEngine
 from colbert_research.search.probe import nearest_cells
 from tests.conftest import random_ragged
 from tests.kernels.conftest import HAS_GPU
-from tests.kernels.conftest import build_folder as build_folder
 from tests.kernels.conftest import device as device
 
 N, DIM = 50, 32

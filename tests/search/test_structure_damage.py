@@ -1,5 +1,6 @@
 """Damage in the files of every structure: no search crashes Python, and none gives another ranking after open and verify."""
 
+import os
 import shutil
 
 import numpy as np
@@ -60,7 +61,7 @@ def damages(data: bytes):
 def test_any_damage_to_any_file(path, queries, structure):
     """To those of the first and the last part."""
     strategy = USED_BY[structure]
-    intact, refused = searched(path, strategy, queries), 0
+    intact, refused, tried = searched(path, strategy, queries), 0, 0
     folders = sorted((path / "structures" / structure.name).iterdir())
     files = [file for folder in {folders[0], folders[-1]} for file in sorted(folder.iterdir())]
     for file in files:
@@ -68,6 +69,9 @@ def test_any_damage_to_any_file(path, queries, structure):
         others = [(f"swapped with {other.parent.name}/{other.name}", other.read_bytes()) for other in files]
         for name, damaged in (*damages(data), *others):
             if damaged == data:
+                continue
+            tried += 1
+            if tried % 2 and not os.environ.get("ALL_TRIALS"):  # every other damage, where not all are asked for
                 continue
             file.write_bytes(damaged)
             found = None
