@@ -104,8 +104,10 @@ class Sweep:
         ones. `retry`: those that failed too. Processes share the threads of this machine. What another process has is waited
         for.
         """
-        if not 1 <= jobs <= threads.available():
-            raise ConfigError(f"jobs: expected 1 to {threads.available()}, the CPUs of this process; given {jobs}")
+        most = threads.available()
+        if not 1 <= jobs <= most:
+            expected = f"1 to {most}, the CPUs" if most > 1 else "1, the only CPU"
+            raise ConfigError(f"jobs: expected {expected} of this process; given {jobs}")
         left = [run for run in self.selected(only) if self._is_left(run, retry)][:limit]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ from click.testing import CliRunner
 
 from colbert_research.data.synthetic import Synthetic
 from colbert_research.evaluation.timing import strategy_of
-from tests.benchmarks.conftest import FOLDER, ROOT
+from tests.benchmarks.conftest import ROOT
 
 PEERS = ROOT.parent / "shared" / "bench" / "peers.py"
 OURS = ["--strategy", "exhaustive", "--strategy", "plaid ncells=2 ndocs=120 n_exact=120", "--threads", "1", "--repeats", "1"]
@@ -151,12 +150,13 @@ class TestScaling:
         assert line["strategies"]["exhaustive"]["answers_first"] >= 0.8
 
     @pytest.mark.slow
-    def test_the_command(self, tmp_path):
+    def test_the_command(self, scripts, tmp_path):
         """Each size in a process of its own, with the settings that were given."""
-        command = [sys.executable, str(FOLDER / "scaling.py"), "--tokens", "20000", "--tokens", "10000", "--dim", "16"]
+        command = ["--tokens", "20000", "--tokens", "10000", "--dim", "16"]
         command += ["--codec", "residual nbits=2 centroids=32", "--strategy", "plaid ncells=2 ndocs=90 n_exact=90"]
         command += ["--threads", "1", "--queries", "4", "--k", "10", "--output", str(tmp_path / "lines.jsonl")]
-        out = subprocess.run(command, capture_output=True, text=True, check=True)
+        out = CliRunner().invoke(scripts("scaling").main, command, catch_exceptions=False)
+        assert out.exit_code == 0, out.output
         lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
         assert [line["documents"] for line in lines] == [125, 250]
         assert all(list(line["strategies"]) == ["plaid ncells=2 ndocs=90 n_exact=90"] for line in lines)

@@ -241,7 +241,7 @@ def test_no_records_and_bad_ones(tmp_path):
         gpu_records(tmp_path)
 
 
-def test_what_the_compiler_says(build_folder, monkeypatch):  # noqa: F811
+def test_what_the_compiler_says(build_folder, monkeypatch):
     monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(build_folder.parent))  # where tests/kernels compile the same
     pytest.importorskip("cuda.bindings", reason="NVRTC is not installed")
     table = compiled_kernels("sm_80")

@@ -252,9 +252,11 @@ def test_a_folder_that_cannot_be_written_to(write, tmp_path):
         Sweep.load(write(**GRID), folder=tmp_path / "file" / "out").run()
 
 
-def test_jobs(sweep):
-    for jobs in (0, threads.available() + 1):
-        with pytest.raises(ConfigError, match="jobs: expected 1 to"):
+@pytest.mark.parametrize(("most", "expected"), [(3, "1 to 3, the CPUs of this process"), (1, "1, the only CPU of this")])
+def test_jobs(sweep, monkeypatch, most, expected):
+    monkeypatch.setattr(threads, "available", lambda: most)
+    for jobs in (0, most + 1):
+        with pytest.raises(ConfigError, match=f"jobs: expected {expected}.*given {jobs}"):
             sweep().run(jobs=jobs)
 
 
