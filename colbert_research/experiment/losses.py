@@ -5,13 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 from colbert_research.experiment.question import Question
 from colbert_research.ranking import Ranking
-from colbert_research.search.losses import Loss, exact_ranks, loss_of, words
+from colbert_research.search.losses import Loss, words
 from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("query_id", "document_id", "grade", "exact rank", "cause", "rank", "of")
+COLUMNS = {
+    "query_id": "query_id",
+    "document_id": "document_id",
+    "grade": "grade",
+    "cause": "cause",
+    "settings": "settings that decide it",
+    "rank": "rank there",
+    "of": "of",
+    "cell_rank": "rank of nearest cell",
+    "exact_rank": "rank, exact",
+    "coded_rank": "rank, codes",
+    "exact_score": "score, exact",
+    "coded_score": "score, codes",
+}
+"""Fields of `Loss` and the columns of its table."""
+WHOLE = ("grade", "rank", "of", "cell_rank", "exact_rank", "coded_rank")
 
 
 @dataclass(frozen=True)
@@ -24,12 +39,23 @@ class Losses:
         return len(self.each)
 
     def table(self, *, lost: bool = True) -> "pd.DataFrame":
-        """A row for each document that was lost (or each of all): query, document, grade, rank in exact search, cause, rank."""
+        """A row for each document that was lost, or for each of all; the columns are those of `COLUMNS` that say anything."""
         import pandas as pd
 
         shown = [loss for loss in self.each if loss.lost or not lost]
-        rows = [(e.query_id, e.document_id, e.grade, e.exact_rank, e.cause, e.rank, e.of) for e in shown]
-        return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64", "of": "Int64"})
+        table = pd.DataFrame([[getattr(each, name) for name in COLUMNS] for each in shown], columns=list(COLUMNS))
+        table = table.astype(dict.fromkeys(WHOLE, "Int64") | {"exact_score": float, "coded_score": float})
+        if table["cell_rank"].isna().all():
+            table = table.drop(columns="cell_rank")
+        return table.round({"exact_score": 4, "coded_score": 4}).rename(columns=COLUMNS)
+
+    def counts(self) -> "pd.DataFrame":
+        """How many were lost by cause and the settings that decide it, the most first."""
+        import pandas as pd
+
+        rows = [(loss.cause, loss.settings) for loss in self.each if loss.lost]
+        table = pd.DataFrame(rows, columns=["cause", COLUMNS["settings"]])
+        return table.value_counts(sort=True).rename("documents").reset_index()
 
     def words(self) -> str:
         """How many were lost, and why, in a sentence."""
@@ -50,11 +76,11 @@ def losses_of(experiment: Any, exact: Ranking, *, k: int = 10, judged: bool = Tr
     found: list[Loss] = []
     for number, query_id in enumerate(experiment.collection.query_ids[:queries]):
         grades = experiment.collection.qrels.get(query_id, {})
-        wanted = {d: rank for d, rank in exact_ranks(exact, number, k).items() if not judged or grades.get(d, 0) > 0}
+        best = list(enumerate(exact.top(number)[:k], 1))
+        wanted = [each for each in best if not judged or grades.get(each[1][0], 0) > 0]
         if wanted:
-            explanation = Question.of(experiment, None, query_id).explain()
-            positions = experiment.index.positions(list(wanted)).tolist()
-            for position, (document, rank) in zip(positions, wanted.items(), strict=True):
+            finder = Question.of(experiment, None, query_id).loss_finder
+            for rank, (document, score) in wanted:
                 grade = int(grades.get(document, 0))
-                found.append(loss_of(explanation, position, query_id=query_id, exact_rank=rank, grade=grade))
+                found.append(finder.loss(document, exact_rank=rank, exact_score=score, grade=grade))
     return Losses(tuple(found))

@@ -16,7 +16,8 @@ from colbert_research.evaluation.timing import strategy_of
 from colbert_research.evaluation.varied import vary
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
-from colbert_research.search import Exhaustive, Explanation, Queries
+from colbert_research.search import Exhaustive, Explanation, Loss, LossFinder, Queries
+from colbert_research.search.cell_ranks import cell_ranks, cells_of
 from colbert_research.texts import document_text
 
 if TYPE_CHECKING:
@@ -80,6 +81,41 @@ class Question:
         config, index = self.experiment.config, self.experiment.index
         found: Explanation = config.search.explain(index, self.vectors, self._k, **self._names)
         return found
+
+    @cached_property
+    def loss_finder(self) -> LossFinder:
+        """This search, to be asked what became of documents."""
+        return LossFinder(self.experiment.config.search, self.experiment.index, self.vectors, self._k, self._names)
+
+    def lost(self, document: str) -> Loss:
+        """What became of a document: found, or at which stage it was lost and which settings decide that; see `Loss`."""
+        position = position_of("document", document, self.experiment.index.document_ids, "experiment.collection.document_ids")
+        stored = self.experiment.stored_documents.vectors[position]
+        exact = float((self.vectors[0] @ np.asarray(stored, np.float32).T).max(axis=1).sum()) if len(stored) else None
+        grade = self.experiment.collection.qrels.get(self.query_id or "", {}).get(document, 0)
+        return self.loss_finder.loss(document, exact_score=exact, grade=int(grade))
+
+    def cells(self, document: str) -> "pd.DataFrame":
+        """For each query token the cell of a document that is nearest to it: rank among all cells, from 1, so that a search
+        must probe so many to open it; query-centroid score, the cell's number, the document's tokens in it.
+
+        Raises ValueError for an index without centroids.
+        """
+        import pandas as pd
+
+        index, encoder = self.experiment.index, self.experiment.encoder
+        position = position_of("document", document, index.document_ids, "experiment.collection.document_ids")
+        cells, ranks = cell_ranks(index, self.vectors, position)
+        names = np.array(encoder.tokens(self.experiment.stored_documents.token_ids[position]), object)
+        of_tokens, rows = cells_of(index, position), []
+        for i, (token, own) in enumerate(zip(self.tokens, ranks, strict=True), 1):
+            cell = cells[int(own.argmin())]
+            score = float(self.vectors[0][i - 1] @ index.codec.centroids[cell])
+            rows.append(
+                (i, token, int(own.min()), round(score, 3), int(cell), " ".join(dict.fromkeys(names[of_tokens == cell])))
+            )
+        columns = ["", "query token", "rank of cell", "score", "cell", "document tokens in it"]
+        return pd.DataFrame(rows, columns=columns).set_index(["", "query token"])
 
     def beside(self, strategies: Sequence[str], n: int = 10) -> "pd.DataFrame":
         """The ids of the best `n` documents by several strategies (kind and settings each), a star at those judged relevant.

@@ -2,7 +2,7 @@
 
 from colbert_research.search.ann import ANNS
 from colbert_research.search.auto import Auto
-from colbert_research.search.base import Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Queries, SearchStrategy
 from colbert_research.search.cuda import CudaExhaustive, CudaPlaid
 from colbert_research.search.dialects import FastPlaid, NextPlaid, StanfordPlaid
 from colbert_research.search.emvb import Emvb
@@ -12,6 +12,7 @@ from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
 from colbert_research.search.imputation import IMPUTATIONS
 from colbert_research.search.ladr import Ladr
+from colbert_research.search.losses import Loss, LossFinder
 from colbert_research.search.muvera import Muvera
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.registry import STRATEGIES
@@ -27,6 +28,7 @@ __all__ = [
     "GRAPHS",
     "IMPUTATIONS",
     "STRATEGIES",
+    "UNSEEN",
     "Auto",
     "CudaExhaustive",
     "CudaPlaid",
@@ -36,6 +38,8 @@ __all__ = [
     "FastPlaid",
     "Hit",
     "Ladr",
+    "Loss",
+    "LossFinder",
     "Muvera",
     "NextPlaid",
     "Plaid",

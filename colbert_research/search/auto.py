@@ -1,13 +1,13 @@
 """A choice for who does not want to make one: exhaustive while that is fast, else PLAID with measured settings."""
 
 import logging
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from colbert_research.index import Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of
 from colbert_research.search.decoded import token_offsets
 from colbert_research.search.exhaustive import Exhaustive
@@ -25,6 +25,7 @@ class Auto(SearchStrategy):
     `choose` tells what is chosen and why; a search notes it in its trace.
     """
 
+    opens: ClassVar[Opens] = {UNSEEN: ("ncells",), "interaction": ("n_exact",)}
     kind: Literal["auto"] = "auto"
     exhaustive_tokens: int = Field(2_000_000, ge=0)
     ncells: int = Field(4, ge=1)
@@ -42,7 +43,9 @@ class Auto(SearchStrategy):
         return chosen, f"plaid with ncells={ncells}, n_exact={n_exact}: {index.n_tokens} tokens"
 
     def exhaustive_equivalent(self, index: Index) -> Self:
-        return self.model_copy(update={"exhaustive_tokens": index.n_tokens})
+        centroids = index.codec.centroids
+        ncells = self.ncells if centroids is None else len(centroids)
+        return self.model_copy(update={"exhaustive_tokens": index.n_tokens, "ncells": ncells, "n_exact": index.n_documents})
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         chosen, reason = self.choose(index, k)

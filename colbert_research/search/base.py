@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from colbert_research.config import Config
 from colbert_research.encoders.base import TokenVectors
@@ -11,18 +11,28 @@ from colbert_research.index import DerivedStructure, Index, Scope
 from colbert_research.index.derived import in_order
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
+from colbert_research.search.explanation import UNSEEN as UNSEEN
 from colbert_research.search.explanation import Explanation
 from colbert_research.search.found import NOTHING, Found
 from colbert_research.search.queries import Queries, whole
 from colbert_research.search.trace import Trace
 
-__all__ = ["Found", "Queries", "SearchStrategy"]
+__all__ = ["UNSEEN", "Found", "Opens", "Queries", "SearchStrategy"]
 
 logger = logging.getLogger("colbert_research")
 
 
+Opens = Mapping[str, tuple[str, ...]]
+
+
 class SearchStrategy(Config, ABC):
-    """Base of all strategies: checks what is asked, then hands it to `_search`, the one method that a strategy writes."""
+    """Base of all strategies: checks what is asked, then hands it to `_search`, the one method that a strategy writes.
+
+    `opens`: stage -> the settings that decide which of the documents it looked at go on; with `UNSEEN` for its name, those that
+    decide which are looked at by any stage. The value that lets all go on is that of `exhaustive_equivalent`.
+    """
+
+    opens: ClassVar[Opens] = {}
 
     def search(
         self,
@@ -89,6 +99,11 @@ class SearchStrategy(Config, ABC):
         trace = Trace(kept={})
         found = self.search(index, query, k, query_ids=query_ids, query_texts=query_texts, subset=subset, trace=trace)
         return Explanation.of(trace, found)
+
+    def opened(self, index: Index, settings: Iterable[str]) -> Self:
+        """This strategy with some of its settings as its exhaustive equivalent has them; it need not be a valid config."""
+        opened = self.exhaustive_equivalent(index)
+        return self.model_copy(update={name: getattr(opened, name) for name in settings})
 
     def fitted(self, index: Index) -> tuple[Self, list[str]]:
         """This strategy with settings at their default lowered to the most that the index has, and a note of each.

@@ -1,11 +1,12 @@
 """Exhaustive search and PLAID on a CUDA device: the searches of `exhaustive` and `plaid`, told to compute there."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from colbert_research.codecs import TableCodec
 from colbert_research.index import Index
+from colbert_research.search.base import Opens
 from colbert_research.search.device_copy import check_device, copy_of
 from colbert_research.search.engine import Engine
 from colbert_research.search.exhaustive import ExhaustiveSearch
@@ -26,6 +27,7 @@ class CudaExhaustive(ExhaustiveSearch):
     `kernels.cuda.codes.maxsim_codes` states, so that rankings may differ from those of `exhaustive`.
     """
 
+    opens: ClassVar[Opens] = {"score": ("centroid_scores",)}
     kind: Literal["cuda_exhaustive"] = "cuda_exhaustive"
     memory_gb: float | None = Field(None, gt=0)
     centroid_scores: Literal["float32", "float16"] = "float32"

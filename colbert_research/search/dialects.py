@@ -12,7 +12,7 @@ from pydantic import Field
 
 from colbert_research.config import Threshold
 from colbert_research.index import Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of, check_cells
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.trace import Trace
@@ -66,6 +66,11 @@ class StanfordPlaid(Dialect):
     fixes them for the life of a searcher; here each search follows its own k.
     """
 
+    opens: ClassVar[Opens] = {
+        UNSEEN: ("ncells",),
+        "pruned interaction": ("centroid_score_threshold", "ndocs"),
+        "interaction": ("ndocs",),
+    }
     cells, documents = "ncells", "ndocs"
     kind: Literal["stanford_plaid"] = "stanford_plaid"
     ncells: int | None = Field(None, ge=1)
@@ -95,6 +100,7 @@ class StanfordPlaid(Dialect):
 class FastPlaid(Dialect):
     """fast-plaid: no thresholds; centroid interaction keeps `n_full_scores`, of which a quarter is scored exactly."""
 
+    opens: ClassVar[Opens] = {UNSEEN: ("n_ivf_probe",), "interaction": ("n_full_scores",)}
     cells, documents = "n_ivf_probe", "n_full_scores"
     kind: Literal["fast_plaid"] = "fast_plaid"
     n_ivf_probe: int = Field(8, ge=1)
@@ -111,6 +117,11 @@ class FastPlaid(Dialect):
 class NextPlaid(Dialect):
     """next-plaid: like fast-plaid, but cells below `centroid_score_threshold` are not opened, and at least k are scored."""
 
+    opens: ClassVar[Opens] = {
+        UNSEEN: ("n_ivf_probe",),
+        "probe": ("centroid_score_threshold",),
+        "interaction": ("n_full_scores",),
+    }
     cells, documents = "n_ivf_probe", "n_full_scores"
     kind: Literal["next_plaid"] = "next_plaid"
     n_ivf_probe: int = Field(8, ge=1)

@@ -4,7 +4,7 @@ Source: EMVB (Nardini et al. 2024), section 3. Its codes are product codes of re
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from colbert_research import kernels
 from colbert_research.codecs import TableCodec
 from colbert_research.config import Threshold
 from colbert_research.index import Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import check_cells, check_reach, score_all
 from colbert_research.search.cells import coded, sums_in_order
 from colbert_research.search.found import best
@@ -36,6 +36,12 @@ class Emvb(SearchStrategy):
     A subset of at most `n_exact` documents is scored exactly.
     """
 
+    opens: ClassVar[Opens] = {
+        UNSEEN: ("ncells",),
+        "bit vectors": ("n_filtered",),
+        "interaction": ("n_exact",),
+        "exact": ("term_threshold",),
+    }
     kind: Literal["emvb"] = "emvb"
     ncells: int = Field(4, ge=1)
     bit_threshold: Threshold = Threshold(value=0.4)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESULT = "result"
+UNSEEN = ""
+"""Stands for a stage where a document was looked at by none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,10 @@ class Explanation:
         kept = trace.kept or {}
         steps = [_joined(stage, kept[stage]) for stage in trace.stages if stage in kept]
         return cls((*steps, _joined(RESULT, [(ranking.positions, ranking.scores)])), ranking.document_ids)
+
+    def last(self, position: int) -> Step | None:
+        """The last step that looked at the document at a position of the index, which is the result for one that was found."""
+        return next((step for step in reversed(self.steps) if position in step), None)
 
     def documents(self) -> dict[str, list[str]]:
         """Stage -> the ids of the documents that it looked at, by position."""

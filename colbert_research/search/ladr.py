@@ -4,7 +4,7 @@ Source: Kulkarni, MacAvaney, Goharian and Frieder 2023, "Lexically-Accelerated D
 interaction MacAvaney and Tonellotto 2024.
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from colbert_research.config import component
 from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import largest_segment, score_all
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.found import best
@@ -30,6 +30,7 @@ class Ladr(SearchStrategy):
     without seeds.
     """
 
+    opens: ClassVar[Opens] = {UNSEEN: ("n_seeds",), "first stage": ("n_seeds", "depth")}
     kind: Literal["ladr"] = "ladr"
     first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     graph: component("graph", GRAPHS, default="mean_vector_graph") = "mean_vector_graph"  # type: ignore[valid-type]
@@ -49,7 +50,7 @@ class Ladr(SearchStrategy):
         return bool(self.first_stage.needs_ids())
 
     def exhaustive_equivalent(self, index: Index) -> Self:
-        return self.model_copy(update={"n_seeds": index.n_documents})
+        return self.model_copy(update={"n_seeds": index.n_documents, "depth": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:
         most, given = largest_segment(index)[0] - 1, self.graph.neighbours

@@ -16,7 +16,7 @@ from colbert_research.codecs import Codec
 from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
 from colbert_research.index.damage import open_rows
 from colbert_research.search import ann
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import check_reach, largest_segment, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_documents
 from colbert_research.search.fde import FixedDimensional, fde_of_documents, fde_of_queries
@@ -91,6 +91,7 @@ class Muvera(FdeSettings, SearchStrategy):
     scored exactly, without candidates.
     """
 
+    opens: ClassVar[Opens] = {"fde": ("n_candidates",)}
     kind: Literal["muvera"] = "muvera"
     n_candidates: int = Field(1000, ge=1)
 
@@ -113,8 +114,10 @@ class Muvera(FdeSettings, SearchStrategy):
         candidates = []
         for query in queries:
             with trace.stage("fde") as count:
-                wanted = self.n_candidates if scope.is_all else index.n_documents
+                wanted = self.n_candidates if scope.is_all and trace.kept is None else index.n_documents
                 found = encodings.search(fde_of_queries(query.vectors, self), wanted)[0]
-                candidates.append(np.sort(scope.intersect(found[found >= 0])[: self.n_candidates]))
+                found = scope.intersect(found[found >= 0])
+                candidates.append(np.sort(found[: self.n_candidates]))
                 count.documents += index.n_documents
+            trace.keep_order("fde", found)
         return score_candidates(index, queries, k, candidates, trace)

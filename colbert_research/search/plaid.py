@@ -7,7 +7,7 @@ of its own. There, the settings depend on k (k <= 10: ncells 1, threshold 0.5, n
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from colbert_research.config import Threshold
 from colbert_research.index import Index, Scope
 from colbert_research.ragged import Ragged
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import centroids_of, check_cells, check_reach
 from colbert_research.search.engine import Engine
 from colbert_research.search.exhaustive import best_of_all
@@ -37,6 +37,12 @@ class PlaidSearch(SearchStrategy):
     A subset of at most `n_exact` documents is scored exactly, without candidates.
     """
 
+    opens: ClassVar[Opens] = {
+        UNSEEN: ("ncells",),
+        "probe": ("cell_score_threshold",),
+        "pruned interaction": ("centroid_score_threshold", "ndocs"),
+        "interaction": ("n_exact",),
+    }
     kind: str
     ncells: int = Field(4, ge=1)
     centroid_score_threshold: Threshold | None = None
@@ -56,8 +62,9 @@ class PlaidSearch(SearchStrategy):
 
     def exhaustive_equivalent(self, index: Index) -> Self:
         n = index.n_documents
-        opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n} | dict.fromkeys(_THRESHOLDS)
-        return self.model_copy(update=opened)
+        opened = {"ncells": len(centroids_of(index, self.kind)), "ndocs": n, "n_exact": n, "cell_score_threshold": None}
+        every = None if self.centroid_score_threshold is None else Threshold(quantile=0.0)
+        return self.model_copy(update={**opened, "centroid_score_threshold": every})
 
     def needs_centroids(self) -> bool:
         return True
@@ -88,6 +95,8 @@ class PlaidSearch(SearchStrategy):
             highest = engine.highest(products) if self.has_threshold else NO_SCORES
             opened = reaching(highest, self.cell_score_threshold)
             if opened is not None:
+                if trace.kept is not None:
+                    engine.keep(trace, "probe", engine.candidates(cells, scope))
                 cells = cells[opened[cells]]
             count.centroids += len(cells)
         with engine.stage(trace, "candidates") as count:

@@ -3,13 +3,13 @@
 Source: ColBERT (Khattab and Zaharia 2020), section 4.2, over BM25; MacAvaney and Tonellotto 2024 show how good that is.
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from colbert_research.config import component
 from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import check_reach, score_all, score_candidates
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.trace import Trace
@@ -22,6 +22,7 @@ class Rerank(SearchStrategy):
     a first stage.
     """
 
+    opens: ClassVar[Opens] = {UNSEEN: ("depth",), "first stage": ("depth",)}
     kind: Literal["rerank"] = "rerank"
     first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     depth: int = Field(1000, ge=1)

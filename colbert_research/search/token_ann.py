@@ -17,7 +17,7 @@ from colbert_research.config import Seed, component
 from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
 from colbert_research.index.damage import open_rows
 from colbert_research.search.ann import ANNS, FaissStructure, build_faiss, training_rows
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import check_reach, largest_segment, score_all, score_candidates
 from colbert_research.search.decoded import decoded_blocks, decoded_rows, token_offsets
 from colbert_research.search.neighbours import Neighbours
@@ -58,6 +58,7 @@ class TokenAnn(SearchStrategy):
     whole.
     """
 
+    opens: ClassVar[Opens] = {UNSEEN: ("ann", "k_tokens"), "neighbours": ("n_exact",)}
     kind: Literal["token_ann"] = "token_ann"
     ann: component("ann", ANNS, default="ivfpq") = "ivfpq"  # type: ignore[valid-type]
     k_tokens: int = Field(500, ge=1, description="k'")
@@ -96,9 +97,12 @@ class TokenAnn(SearchStrategy):
         for query in queries:
             with trace.stage("neighbours") as count:
                 tokens = neighbours.search(query.vectors.values, self.k_tokens, self.ann, allowed)
-                candidates.append(self._documents(tokens, offsets))
+                read = _read(tokens, offsets)
+                candidates.append(self._documents(read))
                 count.tokens += len(np.unique(tokens[tokens >= 0]))
                 count.documents += len(candidates[-1])
+            if trace.kept is not None:
+                trace.keep_order("neighbours", np.array([*dict.fromkeys(read.tolist())], np.int64))
         return score_candidates(index, queries, k, candidates, trace)
 
     def _check_lengths(self, queries: Queries, k: int) -> None:
@@ -110,14 +114,17 @@ class TokenAnn(SearchStrategy):
                 f"query {queries.ids[few[0]]!r}; raise search.k_tokens to at least {-(-k // tokens)} or lower k"
             )
 
-    def _documents(self, tokens: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Ascending positions of the documents to score, from neighbours `(n_query_tokens, k_tokens)`."""
-        read = tokens.T.ravel()
-        read = read[read >= 0]
-        documents = np.searchsorted(offsets, read, side="right") - 1
+    def _documents(self, read: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ascending positions of the documents to score, from those that are `read` in the lists of neighbours."""
         if self.n_exact is not None and not self.deduplicate:
-            documents = documents[: self.n_exact]
-        unique, first = np.unique(documents, return_index=True)
+            read = read[: self.n_exact]
+        unique, first = np.unique(read, return_index=True)
         if self.n_exact is not None and len(unique) > self.n_exact:
             unique = np.sort(unique[np.argsort(first)[: self.n_exact]])
         return unique
+
+
+def _read(tokens: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The documents of neighbours `(n_query_tokens, k_tokens)` as the lists are read, rank by rank; one for each token."""
+    read = tokens.T.ravel()
+    return np.searchsorted(offsets, read[read >= 0], side="right") - 1

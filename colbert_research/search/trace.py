@@ -58,6 +58,10 @@ class Trace:
         if self.kept is not None:
             self.kept.setdefault(stage, []).append((positions, scores))
 
+    def keep_order(self, stage: str, positions: NDArray[np.int64]) -> None:
+        """`keep`, of documents in an order, the best first: each one's score is how many are before it, negated."""
+        self.keep(stage, positions, -np.arange(len(positions), dtype=np.float32))
+
     def seconds(self) -> dict[str, float]:
         """Stage -> seconds, in the order of `stages`."""
         return {name: stage.seconds for name, stage in self.stages.items()}

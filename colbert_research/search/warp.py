@@ -9,7 +9,7 @@ centroid; here scores are also multiplied by the stored inverse norm, so that th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from colbert_research import kernels
 from colbert_research.config import component
 from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import check_cells, score_all
 from colbert_research.search.cells import Cells, TokensByCell, coded, sums_in_order
 from colbert_research.search.finders import FINDERS, ExactFinder, found_cells, neighbours_of
@@ -64,6 +64,7 @@ class Warp(SearchStrategy):
     2^16 centroids on; imputation by WARPSELECT, which needs the scores of all, is then refused.
     """
 
+    opens: ClassVar[Opens] = {UNSEEN: ("nprobe", "finder"), "impute": ("nprobe", "imputation", "finder")}
     kind: Literal["warp"] = "warp"
     nprobe: int = Field(32, ge=1)
     imputation: component("imputation", IMPUTATIONS, default="warpselect") = "warpselect"  # type: ignore[valid-type]

@@ -6,124 +6,14 @@ import numpy as np
 import pytest
 
 from colbert_research import kernels
-from colbert_research.codecs import ExactConfig, ResidualConfig, ResidualProductConfig, TableCodec
+from colbert_research.codecs import ResidualConfig, TableCodec
 from colbert_research.data import Collection
 from colbert_research.encoders import HashingConfig
 from colbert_research.index import Index, build_index, build_structure
-from colbert_research.index.build import BuildConfig
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
-from colbert_research.ragged import Ragged, offsets_of
-from colbert_research.search import (
-    STRATEGIES,
-    Auto,
-    CudaExhaustive,
-    CudaPlaid,
-    Emvb,
-    Exhaustive,
-    FastPlaid,
-    Ladr,
-    Muvera,
-    NextPlaid,
-    Plaid,
-    Rerank,
-    StanfordPlaid,
-    TokenAnn,
-    Trace,
-    Warp,
-)
-
-N_DOCUMENTS, DIM = 60, 32
-CODECS = {
-    "exact": ExactConfig(),
-    "residual-4": ResidualConfig(nbits=4, centroids=16),
-    "residual-1": ResidualConfig(nbits=1, centroids=8),
-    "product": ResidualProductConfig(m=8, centroids=16),
-    "opq": ResidualProductConfig(m=16, centroids=8, rotation="opq"),
-}
-# one or more settings of every member; those that need centroids name the codecs they run on
-CASES = [
-    *((Exhaustive(), codec) for codec in CODECS),
-    (Plaid(ncells=2, ndocs=60, n_exact=60), "residual-4"),
-    (Plaid(ncells=3, ndocs=40, n_exact=20, centroid_score_threshold={"quantile": 0.5}), "residual-4"),
-    (Plaid(ncells=1, ndocs=30, n_exact=30, centroid_score_threshold={"value": 0.1}), "residual-1"),
-    (Plaid(ncells=3, ndocs=40, n_exact=20, cell_score_threshold={"quantile": 0.5}), "residual-4"),
-    (StanfordPlaid(), "residual-4"),
-    (StanfordPlaid(ncells=3, centroid_score_threshold=0.1, ndocs=80), "residual-1"),
-    (FastPlaid(n_ivf_probe=3, n_full_scores=160), "residual-4"),
-    (NextPlaid(n_ivf_probe=3, n_full_scores=40, centroid_score_threshold=0.2), "residual-4"),
-    *((Auto(), codec) for codec in CODECS),
-    (Auto(exhaustive_tokens=0, ncells=2, n_exact=20), "residual-4"),
-    (TokenAnn(ann="flat", k_tokens=20), "exact"),
-    (TokenAnn(ann={"kind": "ivf", "nlist": 16, "nprobe": 3}, k_tokens=40, n_exact=15), "residual-4"),
-    (TokenAnn(ann={"kind": "ivfpq", "nlist": 4, "nprobe": 2, "m": 8}, k_tokens=40), "residual-1"),
-    (TokenAnn(ann={"kind": "hnsw", "m": 8, "ef_search": 40}, k_tokens=40, n_exact=15, deduplicate=False), "exact"),
-    (Muvera(repetitions=4, k_sim=3, d_proj=8, n_candidates=20), "residual-4"),
-    (Muvera(repetitions=2, k_sim=2, d_proj=None, d_final=64, storage="float16", n_candidates=15), "exact"),
-    (Rerank(first_stage="mean_vector", depth=20), "residual-4"),
-    (Ladr(first_stage="mean_vector", n_seeds=8, depth=5, graph={"neighbours": 4}), "residual-4"),
-    (Warp(nprobe=4, exact_subset=20), "residual-4"),
-    (Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20), "residual-1"),
-    *((Warp(nprobe=3, imputation=rule, exact_subset=20), "residual-4") for rule in ("none", "constant", "mean")),
-    (Warp(nprobe=3, imputation="mean", exact_subset=20, finder={"kind": "hnsw", "m": 4, "ef_search": 6}), "residual-4"),
-    (Emvb(ncells=3, n_filtered=40, n_exact=20), "residual-4"),
-    (
-        Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold={"quantile": 0.6}),
-        "residual-1",
-    ),
-]
-CASES += [
-    (strategy, codec)
-    for codec in ("product", "opq")
-    for strategy in (
-        Plaid(ncells=3, ndocs=40, n_exact=20),
-        Warp(nprobe=4, exact_subset=20),
-        Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20),
-        Emvb(ncells=3, n_filtered=40, n_exact=20),
-        Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold=None),
-    )
-]
-ON_DEVICE = {"exhaustive": CudaExhaustive, "plaid": CudaPlaid}
-CASES += [
-    (ON_DEVICE[strategy.kind](**strategy.model_dump(exclude={"kind"})), codec)
-    for strategy, codec in CASES
-    if strategy.kind in ON_DEVICE
-]
-CASES.append((CudaExhaustive(memory_gb=9e-6), "residual-4"))  # about fifteen documents at a time
-OWN_SCORES = {"warp", "emvb"}
-"""Strategies whose scores are MaxSim only in their exhaustive equivalent; their own tests say what they are otherwise."""
-IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
-
-
-def clustered(seed: int, lengths) -> Ragged:
-    """Unit vectors around 12 directions, so that centroids mean something."""
-    rng = np.random.default_rng(seed)
-    directions = np.random.default_rng(99).standard_normal((12, DIM))
-    n = int(np.sum(lengths))
-    values = directions[rng.integers(0, 12, n)] + 0.6 * rng.standard_normal((n, DIM))
-    return Ragged((values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32), offsets_of(lengths))
-
-
-@pytest.fixture(scope="module")
-def documents() -> Ragged:
-    return clustered(1, np.random.default_rng(2).integers(1, 30, N_DOCUMENTS))
-
-
-@pytest.fixture(scope="module")
-def queries() -> Ragged:
-    return clustered(3, [5, 1, 12, 7])
-
-
-@pytest.fixture(scope="module")
-def indexes(documents, tmp_path_factory):
-    """Each codec's index, in one segment and in several."""
-    folder = tmp_path_factory.mktemp("indexes")
-    collection = Collection.from_texts([f"text {i}" for i in range(N_DOCUMENTS)], ids=[f"d{i}" for i in range(N_DOCUMENTS)])
-    several = BuildConfig(segment_tokens=300, chunk_tokens=64)
-    return {
-        (name, parts): build_index(folder / f"{name}-{parts}", collection, documents, codec, seed=5, build=build)
-        for name, codec in CODECS.items()
-        for parts, build in (("one", None), ("several", several))
-    }
+from colbert_research.ragged import Ragged
+from colbert_research.search import STRATEGIES, Exhaustive, Trace
+from tests.contracts.strategy_cases import CASES, CODECS, DIM, IDS, N_DOCUMENTS, OWN_SCORES, clustered
 
 
 def oracle(index, queries: Ragged) -> np.ndarray:
@@ -291,86 +181,6 @@ def test_segments_do_not_change_the_result(indexes, queries):
         assert len(indexes[codec, "several"].segments) > 2
         assert np.array_equal(one.positions, several.positions)
         assert np.array_equal(one.scores, several.scores)
-
-
-class TestPlaid:
-    @pytest.mark.parametrize("parts", ["one", "several"])
-    def test_each_stage_looks_at_what_the_one_before_it_left(self, indexes, queries, parts):
-        """The candidates by hand, then the best of each stage's own scores, as many as its setting says."""
-        index, threshold = indexes["residual-4", parts], {"quantile": 0.5}
-        plaid = Plaid(ncells=2, ndocs=16, n_exact=8, centroid_score_threshold=threshold)
-        query = queries.slice(3, 4)
-        trace = Trace()
-        ranking = plaid.search(index, query, 5, trace=trace)
-        explained = plaid.explain(index, query, 5)
-        names = ["candidates", "pruned interaction", "interaction", "exact", "result"]
-        assert [step.stage for step in explained.steps] == names
-        cells = set(np.argsort(-(query[0] @ index.codec.centroids.T), axis=1, kind="stable")[:, :2].ravel().tolist())
-        ids = [set(each.tolist()) for segment in index.segments for each in segment.centroid_ids]
-        candidates, *later = explained.steps
-        assert candidates.positions.tolist() == [i for i, own in enumerate(ids) if own & cells]
-        assert later[0].positions.tolist() == candidates.positions.tolist()
-        for before, after, size in zip(later, later[1:], (16, 8, 5), strict=False):
-            best = sorted(before.positions.tolist(), key=before.rank)[:size]
-            assert after.positions.tolist() == sorted(best)
-        assert set(ranking.positions) <= set.intersection(*(set(step.positions.tolist()) for step in explained.steps))
-        assert [len(step) for step in later[:-1]] == [trace.work()[name]["documents"] for name in names[1:-1]]
-
-    def test_where_a_document_was_lost(self, indexes, queries):
-        index = indexes["residual-4", "one"]
-        explained = Plaid(ncells=1, ndocs=16, n_exact=8).explain(index, queries.slice(1, 2), 5)
-        candidates, interaction, *_ = explained.steps
-        last = max(interaction.positions.tolist(), key=interaction.rank)
-        never = next(i for i in range(N_DOCUMENTS) if i not in candidates)
-        table = explained.table(f"d{last}", f"d{never}")
-        assert table[f"rank of d{last}"].tolist() == ["in", len(interaction), "-", "-"]
-        assert table[f"rank of d{never}"].tolist() == ["-"] * 4
-        assert f"d{last}" in explained.documents()["interaction"]
-        with pytest.raises(ValueError, match=r"no document 'nowhere' in the index; its ids are like 'd0'"):
-            explained.table("d1", "nowhere")
-        with pytest.raises(ValueError, match="one query is explained at a time; given 4"):
-            Plaid(ncells=2, ndocs=16, n_exact=8).explain(index, queries, 5)
-
-    def test_it_prunes(self, indexes, queries):
-        index = indexes["residual-4", "one"]
-        narrow, wide = Trace(), Trace()
-        Plaid(ncells=1, ndocs=12, n_exact=10).search(index, queries, 10, trace=narrow)
-        Plaid(ncells=16, ndocs=60, n_exact=60).search(index, queries, 10, trace=wide)
-        assert narrow.work()["exact"]["documents"] == 10 * len(queries)
-        assert narrow.work()["exact"]["tokens"] < wide.work()["exact"]["tokens"]
-
-    def test_the_threshold_leaves_tokens_out(self, indexes, queries):
-        index = indexes["residual-4", "one"]
-        everything = {"quantile": 0.0}
-        settings = {"ncells": 16, "ndocs": 30, "n_exact": 30}
-        plain = Plaid(**settings).search(index, queries, 10)
-        same = Plaid(**settings, centroid_score_threshold=everything).search(index, queries, 10)
-        assert np.array_equal(plain.positions, same.positions)
-        pruned = Plaid(**settings, centroid_score_threshold={"quantile": 1.0})
-        trace = Trace()
-        pruned.search(index, queries, 10, trace=trace)
-        assert "pruned interaction" in trace.work()
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
-            ({"ndocs": 10, "n_exact": 20}, "n_exact=20 is more than the ndocs=10"),
-            ({"ncells": 0}, "greater than or equal to 1"),
-            ({"centroid_score_threshold": {"value": 0.4, "quantile": 0.5}}, "either a value or a quantile"),
-            ({"centroid_score_threshold": {"quantile": 1.5}}, "less than or equal to 1"),
-        ],
-    )
-    def test_bad_settings(self, settings, message):
-        with pytest.raises(ValueError, match=message):
-            Plaid(**settings)
-
-    def test_settings_that_cannot_serve_the_index(self, indexes, queries):
-        with pytest.raises(ValueError, match="needs an index whose codec has centroids"):
-            Plaid().search(indexes["exact", "one"], queries, 5)
-        with pytest.raises(ValueError, match="ncells=17, but the index has 16"):
-            Plaid(ncells=17).search(indexes["residual-4", "one"], queries, 5)
-        with pytest.raises(ValueError, match="k=50 results cannot come from n_exact=20"):
-            Plaid(ncells=2, ndocs=20, n_exact=20).search(indexes["residual-4", "one"], queries, 50)
 
 
 def test_what_an_encoder_gives_is_taken_as_it_is(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from colbert_research.experiment import Experiment, Workspace
+from colbert_research.search import UNSEEN
 from tests.experiment.small import make
 
 NARROW = "search={kind: plaid, ncells: 1, ndocs: 4, n_exact: 4} k=4 measures=[AP]"
@@ -50,6 +51,24 @@ def test_cells_and_a_setting_up_and_down(experiment):
         experiment.variant("search={kind: exhaustive}").ask("banana").probe()
     with pytest.raises(ValueError, match="ncells=9, but the index has 8 centroids"):
         asked.probe(9)
+
+
+def test_what_became_of_a_document(cache, folder):
+    experiment = make(cache, folder, (NARROW, "codec.centroids=24"))
+    asked = experiment.ask(query_id="q0")
+    assert not asked.lost(asked.ranking.top(0)[0][0]).lost
+    loss = next(each for each in map(asked.lost, experiment.collection.document_ids) if each.stage == UNSEEN)
+    missed = loss.document_id
+    assert (loss.query_id, loss.settings) == ("q0", "ncells")
+    cells = asked.cells(missed)
+    assert cells["rank of cell"].min() == loss.cell_rank > 1
+    assert list(cells.index.get_level_values(1)) == ["apple", "cider"]
+    text = experiment.collection.document_texts()[int(missed[1:])].split()
+    assert all(set(tokens.split()) <= {*text} for tokens in cells["document tokens in it"])
+    probing = experiment.variant(f"search.ncells={loss.cell_rank}").ask(query_id="q0")
+    assert missed in probing.explain().documents()["candidates"]
+    with pytest.raises(ValueError, match="no document has the id 'd99': did you mean 'd9'"):
+        asked.lost("d99")
 
 
 def test_a_document_that_was_not_found_is_shown_too(experiment):
