@@ -7,12 +7,14 @@ from colbert_research.evaluation.difference import Criteria
 from colbert_research.evaluation.evaluated import Evaluated
 from colbert_research.evaluation.marked import Marked, mark
 from colbert_research.evaluation.measures import evaluate, mean_measures, overlap, parse_measures
+from colbert_research.evaluation.token_map import TokenMap, token_map
 
 __all__ = [
     "Comparison",
     "Criteria",
     "Evaluated",
     "Marked",
+    "TokenMap",
     "agreement",
     "align",
     "compare",
@@ -24,4 +26,5 @@ __all__ = [
     "parse_measures",
     "plot_alignment",
     "rank_biased_overlap",
+    "token_map",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.config import Threshold
-from colbert_research.evaluation import Marked, align, mark, plot_alignment
+from colbert_research.evaluation import Marked, TokenMap, align, mark, plot_alignment, token_map
 from colbert_research.evaluation.probing import Probe, probe
 from colbert_research.evaluation.timing import strategy_of
 from colbert_research.evaluation.varied import vary
@@ -185,6 +185,11 @@ class Question:
         """A picture of the similarities of the tokens of query and document; see `evaluation.plot_alignment`."""
         found, standing = self._found(document, rank)
         return plot_alignment(**self._pair(found), title=f"{self.text} — {found}, {standing}")
+
+    def map(self, document: str | None = None, rank: int | None = None) -> TokenMap:
+        """The same to point at, in a notebook: hovering shows each value; see `evaluation.token_map`."""
+        found, standing = self._found(document, rank)
+        return token_map(**self._pair(found), title=f"{self.text} — {found}, {standing}")
 
     def marked(self, document: str | None = None, rank: int | None = None) -> Marked:
         """The document's text with the tokens marked that answer those of the query; see `evaluation.mark`."""
