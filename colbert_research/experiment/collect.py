@@ -13,11 +13,14 @@ from colbert_research.cache import Artifact, StageCache
 from colbert_research.experiment.known import known
 from colbert_research.experiment.record import found_records
 from colbert_research.experiment.sources import STAGE_MODULES
+from colbert_research.index.structures import OUTSIDE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DAY = 86_400.0
+KINDS = (*STAGE_MODULES, OUTSIDE)
+"""Of artifacts: stages in the order of the flow, then structures of indexes that are not written to, which no record names."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Kept:
 
 
 def kept(cache: StageCache, records: Iterable[str | Path]) -> list[Kept]:
-    """Every artifact of a stage, in the order of the flow, then of age. `records`: folders below which records lie,
+    """Every artifact, in the order of `KINDS`, then of age. `records`: folders below which records lie,
     beside those that the cache knows of."""
     named: dict[str, list[str]] = {}
     found_in = {path.resolve(): record for each in (*known(cache), *records) for path, record in found_records(each)}
@@ -48,7 +51,7 @@ def kept(cache: StageCache, records: Iterable[str | Path]) -> list[Kept]:
         for key in record.stages.values():
             named.setdefault(key, []).append(record.id)
     found = []
-    for kind in STAGE_MODULES:
+    for kind in KINDS:
         of_kind = [Kept(each, folder_bytes(each.path), _used(each), named.get(each.key, ())) for each in cache.artifacts(kind)]
         found += sorted(of_kind, key=lambda each: each.days)
     return found

@@ -33,6 +33,10 @@ SEALED = "done.json"
 """Beside an index, in the folder of a finished artifact of the stage cache: its files are vouched for."""
 
 
+OUTSIDE = "structures"
+"""The kind of the artifacts in the cache that are structures of indexes which cannot be written to."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Home:
     """Where the parts of one structure lie, and what is known of them."""
@@ -160,7 +164,7 @@ class Structures:
             fill(folder, structure, parts, self._sources, needed)
             return {}
 
-        artifact, found = StageCache.default().run("structures", content_hash(structure.name, sources), compute)
+        artifact, found = StageCache.default().run(OUTSIDE, content_hash(structure.name, sources), compute)
         if not found:
             logger.info("%s is not written to; its structure %s lies in %s", self._path, structure.name, artifact.path)
         entry = read_outside(artifact.path, structure, parts, self._sources)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from colbert_research.cache import StageCache
 from colbert_research.cli import main
 from colbert_research.experiment.collect import kept, remove, table, unneeded
+from colbert_research.index.structures import OUTSIDE
 from tests.experiment.small import make
 
 
@@ -38,6 +39,26 @@ def test_what_lies_there(filled, tmp_path):
     assert shown["in records"].to_dict() == {"encode": 2, "cluster": 1, "index": 1, "rank": 1}
     assert shown["oldest, days"].tolist() == pytest.approx([10] * 4, abs=0.2)
     assert sum(each.bytes for each in lying) == sum(p.stat().st_size for e in lying for p in e.artifact.path.rglob("*.*"))
+
+
+def test_structures_of_read_only_indexes(filled, tmp_path):
+    """They lie in the cache under a kind of their own; they are listed, and removed as what no record names is."""
+
+    def fill(folder):
+        (folder / "a.npy").write_bytes(bytes(1000))
+        return {}
+
+    path = filled.put(OUTSIDE, "0123", fill).path
+    lying = kept(filled, [])
+    assert names(lying)[-1] == OUTSIDE
+    assert table(lying).loc[OUTSIDE, ["artifacts", "in records"]].tolist() == [1, 0]
+    assert OUTSIDE not in names(unneeded(lying, days=7)), "it is young"
+    os.utime(path, (time.time() - 10 * 86_400,) * 2)
+    with open(path / "a.npy", "rb"):
+        assert OUTSIDE not in names(unneeded(kept(filled, []), days=7)), "somebody has it open"
+    old = [each for each in unneeded(kept(filled, []), days=7) if each.artifact.kind == OUTSIDE]
+    assert remove(filled, old) >= 1000
+    assert not path.exists()
 
 
 def test_what_was_found_is_young(filled, cache, folder, tmp_path):
