@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from colbert_research import cli_sweep
 
 if TYPE_CHECKING:
     from colbert_research.search import Hit
+
+SAVED = r"^[\d:]{8} saved (.*record\.json)$"
+"""The line that an experiment logs when its record is written."""
 
 
 @click.group()
@@ -123,25 +127,29 @@ def gc(records: Sequence[str], days: float, yes: bool) -> None:
 @main.command()
 @click.argument("notebook", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def show(notebook: Path) -> None:
-    """Print the last table of an executed NOTEBOOK and where its files are."""
+    """Print what the last cell of an executed NOTEBOOK shows, and where its files and its record are."""
     import nbformat
 
     try:
         cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
     except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
         raise click.ClickException(f"{notebook} is not a notebook: {error!s:.80}") from error
-    texts = [o["data"]["text/plain"] for c in cells for o in c.get("outputs", []) if "text/plain" in o.get("data", {})]
+    shown = [[o["data"]["text/plain"] for o in c.get("outputs", []) if "text/plain" in o.get("data", {})] for c in cells]
+    texts = [each for each in shown if each]
     errors = [(n, o) for n, c in enumerate(cells, 1) for o in c.get("outputs", []) if o.get("output_type") == "error"]
     if errors:
         number, what = errors[-1]
         raise click.ClickException(f"{notebook} stopped in cell {number}: {what['ename']}: {what['evalue']}")
     if not texts:
         raise click.ClickException(f"{notebook} has no outputs; execute it first, with papermill or Jupyter")
-    click.echo(texts[-1])
+    click.echo("\n\n".join(texts[-1]))
     click.echo(f"\nnotebook  {notebook}")
     html = notebook.with_suffix(".html")
     if html.is_file():
         click.echo(f"html      {html}")
+    logged = "".join(o["text"] for c in cells for o in c.get("outputs", []) if o.get("output_type") == "stream")
+    if records := re.findall(SAVED, logged, re.MULTILINE):
+        click.echo(f"record    {records[-1]}")
 
 
 @main.command()

@@ -103,11 +103,13 @@ def test_search_of_what_cannot_be_searched(index, tmp_path):
 
 def test_show_prints_the_last_table(tmp_path):
     outputs = [nbformat.v4.new_output("execute_result", {"text/plain": text}) for text in ("first", "the table")]
-    path = notebook(tmp_path / "out.ipynb", outputs)
+    logged = "12:30:01 saved 3 of 4\n12:30:02 saved /there/a b/record.json\n12:30:03 done\n"
+    path = notebook(tmp_path / "out.ipynb", [nbformat.v4.new_output("stream", text=logged), *outputs])
     path.with_suffix(".html").write_text("")
     code, out = run("show", path)
     assert code == 0
-    assert out.splitlines()[0] == "the table"
+    assert out.splitlines()[:3] == ["first", "", "the table"]
+    assert "record    /there/a b/record.json" in out
     assert f"html      {path.with_suffix('.html')}" in out
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from colbert_research.evaluation.comparison import DEFAULT, Comparison, compare
 from colbert_research.evaluation.difference import Criteria
 from colbert_research.evaluation.evaluated import Evaluated
-from colbert_research.experiment.differing import differing, labels, settings_of_now, written
+from colbert_research.experiment.differing import differing, labels, settings_of_now, value_text
 from colbert_research.experiment.library import Found, Library
 from colbert_research.experiment.overlaps import DEPTH
 from colbert_research.experiment.rankings import rankings_beside
@@ -91,7 +91,7 @@ def _known(value: Any) -> bool:
 
 def _shown(value: Any) -> Any:
     """A setting in a cell, in which None would stand for one that the record lacks."""
-    return value if isinstance(value, (bool, int, float, str)) else written(value)
+    return value if isinstance(value, (bool, int, float, str)) else value_text(value)
 
 
 def _per_query(found: Found) -> "pd.DataFrame":

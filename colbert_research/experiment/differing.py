@@ -26,10 +26,10 @@ def settings_of_now(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(flat(as_of_now(config)))
 
 
-def written(value: Any) -> str:
-    """A value as it stands in an override."""
+def value_text(value: Any) -> str:
+    """A setting's value as tables and labels show it; `settings.written` is what leads back to it."""
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(written, value)) + "]"
+        return "[" + ",".join(map(value_text, value)) + "]"
     return "null" if value is None else "{}" if value == {} else str(value)
 
 
@@ -45,7 +45,7 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     that tell nothing of the ranking are left out (`NO_NAME`), so that a label may be empty and two may be the same.
     """
     told = [name for name, values in _values(settings).items() if len({*values}) > 1 and not name.startswith(NO_NAME)]
-    return [" ".join(f"{name}={written(each[name])}" for name in told if name in each) for each in settings]
+    return [" ".join(f"{name}={value_text(each[name])}" for name in told if name in each) for each in settings]
 
 
 def _values(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -53,7 +53,7 @@ def _values(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for each in settings:
         for name, value in each.items():
-            found.setdefault(name, []).append(written(value))
+            found.setdefault(name, []).append(value_text(value))
     axes = list(dict.fromkeys(name.split(".")[0] for name in found))
     order = sorted(found, key=lambda name: (axes.index(name.split(".")[0]), not name.endswith(".kind"), name.count(".")))
     return {name: found[name] for name in order}

@@ -1,5 +1,6 @@
 """`Experiment`: one resolved config, planned as stages. Each is computed when it is first asked for, or found in the cache."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from colbert_research.experiment.known import remember
 from colbert_research.experiment.output import OutputFolder
 from colbert_research.experiment.plan import ENCODED, QUERIES, RANK, planned, structures_of
 from colbert_research.experiment.question import Question
-from colbert_research.experiment.record import Record, make_record
+from colbert_research.experiment.record import FILE, Record, make_record
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import rank, structure
 from colbert_research.experiment.workspace import DataChangedError, Workspace
@@ -29,6 +30,8 @@ from colbert_research.settings import ConfigError, merge, parse_overrides, read_
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger("colbert_research")
 
 
 class Experiment:
@@ -298,6 +301,7 @@ class Experiment:
         """Write the record into `output`: config, rankings and per-query values first, `record.json` last."""
         self.output.save(self.record, ranking=self.ranking, per_query=self.per_query)
         remember(self.workspace.cache, self.output.path)
+        logger.info("saved %s", self.output / FILE)
         return self.record
 
     def work_table(self) -> "pd.DataFrame":
@@ -315,15 +319,6 @@ class Experiment:
     def table(self) -> "pd.DataFrame":
         """Metrics and costs in one small table, the last output of a notebook."""
         return self.record.table()
-
-    def summary(self, questions: Sequence[str]) -> "pd.DataFrame":
-        """`answers` and the metrics below each other, as `make quickstart` prints them."""
-        import pandas as pd
-
-        answers = self.answers(questions)
-        answers["best passage"] = [passage[:70] + "…" for passage in answers["best passage"]]
-        rows = [(name, "", round(value, 4)) for name, value in self.metrics.items()]
-        return pd.concat([answers, pd.DataFrame(rows, columns=answers.columns)], ignore_index=True)
 
 
 def _numbered(name: str, values: Sequence[str]) -> dict[str, str]:

@@ -122,11 +122,12 @@ class Record:
 
     @property
     def bytes_per_token(self) -> float:
-        """`bytes_in_all` for each token."""
+        """`bytes_in_all` for each token: the `bytes/token` of every table."""
         return self.bytes_in_all / max(1, int(self.index["tokens"]))
 
     def costs(self) -> dict[str, Any]:
-        """What searching took and takes up: `ms_median` and `ms_p95` per query (NaN where it was not timed), `bytes_in_all`.
+        """What searching took and takes up: `ms_median` and `ms_p95` per query (NaN where it was not timed), `bytes_in_all`,
+        `bytes/token`.
 
         `threads` and `host` (processor and id) are those of the timing, or else of the ranking; NaN and empty in records of
         the first version.
@@ -138,6 +139,7 @@ class Record:
             "ms_median": times.get("median", math.nan),
             "ms_p95": times.get("p95", math.nan),
             "bytes_in_all": self.bytes_in_all,
+            "bytes/token": round(self.bytes_per_token, 1),
             "threads": self.latency["threads"] if self.latency else origin.get("threads", math.nan),
             "host": " ".join(str(host[key]) for key in ("processor", "id") if key in host),
         }
@@ -161,8 +163,8 @@ class Record:
         rows = [(name, f"{value:.4f}") for name, value in self.metrics.items()]
         if self.query_ms is not None:
             rows += [(f"ms/query, {name}", f"{self.query_ms[name]:.2f}") for name in ("median", "p95")]
-        rows.append(("code bytes/token", f"{self.index['code_bytes_per_token']}"))
-        rows.append(("bytes/token in all", f"{self.bytes_per_token:.1f}"))
+        rows.append(("bytes/token", f"{self.bytes_per_token:.1f}"))
+        rows.append(("bytes/token, codes alone", f"{self.index['code_bytes_per_token']}"))
         if self.results.get("fewer_than_k"):
             rows.append((f"queries with fewer than k={self.config['k']} results", f"{self.results['fewer_than_k']}"))
             rows.append(("shortest ranking", f"{self.results['shortest']}"))

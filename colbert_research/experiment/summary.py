@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from colbert_research.artifacts import write_text
 from colbert_research.config import load_config
 from colbert_research.experiment.config import ExperimentConfig
-from colbert_research.experiment.differing import as_of_now, written
+from colbert_research.experiment.differing import as_of_now, value_text
 from colbert_research.experiment.overlaps import overlap_of, pooling_of
 from colbert_research.experiment.record import Record, rows_of_records
 from colbert_research.settings import ConfigError, flat, merge, parse_overrides
@@ -119,7 +119,7 @@ def _overrides(own: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     """Assignments that change the settings of `base` to those of `own`; a new kind starts from the defaults of its axis."""
     told = [name for name in own if not name.startswith(LOCATIONS)]
     different = [name for name in told if name not in base or base[name] != own[name]]
-    return [f"{name}={written(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
+    return [f"{name}={value_text(own[name])}" for name in sorted(different, key=lambda n: (not n.endswith("kind"), n))]
 
 
 def _needed(config: Mapping[str, Any], base: Mapping[str, Any], overrides: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from colbert_research.evaluation.comparison import DEFAULT, Comparison
 from colbert_research.evaluation.difference import Criteria
 from colbert_research.experiment import Record, Workspace
 from colbert_research.experiment.compare import compare_records
+from colbert_research.experiment.inspecting import inspect_command
 from colbert_research.progress import reporting
 from colbert_research.settings import ConfigError, flat, nearest, own_configs, parse_overrides, written
 from colbert_research.sweep.config import SweepConfig
@@ -190,7 +191,12 @@ class Sweep:
         """Write a page with tables and figures into a folder, by default `report` beside the records; returns the page."""
         comparisons = self.compare(baseline=baseline, criteria=criteria)
         measures = self.runs[0].experiment.config.measures
-        told = Reported(self.name, self.plan().words(), self.frame(), self.varied, [*self.config.grid], measures)
+        runs = {run.id: run for run in self.runs}
+
+        def command(run: str, query: str) -> str:
+            return inspect_command(runs[run].folder, query, paths=runs[run].paths)
+
+        told = Reported(self.name, self.plan().words(), self.frame(), self.varied, [*self.config.grid], measures, command)
         return write_report(told, comparisons, Path(folder or self.folder / "report"))
 
     def _write_summary(self) -> Path:
@@ -240,7 +246,7 @@ def _measured(run: Run) -> dict[str, Any]:
         return {"failure": run.failure}
     record = Record.open(run.folder)
     times = {"ms/query": record.query_ms["median"], "p95": record.query_ms["p95"]} if record.query_ms else {}
-    return {**record.metrics, "bytes/token": record.bytes_per_token, **times}
+    return {**record.metrics, "bytes/token": round(record.bytes_per_token, 1), **times}
 
 
 def _only_here(run: Run) -> bool:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from colbert_research.experiment.differing import as_of_now, differing, labels, settings_of_now, written
+from colbert_research.experiment.differing import as_of_now, differing, labels, settings_of_now, value_text
 from colbert_research.experiment.experiment import Experiment
 from tests.experiment.small import make
 
@@ -35,7 +35,7 @@ def test_labels_are_what_decides_a_ranking():
 
 @pytest.mark.parametrize(("value", "text"), [(None, "null"), ([1, [2]], "[1,[2]]"), ({}, "{}"), (0.5, "0.5"), ("x", "x")])
 def test_values_as_overrides_give_them(value, text):
-    assert written(value) == text
+    assert value_text(value) == text
 
 
 def test_a_setting_that_has_come_since_stands_at_its_default(cache, folder):

@@ -122,7 +122,7 @@ def test_structures_beside_the_codes_are_counted(cache, folder):
     tokens = kept.record.index["tokens"]
     added = structures["tokens_by_cell"]["bytes"] / tokens
     assert kept.record.bytes_per_token == pytest.approx(plain.record.bytes_per_token + added)
-    assert kept.record.table().loc["bytes/token in all", kept.id] == f"{kept.record.bytes_per_token:.1f}"
+    assert kept.record.table().loc["bytes/token", kept.id] == f"{kept.record.bytes_per_token:.1f}"
 
 
 def test_records_become_one_table(cache, folder, tmp_path):

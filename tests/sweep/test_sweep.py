@@ -1,5 +1,6 @@
 """A sweep from its file to its table: planned, executed, resumed, read."""
 
+import html
 import json
 import shutil
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from colbert_research import threads
 from colbert_research.experiment import Record
+from colbert_research.experiment.inspecting import inspect_command
 from colbert_research.locks import Lock
 from colbert_research.settings import ConfigError
 from colbert_research.sweep import State, Sweep
@@ -81,6 +83,12 @@ def test_from_the_file_to_the_table(sweep, tmp_path):
     text = page.read_text()
     assert all(run.id in text for run in made.runs)
     assert "Against codec.nbits=4" in text
+    assert "NaN" not in text and "NA&gt;" not in text
+    comparison = again.compare(baseline=made.runs[2].id)["fruit"]
+    for run in made.runs[:2]:
+        (system,) = (name for name, facts in comparison.facts.items() if facts["record"] == run.id)
+        for query_id in comparison.biggest_losers(system, 5)["query_id"]:
+            assert html.escape(inspect_command(run.folder, query_id)) in text
     assert {path.suffix for path in page.parent.iterdir()} == {".html", ".csv", ".md", ".tex"}
 
     shutil.rmtree(page.parent)
