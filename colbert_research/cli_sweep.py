@@ -77,6 +77,9 @@ def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) ->
         raise click.ClickException(
             "some runs failed; their last line stands in the table, all of it in stdout.log of their folder"
         )
+    if newer := int((table["state"] == "newer").sum()):
+        said = "1 record was" if newer == 1 else f"{newer} records were"
+        raise click.ClickException(f"{said} written by a later version of this package: update it, or choose another --folder")
 
 
 @click.command()
@@ -110,14 +113,16 @@ def report(sweep: "Sweep", baseline: str, folder_to: Path | None) -> None:
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until no run is left.")
 def status(sweep: "Sweep", watch: bool) -> None:
     """Which runs of the SWEEP are done, running, failed, crashed or missing, also while another process executes them."""
+    from colbert_research.sweep.states import SETTLED
+
     while True:
         planned = sweep.plan()
         click.echo(planned.words())
         for each in planned.runs:
             if planned.states[each.id] not in ("done", "missing"):
-                last = each.failure or _last_line(each.folder / "stdout.log")
+                last = planned.why[each.id] or _last_line(each.folder / "stdout.log")
                 click.echo(f"  {each.id}  {planned.states[each.id]:8} {each.point.text}: {last}")
-        if not watch or all(state in ("done", "failed") for state in planned.states.values()):
+        if not watch or all(state in SETTLED for state in planned.states.values()):
             return
         time.sleep(2)
 

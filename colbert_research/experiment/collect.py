@@ -1,5 +1,6 @@
 """What lies in the cache, and what of it nobody needs any more."""
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING
 from colbert_research.artifacts import folder_bytes
 from colbert_research.cache import Artifact, StageCache
 from colbert_research.experiment.known import known
-from colbert_research.experiment.record import found_records
+from colbert_research.experiment.record import FILE, Record, RecordError
 from colbert_research.experiment.sources import STAGE_MODULES
 from colbert_research.index.structures import OUTSIDE
 
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("colbert_research")
 DAY = 86_400.0
 KINDS = (*STAGE_MODULES, OUTSIDE)
 """Of artifacts: stages in the order of the flow, then structures of indexes that are not written to, which no record names."""
@@ -44,15 +46,26 @@ class Kept:
 
 def kept(cache: StageCache, records: Iterable[str | Path]) -> list[Kept]:
     """Every artifact, in the order of `KINDS`, then of age. `records`: folders below which records lie,
-    beside those that the cache knows of."""
+    beside those that the cache knows of. What a record of a later version or a damaged one names, it names too."""
+    files = {file.resolve() for each in (*known(cache), *records) for file in Path(each).rglob(FILE)}
     named: dict[str, list[str]] = {}
-    found_in = {path.resolve(): record for each in (*known(cache), *records) for path, record in found_records(each)}
-    for record in found_in.values():
+    unread: dict[str, str] = {}
+    for file in sorted(files):
+        try:
+            record = Record.open(file.parent)
+        except RecordError as error:
+            logger.warning("cannot be read, and keeps whatever key stands in it: %s", error)
+            with suppress(OSError):
+                unread[file.parent.name] = file.read_text(encoding="utf-8", errors="replace")
+            continue
         for key in record.stages.values():
             named.setdefault(key, []).append(record.id)
     found = []
     for kind in KINDS:
-        of_kind = [Kept(each, folder_bytes(each.path), _used(each), named.get(each.key, ())) for each in cache.artifacts(kind)]
+        of_kind = []
+        for each in cache.artifacts(kind):
+            by = (*named.get(each.key, ()), *(name for name, text in unread.items() if each.key in text))
+            of_kind.append(Kept(each, folder_bytes(each.path), _used(each), by))
         found += sorted(of_kind, key=lambda each: each.days)
     return found
 

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from colbert_research.artifacts import remove_unfinished_texts, sha256_file, sync_folder, write_text
-from colbert_research.experiment.record import CONFIG, FILE, OVERLAP, PER_QUERY, RANKING, Record, RecordError
+from colbert_research.experiment.record import CONFIG, FILE, OVERLAP, PER_QUERY, RANKING, NewerRecordError, Record, RecordError
 from colbert_research.locks import Lock
 from colbert_research.ranking import Ranking
 from colbert_research.settings import ConfigError
@@ -56,7 +56,7 @@ class OutputFolder:
         """Keep other processes out until the record is saved or this process ends.
 
         Within a process, the experiment that claims a folder last has it. Raises OutputInUseError where another process has the
-        folder, ConfigError where it is a file or holds another experiment's record.
+        folder, ConfigError where it is a file or holds another experiment's record, or one of a later format.
         """
         with _guard:
             self._check_record()
@@ -88,9 +88,9 @@ class OutputFolder:
         """Write `config.yaml`, `ranking.parquet`, `per_query.parquet`, then `record.json`, which holds the hashes of the
         others.
 
-        An older record is removed when all is written and before anything is put in its place, so that none ever stands beside
-        files that are not its own. Raises OutputInUseError, and leaves no record of its own, where the folder was removed or
-        taken over since it was claimed.
+        An older record is removed when all is written, its successor too, and before anything is put in its place: none ever
+        stands beside files that are not its own, and a full disk takes none. Raises OutputInUseError, and leaves no record of its
+        own, where the folder was removed or taken over since it was claimed.
         """
         with _guard:
             place = self.path.resolve()
@@ -107,12 +107,14 @@ class OutputFolder:
             self.claim()
             self._say_what_is_replaced(record)
             remove_unfinished_texts(self.path, seconds=0)
-            ready = {name: self.path / f".{name}.{os.getpid()}.tmp" for name in (CONFIG, RANKING, PER_QUERY)}
+            ready = {name: self.path / f".{name}.{os.getpid()}.tmp" for name in (CONFIG, RANKING, PER_QUERY, FILE)}
             try:
                 ready[CONFIG].write_text(_yaml(record.config), encoding="utf-8", newline="\n")
                 ranking.to_parquet(ready[RANKING])
                 per_query.to_parquet(ready[PER_QUERY], index=False)
-                hashes = {name: _file(path) for name, path in ready.items()}
+                hashes = {name: _file(path) for name, path in ready.items() if name != FILE}
+                ready[FILE].write_text(record.text(hashes), encoding="utf-8", newline="\n")
+                _file(ready[FILE])
             except BaseException:
                 for path in ready.values():
                     path.unlink(missing_ok=True)
@@ -120,9 +122,9 @@ class OutputFolder:
             for name in (FILE, OVERLAP):
                 (self.path / name).unlink(missing_ok=True)
             sync_folder(self.path)
-            for name, path in ready.items():
+            for name, path in ready.items():  # the record last
                 os.replace(path, self.path / name)
-            record.write(self.path, hashes)
+            sync_folder(self.path)
             _held.pop(place).lock.release()
 
     def _say_what_is_replaced(self, record: Record) -> None:
@@ -146,6 +148,8 @@ class OutputFolder:
             return
         try:
             there = Record.open(self.path).id
+        except NewerRecordError as error:
+            raise ConfigError(f"{error}, or choose another output") from error
         except RecordError:  # damaged: it may be replaced
             return
         if there != self.id:

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colbert_research.artifacts import read_json, sha256_file, write_json
+from colbert_research.artifacts import json_text, read_json, sha256_file
 from colbert_research.cache import Artifact
 from colbert_research.codecs.base import bytes_per_token
 from colbert_research.config import content_hash
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.differing import differing, settings_of_now
 from colbert_research.experiment.facts import CollectionFacts
-from colbert_research.experiment.origin import MAY_DIFFER, origin
+from colbert_research.experiment.origin import MAY_DIFFER, origin, package_versions
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import rank
 from colbert_research.index import Index
@@ -31,11 +31,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("colbert_research")
 FILE, CONFIG, RANKING, PER_QUERY = "record.json", "config.yaml", "ranking.parquet", "per_query.parquet"
 OVERLAP = "overlap.json"
+FORMAT = 2
+"""Of `record.json`: 1 named the code and the machine of whoever wrote it last; 2 quotes an origin for each stage."""
 COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
 
 
 class RecordError(ValueError):
     """A record that cannot be read, or files beside it that are not those it was written with."""
+
+
+class NewerRecordError(RecordError):
+    """A record that a later version of this package wrote, in a format that this one does not know."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,21 +79,36 @@ class Record:
     def open(cls, output: str | Path) -> "Record":
         """Read the record of a finished experiment, one of an earlier version too.
 
-        Raises FileNotFoundError without one, RecordError for one that cannot be read.
+        Raises FileNotFoundError without one, NewerRecordError for one of a later format, RecordError for one that cannot be
+        read.
         """
         path = Path(output) / FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: the experiment has not finished, or it is another folder")
         try:
             data = dict(read_json(path))
-            if "recorded" not in data:  # the first version named the code and machine of whoever wrote it last
+            if (format_ := data.get("format", 1)) > FORMAT:
+                raise NewerRecordError(_newer(path, format_, data))
+            check, given = data.pop("check", None), dict(data)
+            if "recorded" not in data:
                 data["recorded"] = {**data.pop("code"), **data.pop("environment")}
-            if (check := data.pop("check", None)) is not None and check != content_hash(data):
+            if check is not None and check != content_hash(given):
                 raise ValueError("it was changed since it was written")
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in data.items() if name in known})
+        except NewerRecordError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{path} is no record: {type(error).__name__}: {error}; run its experiment again") from error
+
+    def check(self, output: str | Path) -> None:
+        """Compare the sizes of the files beside the record with what it says, without reading them. Raises RecordError."""
+        for name, expected in self.files.items():
+            file = Path(output) / name
+            if not file.is_file():
+                raise RecordError(f"{file} is missing; run the experiment again")
+            if (size := file.stat().st_size) != expected["bytes"]:
+                raise RecordError(f"{file} has {size} bytes, {FILE} says {expected['bytes']}; run the experiment again")
 
     def verify(self, output: str | Path, *names: str) -> None:
         """Compare files beside the record (all of them, or those named) with what it says. Raises RecordError."""
@@ -98,10 +119,10 @@ class Record:
             if expected is None or not file.is_file() or sha256_file(file) != expected["sha256"]:
                 raise RecordError(f"{file} is not the file that {FILE} was written with; run the experiment again")
 
-    def write(self, output: Path, files: Mapping[str, Any]) -> None:
-        """Put `record.json` in place by one rename, vouching for `files` (name -> bytes, sha256) and for itself."""
-        whole = json.loads(json.dumps(asdict(self) | {"files": files}))
-        write_json(output / FILE, whole | {"check": content_hash(whole)})
+    def text(self, files: Mapping[str, Any]) -> str:
+        """What `record.json` holds, vouching for `files` (name -> bytes, sha256) and for itself."""
+        whole = json.loads(json.dumps(asdict(self) | {"files": files, "format": FORMAT}))
+        return json_text(whole | {"check": content_hash(whole)})
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
@@ -233,6 +254,14 @@ def make_record(
             "adopted": {name: note["adopted"] for name, note in notes.items() if "adopted" in note},
         },
     )
+
+
+def _newer(path: Path, format_: int, data: Mapping[str, Any]) -> str:
+    """What there is to say of a record of a later format."""
+    packages = data.get("recorded", {}).get("packages", {})
+    by = f", written by colbert-research {packages['colbert-research']}" if "colbert-research" in packages else ""
+    own = package_versions().get("colbert-research", "this version")
+    return f"{path} is a record of format {format_}{by}; {own} reads formats up to {FORMAT}: update the package to read it"
 
 
 def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from colbert_research.experiment import Record
 from colbert_research.experiment.stage import Stage
 from colbert_research.sweep.runs import Run
-from colbert_research.sweep.states import State
+from colbert_research.sweep.states import SETTLED, State
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The runs with their states, and the stages that those to run lack, by name.
+    """The runs with their states, why these are what they are (see `Standing`), and the stages that those to run lack, by name.
 
     `seconds`: what they took in records of this sweep, in all and before it is divided by jobs; None where one is not known.
     `cache_bytes`: of all stages of the runs that are cached.
@@ -36,32 +36,39 @@ class Plan:
 
     runs: Sequence[Run]
     states: Mapping[str, State]
+    why: Mapping[str, str]
     lacking: Mapping[str, Mapping[str, Stage]]
     seconds: float | None
     cache_bytes: int
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> "Plan":
-        states = {run.id: run.state for run in runs}
-        left = [run for run in runs if states[run.id] not in (State.DONE, State.FAILED)]
+        standings = {run.id: run.standing() for run in runs}
+        states = {id: each.state for id, each in standings.items()}
+        left = [run for run in runs if states[run.id] not in SETTLED]
         lacking = {run.id: run.lacking() for run in left}
         known = _known_seconds([run for run in runs if states[run.id] is State.DONE])
         stages = {stage: name for missing in lacking.values() for name, stage in missing.items()}
         seconds = None if {*stages.values()} - {*known} else sum(known[name] for name in stages.values()) + OVERHEAD * len(left)
         cached = {stage: run.experiment.workspace.find(stage) for run in runs for stage in run.needs}
         sizes = [sum(file["bytes"] for file in artifact.files.values()) for artifact in cached.values() if artifact is not None]
-        return cls(runs, states, lacking, seconds, sum(sizes))
+        return cls(runs, states, {id: each.why for id, each in standings.items()}, lacking, seconds, sum(sizes))
 
     def words(self, jobs: int = 1) -> str:
         """`72 runs: 60 done, 12 to run (2 encodes, 3 indexes), about 14 min, 2.1 GB of cache`."""
         counts = Counter(self.states.values())
         said = [f"{counts[state]} {state}" for state in (State.DONE, State.RUNNING, State.FAILED) if counts[state]]
-        left = counts[State.MISSING] + counts[State.CRASHED]
+        if counts[State.NEWER]:
+            said.append(f"{counts[State.NEWER]} of a later version of this package, left alone")
+        left = counts[State.MISSING] + counts[State.CRASHED] + counts[State.DAMAGED]
         if left:
             kinds = Counter(stage.kind for stage in {stage for stages in self.lacking.values() for stage in stages.values()})
             needs = ", ".join(f"{n} {words[n > 1]}" for kind, words in KINDS.items() if (n := kinds[kind]))
-            begun = f", {counts[State.CRASHED]} of them begun before," if counts[State.CRASHED] else ""
-            said.append(f"{left} to run{begun}" + (f" ({needs})" if needs else ""))
+            before = [
+                f"{n} {how}" for n, how in ((counts[State.CRASHED], "begun before"), (counts[State.DAMAGED], "damaged")) if n
+            ]
+            notes = "; ".join(part for part in (", ".join(before), needs) if part)
+            said.append(f"{left} to run" + (f" ({notes})" if notes else ""))
             said.append("time not known before the first is done" if self.seconds is None else _about(self.seconds / jobs))
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         return f"{runs}: {', '.join(said)}, {self.cache_bytes / 1e9:.1f} GB of cache"
@@ -78,7 +85,7 @@ class Plan:
                 "needs": ", ".join(self.lacking.get(run.id, ())),
                 **{name: run.settings.get(name, "") for name in varied},
                 "base": run.point.base,
-                "failure": run.failure,
+                "failure": self.why[run.id],
             }
             for run in self.runs
         ]

@@ -12,7 +12,7 @@ from colbert_research.experiment.stage import Stage
 from colbert_research.locks import Lock
 from colbert_research.settings import ConfigError
 from colbert_research.sweep.config import Point
-from colbert_research.sweep.states import RUN_LOCK, State, failure_of, state_of
+from colbert_research.sweep.states import RUN_LOCK, Standing, State, standing
 from colbert_research.sweep.tasks import Task
 
 
@@ -45,9 +45,13 @@ class Run:
     def folder(self) -> Path:
         return self.experiment.output.path
 
+    def standing(self, *, whole: bool = False) -> Standing:
+        """Its state, and why; where `whole`, the files of its record are read and compared with their SHA-256."""
+        return standing(self.folder, self.id, whole=whole)
+
     @property
     def state(self) -> State:
-        return state_of(self.folder, self.id)
+        return self.standing().state
 
     @property
     def held(self) -> bool:
@@ -64,8 +68,8 @@ class Run:
 
     @property
     def failure(self) -> str:
-        """Why it failed, in a line; empty where it did not."""
-        return failure_of(self.folder) if self.state is State.FAILED else ""
+        """Why it failed, is damaged or is left alone, in a line; empty where it is none of these."""
+        return self.standing().why
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from colbert_research import threads
 from colbert_research.experiment.stage import Stage
 from colbert_research.sweep.pool import LOST, Pool
 from colbert_research.sweep.runs import Run
-from colbert_research.sweep.states import State
+from colbert_research.sweep.states import SETTLED, State
 from colbert_research.sweep.tasks import DONE, ELSEWHERE
 
 logger = logging.getLogger("colbert_research")
@@ -86,7 +86,7 @@ def _all(
         for run in [run for run in elsewhere if not run.held]:
             elsewhere.remove(run)
             again[run.id] = again.get(run.id, 0) + 1
-            if run.state in (State.DONE, State.FAILED) or again[run.id] > AGAIN:
+            if run.state in SETTLED or again[run.id] > AGAIN:
                 ended(run, run.state)
             else:  # whoever had it died
                 waiting.append(run)

@@ -25,7 +25,7 @@ from colbert_research.sweep.plan import Plan, varying
 from colbert_research.sweep.report import Reported, write_report
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.schedule import LOOK, execute
-from colbert_research.sweep.states import FAILURE, State, write_failure
+from colbert_research.sweep.states import FAILURE, SETTLED, State, write_failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +152,7 @@ class Sweep:
         rows = [
             {
                 "run": run.id,
-                "state": str(run.state),
+                "state": str(State.DONE),
                 "collection": run.experiment.facts.name,
                 **_settings(run, self.varied),
                 **_measured(run),
@@ -171,11 +171,15 @@ class Sweep:
         """
         done: dict[str, list[Run]] = {}
         for run in self.runs:
-            if run.state is State.DONE:
+            state, why = run.standing(whole=True)
+            if why:
+                logger.warning("left out: %s %s: %s", run.id, state, why)
+            if state is State.DONE:
                 done.setdefault(run.experiment.facts.fingerprint, []).append(run)
         ids = [run.id for runs in done.values() for run in runs]
         if baseline and baseline not in ids:
-            raise ConfigError(f"baseline: {baseline!r} is no finished run of this sweep; {nearest(baseline, ids)}")
+            why = next((run.standing(whole=True).why for run in self.runs if run.id == baseline), "")
+            raise ConfigError(f"baseline: {baseline!r} is no finished run of this sweep; {why or nearest(baseline, ids)}")
         found = {}
         for runs in done.values():
             first = next((run for run in runs if run.id == baseline), runs[0])
@@ -218,8 +222,10 @@ class Sweep:
         return self.folder / SUMMARY
 
     def _is_left(self, run: Run, retry: bool) -> bool:
-        state = run.state
-        return state is not State.DONE and (retry or state is not State.FAILED)
+        state, why = run.standing(whole=True)
+        if state in (State.DAMAGED, State.NEWER):
+            logger.warning("%s %s: %s", run.id, state, why)
+        return state not in SETTLED or (retry and state is State.FAILED)
 
     def _found(self, name: str, what: str) -> Path:
         """A file that the config names: as it stands, seen from the working folder, or beside the sweep's file."""
@@ -242,8 +248,9 @@ def _settings(run: Run, varied: Sequence[str]) -> dict[str, Any]:
 
 def _measured(run: Run) -> dict[str, Any]:
     """What a run's record says; why there is none."""
-    if run.state is not State.DONE:
-        return {"failure": run.failure}
+    state, why = run.standing()
+    if state is not State.DONE:
+        return {"state": str(state), "failure": why}
     record = Record.open(run.folder)
     times = {"ms/query": record.query_ms["median"], "p95": record.query_ms["p95"]} if record.query_ms else {}
     return {**record.metrics, "bytes/token": round(record.bytes_per_token, 1), **times}

@@ -12,7 +12,7 @@ from pathlib import Path
 from colbert_research import threads
 from colbert_research.experiment.output import OutputInUseError
 from colbert_research.locks import Lock
-from colbert_research.sweep.states import FAILURE, NOTEBOOK, RUN_LOCK, State, state_of, write_failure
+from colbert_research.sweep.states import FAILURE, NOTEBOOK, RUN_LOCK, State, standing, write_failure
 
 DONE, FAILED, ELSEWHERE = 0, 3, 4
 """Exit statuses: it is done; it failed and said why; another process has it."""
@@ -59,12 +59,12 @@ def _execute(task: Task, folder: Path) -> int:
     if not lock.try_acquire():
         return ELSEWHERE
     try:
-        if state_of(folder, task.id) is State.DONE:
+        if standing(folder, task.id, whole=True).state is State.DONE:
             return DONE
         (folder / FAILURE).unlink(missing_ok=True)
         _check(task, folder)
         _papermill(task, folder)
-        if state_of(folder, task.id) is State.DONE:
+        if standing(folder, task.id).state is State.DONE:
             return DONE
         write_failure(folder, f"{task.notebook} saved no record of this run; its last cell calls experiment.save()")
         return FAILED

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from colbert_research.settings import merge, parse_overrides
+from colbert_research.sweep import sweep as sweep_module
 from tests.experiment.small import SETTINGS, TINY, write_folder
 from tests.warm import Program
 
@@ -45,3 +46,18 @@ class Warm:
 @pytest.fixture
 def warm_server(monkeypatch):
     monkeypatch.setattr("colbert_research.sweep.pool.subprocess", Warm)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs are executed in this process, without notebooks; a list of those that were, as they are."""
+    executed = []
+
+    def execute(runs, *, ended, **_):
+        for run in runs:
+            sweep_module._execute_here(run)
+            executed.append(run.id)
+            ended(run, run.state)
+
+    monkeypatch.setattr(sweep_module, "execute", execute)
+    return executed
