@@ -101,10 +101,15 @@ def prepare() -> None:
     _show_tables_and_figures()
 
 
-def _move_to_root() -> None:
+def root_of_notebooks() -> Path | None:
+    """The project's root, where the working folder is its `notebooks` or below; None elsewhere."""
     here = Path.cwd()
     root = next((p for p in here.parents if (p / "pyproject.toml").is_file() and (p / "notebooks").is_dir()), None)
-    if root is not None and here.is_relative_to(root / "notebooks"):
+    return root if root is not None and here.is_relative_to(root / "notebooks") else None
+
+
+def _move_to_root() -> None:
+    if (root := root_of_notebooks()) is not None:
         os.chdir(root)
 
 

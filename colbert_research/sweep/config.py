@@ -34,12 +34,13 @@ class Point:
 class SweepConfig(Config):
     """Experiments that differ in some settings: every combination of `base`, `points`, `zip`, `grid` and `repeat`.
 
-    `base`: one config file or several, relative to the sweep's file or to the working folder. `overrides`: settings of all.
+    `base`: one config file or several. `overrides`: settings of all.
     `points`: settings that only make sense together, a mapping each. `zip`: dotted name -> values; those at one position in
     their lists go together. `grid`: dotted name -> values, each with each. `repeat`: seeds. `exclude`: what a point must not
     have; a mapping of dotted names to a value or a list of values, of which all have to hold. `latency`: time the searches,
     one run after another. `notebook`: what papermill executes. `modules`: Python files beside the sweep's own, whose
-    components `kind: "module:Class"` names.
+    components `kind: "module:Class"` names. Relative paths are seen from the folder of the sweep's file, its project, or the
+    working folder (see `Places`).
     """
 
     base: tuple[str, ...] = Field(min_length=1)

@@ -10,32 +10,42 @@ from colbert_research.config import load_config
 from colbert_research.experiment import Experiment, ExperimentConfig, Workspace
 from colbert_research.experiment.stage import Stage
 from colbert_research.locks import Lock
-from colbert_research.settings import ConfigError
+from colbert_research.settings import ConfigError, merge, parse_overrides, read_yaml, written
 from colbert_research.sweep.config import Point
+from colbert_research.sweep.places import Places
 from colbert_research.sweep.states import RUN_LOCK, Standing, State, standing
 from colbert_research.sweep.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A point, the experiment that it is, and what executes it. Two of one id are the same run."""
+    """A point, the experiment that it is, and what executes it. Two of one id are the same run.
+
+    `config`, `overrides`: what leads to the experiment from any working folder; the point has paths as they are written.
+    """
 
     point: Point
     experiment: Experiment
+    config: str
+    overrides: str
     notebook: str
     paths: Sequence[str] = ()
 
     @classmethod
-    def of(cls, point: Point, folder: Path, *, notebook: str, paths: Sequence[str], workspace: Workspace) -> "Run":
+    def of(
+        cls, point: Point, folder: Path, *, places: Places, notebook: str, paths: Sequence[str], workspace: Workspace
+    ) -> "Run":
         """Validate a point. Raises ConfigError that says which point it is."""
+        base = places.file(point.base, "base config")
         try:
-            config = load_config(ExperimentConfig, point.base, point.text)
-            experiment = Experiment(config, workspace=workspace)
+            moved = places.settings(merge(read_yaml(base), parse_overrides(point.text)))
+            overrides = written({**point.overrides, **moved}) if moved else point.text
+            experiment = Experiment(load_config(ExperimentConfig, base, overrides), workspace=workspace)
             experiment.config.search.check_here()
         except ValueError as error:
             raise ConfigError(f"{point.base} {point.text}: {error}") from error
         experiment.output = type(experiment.output)(folder / experiment.id, experiment.id)
-        return cls(point, experiment, notebook, paths)
+        return cls(point, experiment, base, overrides, notebook, paths)
 
     @property
     def id(self) -> str:
@@ -90,8 +100,8 @@ class Run:
     def task(self) -> Task:
         return Task(
             id=self.id,
-            config=self.point.base,
-            overrides=self.point.text,
+            config=self.config,
+            overrides=self.overrides,
             output=str(self.folder),
             notebook=self.notebook,
             paths=tuple(self.paths),

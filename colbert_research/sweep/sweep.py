@@ -1,7 +1,6 @@
 """`Sweep`: the experiments of a grid, planned, executed, and read as one table."""
 
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +17,10 @@ from colbert_research.experiment import Record, Workspace
 from colbert_research.experiment.compare import compare_records
 from colbert_research.experiment.inspecting import inspect_command
 from colbert_research.progress import reporting
-from colbert_research.settings import ConfigError, flat, nearest, own_configs, parse_overrides, written
+from colbert_research.settings import ConfigError, flat, nearest, parse_overrides, written
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.notebooks import check_notebook
+from colbert_research.sweep.places import PATHS, Places, check_folder, claim_folder
 from colbert_research.sweep.plan import Plan, varying
 from colbert_research.sweep.report import Reported, write_report
 from colbert_research.sweep.runs import Run
@@ -37,7 +37,9 @@ SUMMARY = "summary.csv"
 class Sweep:
     """The runs of a sweep's config, in the order of its grid; each point that leads to the same experiment is one run.
 
-    `folder`: where their records lie, each below its id; `experiments/<name>` by default.
+    `file`: the YAML file that it was read from. Relative paths are seen from the folder of that, then from its project, then
+    from the working folder; see `Places`. `folder`: where the records lie, each below its id; `experiments/<name>` in the
+    project by default.
     """
 
     def __init__(
@@ -45,12 +47,13 @@ class Sweep:
         config: SweepConfig,
         *,
         name: str = "sweep",
-        beside: str | Path = ".",
+        file: str | Path | None = None,
         folder: str | Path | None = None,
         workspace: Workspace | None = None,
     ) -> None:
-        self.config, self.name, self._beside = config, name, Path(beside)
-        self.folder = Path(folder) if folder else Path("experiments") / name
+        self.config, self.name, self._file = config, name, None if file is None else Path(file)
+        self._places = Places(Path(".") if self._file is None else self._file.parent)
+        self.folder = Path(folder) if folder else self._places.records(name)
         self._workspace = workspace or Workspace()
 
     @classmethod
@@ -58,7 +61,7 @@ class Sweep:
         """The sweep of a YAML file. Raises ConfigError."""
         path = Path(path)
         config = SweepConfig.load(path)
-        return cls(config, name=path.stem, beside=path.parent, folder=folder, workspace=workspace)
+        return cls(config, name=path.stem, file=path, folder=folder, workspace=workspace)
 
     def __repr__(self) -> str:
         return f"Sweep({self.name}: {self.config.size} points, in {str(self.folder)!r})"
@@ -66,15 +69,14 @@ class Sweep:
     @cached_property
     def runs(self) -> tuple[Run, ...]:
         """Every run; all are validated. Raises ConfigError for the first point that is not valid."""
-        notebook = str(self._found(self.config.notebook, "notebook"))
+        places = self._places
+        notebook = places.file(self.config.notebook, "notebook")
         check_notebook(notebook)
-        paths = [str(self._found(module, "module").resolve().parent) for module in self.config.modules]
-        bases = {base: str(self._found(base, "base config")) for base in self.config.base}
+        paths = [str(Path(places.file(module, "module")).parent) for module in self.config.modules]
         found: dict[str, Run] = {}
         with importing(paths):
             for point in self.config.expand():
-                point = type(point)(bases[point.base], point.overrides)
-                run = Run.of(point, self.folder, notebook=notebook, paths=paths, workspace=self._workspace)
+                run = Run.of(point, self.folder, places=places, notebook=notebook, paths=paths, workspace=self._workspace)
                 if found.setdefault(run.id, run) is not run:
                     logger.info("%s %s is the experiment %s once more: one run", point.base, point.text, run.id)
         if not found:
@@ -118,6 +120,7 @@ class Sweep:
             raise ConfigError(
                 f"the records' folder {str(self.folder)!r} cannot be written to ({error}); choose another"
             ) from None
+        claim_folder(self.folder, self.name, self._file)
         own = [run for run in left if _only_here(run)]
         with reporting(total=len(left), description=f"sweep {self.name}", unit="runs") as report:
 
@@ -193,6 +196,8 @@ class Sweep:
 
     def report(self, folder: str | Path | None = None, *, baseline: str = "", criteria: Criteria = DEFAULT) -> Path:
         """Write a page with tables and figures into a folder, by default `report` beside the records; returns the page."""
+        if folder is None:
+            check_folder(self.folder, self.name, self._file)
         comparisons = self.compare(baseline=baseline, criteria=criteria)
         measures = self.runs[0].experiment.config.measures
         runs = {run.id: run for run in self.runs}
@@ -227,22 +232,14 @@ class Sweep:
             logger.warning("%s %s: %s", run.id, state, why)
         return state not in SETTLED or (retry and state is State.FAILED)
 
-    def _found(self, name: str, what: str) -> Path:
-        """A file that the config names: as it stands, seen from the working folder, or beside the sweep's file."""
-        for path in (Path(name), self._beside / name, own_configs().parent / name):
-            if path.is_file():
-                return Path(os.path.normpath(path))
-        there = sorted(str(path) for path in {*self._beside.glob("*"), *Path(name).parent.glob("*")} if path.is_file())
-        raise ConfigError(f"sweep {self.name}: no {what} {name!r} in {Path.cwd()} or {self._beside}; {nearest(name, there)}")
-
 
 def _flat(run: Run) -> dict[str, Any]:
     return dict(flat(run.experiment.config.model_dump(mode="json")))
 
 
 def _settings(run: Run, varied: Sequence[str]) -> dict[str, Any]:
-    """The settings that vary, as they are in force."""
-    own = _flat(run)
+    """The settings that vary, as they are in force; paths as they are written."""
+    own = _flat(run) | {name: run.settings[name] for name in PATHS if name in run.settings}
     return {name: own.get(name, run.settings.get(name, "")) for name in varied}
 
 
