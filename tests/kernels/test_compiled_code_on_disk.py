@@ -66,6 +66,31 @@ def test_a_damaged_file_is_compiled_again(folder, damage, which):
     assert run() == (42, 1.0, 2), "it was written again"
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_a_folder_in_the_place_of_a_file(folder, which):
+    """Numba would raise IsADirectoryError at the first call of a kernel, again and again."""
+    run()
+    file = files(folder)[which]
+    file.unlink()
+    (file / "within").mkdir(parents=True)
+    assert run()[:2] == (42, 1.0)
+    assert file.is_file()
+    assert run() == (42, 1.0, 2)
+
+
+def test_on_a_full_disk_it_is_compiled_and_not_kept(folder, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(numba.core.caching.os, "replace", full)
+        assert run() == (42, 1.0, 0)
+    assert "compiled code is not kept: [Errno 28] No space left on device" in caplog.text
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert run() == (42, 1.0, 0)
+    assert run() == (42, 1.0, 2)
+
+
 def test_two_processes_that_compile_at_once(folder, monkeypatch):
     """Neither sees what the other has begun to write; each would call its own code the first, and the later would be run."""
     first, second = (compiling.CheckedFiles(str(folder), "function", "stamp") for _ in range(2))

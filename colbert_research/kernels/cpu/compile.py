@@ -2,6 +2,8 @@
 
 import atexit
 import hashlib
+import logging
+import os
 import pickle
 import shutil
 import tempfile
@@ -16,6 +18,9 @@ from numba.core import caching, config
 
 from colbert_research.artifacts import cache_root
 from colbert_research.kernels.cpu.simd import TIER
+
+
+logger = logging.getLogger("colbert_research")
 
 
 def _name() -> str:
@@ -53,14 +58,18 @@ _FOLDER = _folder()
 class CheckedFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
     """Numba's files of compiled code, each behind the SHA-256 of its contents; a damaged one is compiled again, never run.
 
+    What cannot be written, as on a full disk, is not kept.
     A file is named after what it holds. Numba numbers them, and of two processes that compile at once each may take the same
     number, so that one finds the other's code under its own key.
     """
 
     def save(self, key: Any, data: Any) -> None:
         name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:16], 16))
-        self._save_data(name, data)
-        self._save_index(self._load_index() | {key: name})  # the later of two writers wins; what is lost is compiled again
+        try:
+            self._save_data(name, data)
+            self._save_index(self._load_index() | {key: name})  # the later of two writers wins; what is lost is compiled again
+        except OSError as error:
+            logger.warning("compiled code is not kept: %s", error)
 
     def _load_index(self) -> dict[Any, Any]:
         try:
@@ -75,6 +84,14 @@ class CheckedFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
 
     def _load_data(self, name: str) -> Any:
         return _read(self._data_path(name))
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[Any]:
+        """As Numba does; what lies there and is no file gives way."""
+        if os.path.isdir(filepath) and not os.path.islink(filepath):
+            shutil.rmtree(filepath, ignore_errors=True)
+        with super()._open_for_write(filepath) as file:
+            yield file
 
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)
