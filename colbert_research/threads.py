@@ -9,8 +9,8 @@ one thread in the child.
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,22 +42,28 @@ def count() -> int:
 @cache
 def _quota() -> float:
     """How much time, in CPUs, the control group of this process may use; infinity without a limit, or none to be read."""
+    limits = []
+    for texts in control_groups("cpu", ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with suppress(ValueError):  # no limit there ("max")
+            quota, period = " ".join(texts).split()
+            limits.append(float(quota) / float(period))
+    return min((limit for limit in limits if limit > 0), default=math.inf)
+
+
+def control_groups(controller: str, version_2: Sequence[str], version_1: Sequence[str]) -> Iterator[list[str]]:
+    """What some files of this process's control group say, and those of the groups around it, which limit it too.
+
+    Files are named as version 2 of control groups has them, and as version 1 has them for a controller.
+    """
     try:
         groups = dict(line.split(":", 2)[1:] for line in CGROUPS.read_text().splitlines())
     except (OSError, ValueError):
-        return math.inf
-    limits = []
-    for base, group, names in (
-        (CGROUP, groups.get(""), ("cpu.max",)),  # version 2
-        (CGROUP / "cpu", groups.get("cpu") or groups.get("cpu,cpuacct"), ("cpu.cfs_quota_us", "cpu.cfs_period_us")),
-    ):
+        return
+    of_version_1 = next((groups[name] for name in groups if controller in name.split(",")), None)
+    for base, group, names in ((CGROUP, groups.get(""), version_2), (CGROUP / controller, of_version_1, version_1)):
         for folder in [] if group is None else [base, *(base / part for part in _prefixes(group))]:
-            try:
-                quota, period = " ".join((folder / name).read_text() for name in names).split()
-                limits.append(float(quota) / float(period))
-            except (OSError, ValueError):  # no limit there ("max"), or seen from inside a container
-                continue
-    return min((limit for limit in limits if limit > 0), default=math.inf)
+            with suppress(OSError):  # as seen from inside a container
+                yield [(folder / name).read_text() for name in names]
 
 
 def _prefixes(group: str) -> list[str]:

@@ -1,9 +1,11 @@
-"""The largest memory that a block of this process held."""
+"""The largest memory that a block of this process held, and how much there is."""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from colbert_research.threads import control_groups
 
 INTERVAL = 0.02  # seconds between looks, where the system does not keep the maximum itself
 _RESET = Path("/proc/self/clear_refs")
@@ -32,6 +34,20 @@ def peak_memory() -> Iterator[Peak]:
     finally:
         stop.set()
         watcher.join()
+
+
+def available_memory() -> int:
+    """Bytes that new processes may take: what the system has without swapping, or less where a control group limits it."""
+    import psutil
+
+    found = [psutil.virtual_memory().available]
+    version_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    for limit, used, stat in control_groups("memory", ("memory.max", "memory.current", "memory.stat"), version_1):
+        with suppress(ValueError):  # "max", which is none
+            entries = dict(line.split() for line in stat.splitlines())
+            files = int(entries.get("total_inactive_file", entries.get("inactive_file", 0)))  # given back when asked for
+            found.append(int(limit) - int(used) + files)
+    return max(0, min(found))
 
 
 def _set_back() -> bool:
