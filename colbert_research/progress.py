@@ -53,12 +53,21 @@ class Reporter:
         self.done, now = done, time.monotonic()
         tenths = done * 10 // self.total
         if self._mode == "log" and (tenths > self._tenths or now - self._said >= SILENCE):
-            logger.info("%s: %d of %d %s, %.0f s", self.description, done, self.total, self.unit, now - self._start)
+            took = now - self._start
+            left = f", {about(took / done * (self.total - done))} left" if done < self.total else ""
+            logger.info("%s: %d of %d %s, %.0f s%s", self.description, done, self.total, self.unit, took, left)
             self._tenths, self._said = tenths, now
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def about(seconds: float) -> str:
+    """A time in words: `about 40 s`, `about 14 min`, `about 2.5 h`."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 _active: ContextVar[Reporter | None] = ContextVar("active", default=None)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from colbert_research.progress import VARIABLE, advance, mode, progress, reporting
+from colbert_research.progress import VARIABLE, about, advance, mode, progress, reporting
 
 
 def lines(caplog, total: int) -> list[str]:
@@ -32,6 +32,21 @@ def test_other_modes_log_nothing_and_yield_everything(caplog, monkeypatch, capsy
     assert ("encode" in captured.err) == (chosen == "bar")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "about 0 s"), (89, "about 89 s"), (90, "about 2 min"), (5399, "about 90 min"), (9000, "about 2.5 h")],
+)
+def test_times_in_words(seconds, said):
+    assert about(seconds) == said
+
+
+def test_the_last_line_says_nothing_of_time_left(caplog, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "log")
+    *before, last = lines(caplog, 10)
+    assert all(line.endswith(" left") for line in before)
+    assert last.endswith(" s")
+
+
 def test_nothing_to_do(caplog, monkeypatch):
     monkeypatch.setenv(VARIABLE, "log")
     assert lines(caplog, 0) == []
@@ -49,7 +64,7 @@ def test_no_silence_is_longer_than_ten_seconds(caplog, monkeypatch):
     advance(1)  # nothing is under way
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 30 * 3 // 12
-    assert said[0] == "encode: 4 of 1000 texts, 12 s"
+    assert said[0] == "encode: 4 of 1000 texts, 12 s, about 50 min left"
 
 
 def test_who_works_within_a_report_makes_no_second_one(monkeypatch, capsys):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from colbert_research.experiment import Record
 from colbert_research.experiment.stage import Stage
+from colbert_research.progress import about
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.states import SETTLED, State
 
@@ -69,7 +70,7 @@ class Plan:
             ]
             notes = "; ".join(part for part in (", ".join(before), needs) if part)
             said.append(f"{left} to run" + (f" ({notes})" if notes else ""))
-            said.append("time not known before the first is done" if self.seconds is None else _about(self.seconds / jobs))
+            said.append("time not known before the first is done" if self.seconds is None else about(self.seconds / jobs))
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         return f"{runs}: {', '.join(said)}, {self.cache_bytes / 1e9:.1f} GB of cache"
 
@@ -110,9 +111,3 @@ def _known_seconds(done: Sequence[Run]) -> dict[str, float]:
         for name, value in Record.open(run.folder).measured["seconds"].items():
             seconds.setdefault(name, []).append(float(value))
     return {name: median(values) for name, values in seconds.items()}
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
