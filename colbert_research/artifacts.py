@@ -60,20 +60,23 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Put a text file in place by one rename, after flushing it: a reader sees the old one or the new one."""
+def write_text(path: str | Path, text: str, *, flush: bool = True) -> None:
+    """Put a text file in place by one rename: a reader sees the old one or the new one, after a crash of the machine too where
+    it is flushed to the disk before."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as handle:
             handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+            if flush:
+                handle.flush()
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
     except BaseException:  # on a full disk, half of it would take the room that is needed
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if flush:
+        sync_folder(path.parent)
 
 
 def remove_unfinished_texts(folder: Path, *, seconds: float) -> None:

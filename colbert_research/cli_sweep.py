@@ -23,7 +23,11 @@ def sweep_command(function: Callable[..., Any]) -> Callable[..., Any]:
     """A command over the sweep of a YAML file; what is wrong with it is a message, not a traceback."""
 
     @click.argument("sweep", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-    @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Of the records [experiments/<name>].")
+    @click.option(
+        "--folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Of the records [experiments/<name> in the SWEEP's project].",
+    )
     @click.option("--yes", is_flag=True, help=f"Also where there are more than {MANY} experiments.")
     @wraps(function)
     def command(sweep: Path, folder: Path | None, yes: bool, **options: Any) -> Any:
@@ -63,11 +67,17 @@ def plan(sweep: "Sweep", jobs: int) -> None:
 def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) -> None:
     """Execute the runs of the SWEEP that are not done, and write summary.csv beside their records.
 
+    Relative paths are looked for beside the SWEEP's file, then in its project (the nearest folder above it with a
+    pyproject.toml or a .git), then in the working folder; the records lie in the project's experiments/<name>.
+
     It may be interrupted or killed at any moment, and started again, also by several at once: what is done stays done.
     """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     click.echo(sweep.plan().words(jobs))
     try:
-        table = sweep.run(jobs=jobs, only=only, limit=limit, retry=retry)
+        with logging_redirect_tqdm():  # lines go above the bar
+            table = sweep.run(jobs=jobs, only=only, limit=limit, retry=retry)
     except KeyboardInterrupt:
         click.echo(f"\ninterrupted; {sweep.plan().words(jobs)}. The same command continues")
         raise SystemExit(130) from None

@@ -78,6 +78,14 @@ class OutputFolder:
                 atexit.register(_release_all)
             _held[place] = _Claim(lock, self.id, os.getpid())
 
+    def release(self) -> None:
+        """Let others have the folder, where this process claimed it for this experiment and saves no record."""
+        with _guard:
+            place = self.path.resolve()
+            claimed = _held.get(place)
+            if claimed is not None and claimed.process == os.getpid() and claimed.id == self.id:
+                _held.pop(place).lock.release()
+
     def begin(self, config: Mapping[str, Any]) -> None:
         """Claim the folder and write `config.yaml` into it, unless a finished record vouches for the one that is there."""
         self.claim()

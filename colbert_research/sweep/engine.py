@@ -15,7 +15,10 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat import v4
 from papermill.engines import Engine
+from papermill.iorw import LocalHandler
 from traitlets.config import Config
+
+from colbert_research.artifacts import write_text
 
 Output = Any
 new_output: Any = v4.new_output
@@ -140,6 +143,13 @@ class _Shell(InteractiveShell):  # type: ignore[misc]
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         self.outputs.append(new_output("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb)))
+
+
+class WholeFiles(LocalHandler):  # type: ignore[misc]
+    """What papermill writes is there whole or not at all: on a full disk, and where it is killed, the notebook before stays."""
+
+    def write(self, buf: str, path: str) -> None:
+        write_text(path, buf, flush=False)
 
 
 class InProcess(Engine):  # type: ignore[misc]

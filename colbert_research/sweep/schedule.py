@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from dataclasses import replace as changed
 
 from colbert_research import threads
+from colbert_research.artifacts import cache_root
 from colbert_research.experiment.stage import Stage
+from colbert_research.sweep.full import disk_full
 from colbert_research.sweep.pool import LOST, Pool
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.states import SETTLED, State
-from colbert_research.sweep.tasks import DONE, ELSEWHERE
+from colbert_research.sweep.tasks import DONE, ELSEWHERE, NO_ROOM
 
 logger = logging.getLogger("colbert_research")
 AGAIN = 3
@@ -46,7 +48,8 @@ def shared_stages(runs: Sequence[Run]) -> dict[Stage, Shared]:
 def execute(runs: Sequence[Run], *, jobs: int, ended: Callable[[Run, State], None], look: float = LOOK) -> None:
     """Execute runs in `jobs` processes at a time; those that time their search one after another, when the others are done.
 
-    `ended` is told of each. Runs that another process has are waited for, and taken over where that dies.
+    `ended` is told of each. Runs that another process has are waited for, and taken over where that dies. Raises DiskFullError
+    where a disk is full, when what has begun has ended.
     """
     together = [run for run in runs if run.experiment.config.latency is None]
     alone = [run for run in runs if run.experiment.config.latency is not None]
@@ -63,8 +66,12 @@ def _all(
     waiting, elsewhere = list(runs), list[Run]()
     under_way: dict[int, Run | Stage] = {}
     again: dict[str, int] = {}
+    full = False
     while waiting or elsewhere or under_way:
-        while len(under_way) < jobs and (task := _next(waiting, stages, under_way)) is not None:
+        if full and not under_way:
+            done = sum(run.state is State.DONE for run in runs)
+            raise disk_full([runs[0].folder.parent, cache_root()], done=done, left=len(runs) - done)
+        while not full and len(under_way) < jobs and (task := _next(waiting, stages, under_way)) is not None:
             if isinstance(task, Run):
                 waiting.remove(task)
                 own = task.experiment.config.latency
@@ -76,11 +83,14 @@ def _all(
                 under_way[pool.begin(stage_task)] = task
         for number, status in pool.wait(look):
             task = under_way.pop(number)
+            full |= status == NO_ROOM
             if isinstance(task, Stage):
                 del stages[task]  # computed, or its runs will say why not
                 logger.info("%s: %s; %d stages to go that several runs need", task.name, _how(status), len(stages))
             elif status in (ELSEWHERE, LOST) or task.state is State.RUNNING:
                 elsewhere.append(task)
+            elif status == NO_ROOM and task.state is not State.DONE:
+                waiting.append(task)
             else:
                 ended(task, task.state)
         for run in [run for run in elsewhere if not run.held]:

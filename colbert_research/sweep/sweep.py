@@ -19,6 +19,8 @@ from colbert_research.experiment.inspecting import inspect_command
 from colbert_research.progress import reporting
 from colbert_research.settings import ConfigError, flat, nearest, parse_overrides, written
 from colbert_research.sweep.config import SweepConfig
+from colbert_research.sweep.full import is_full
+from colbert_research.sweep.memory import check_memory
 from colbert_research.sweep.notebooks import check_notebook
 from colbert_research.sweep.places import PATHS, Places, check_folder, claim_folder
 from colbert_research.sweep.plan import Plan, varying
@@ -105,7 +107,7 @@ class Sweep:
 
         `only`: settings that a run must have, as overrides are written. `limit`: so many of those that are left, the first
         ones. `retry`: those that failed too. Processes share the threads of this machine. What another process has is waited
-        for.
+        for. Raises ConfigError for more jobs than there are threads or memory, DiskFullError where a disk is full.
         """
         most = threads.available()
         if not 1 <= jobs <= most:
@@ -122,6 +124,7 @@ class Sweep:
             ) from None
         claim_folder(self.folder, self.name, self._file)
         own = [run for run in left if _only_here(run)]
+        check_memory(self.runs, [run for run in left if run not in own], jobs)
         with reporting(total=len(left), description=f"sweep {self.name}", unit="runs") as report:
 
             def ended(run: Run, state: State) -> None:
@@ -267,8 +270,12 @@ def _execute_here(run: Run) -> None:
         run.experiment.output.begin(run.experiment.config.model_dump(mode="json"))
         run.experiment.save()
     except Exception as error:
+        if is_full(error):
+            raise
         logger.exception("run %s failed", run.id)
         write_failure(run.folder, f"{type(error).__name__}: {error}")
+    finally:
+        run.experiment.output.release()
 
 
 @contextmanager

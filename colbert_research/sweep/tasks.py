@@ -12,10 +12,11 @@ from pathlib import Path
 from colbert_research import threads
 from colbert_research.experiment.output import OutputInUseError
 from colbert_research.locks import Lock
+from colbert_research.sweep.full import is_full
 from colbert_research.sweep.states import FAILURE, NOTEBOOK, RUN_LOCK, State, standing, write_failure
 
-DONE, FAILED, ELSEWHERE = 0, 3, 4
-"""Exit statuses: it is done; it failed and said why; another process has it."""
+DONE, FAILED, ELSEWHERE, NO_ROOM = 0, 3, 4, 5
+"""Exit statuses: it is done; it failed and said why; another process has it; a disk is full, and it goes on later."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def perform(task: Task) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _say_into(folder / "stdout.log")
-    except OSError:
-        return FAILED
+    except OSError as error:
+        return NO_ROOM if is_full(error) else FAILED
     os.environ["COLBERT_RESEARCH_PROGRESS"] = "log"
     threads.use(task.threads)
     sys.path[:0] = [path for path in task.paths if path not in sys.path]
@@ -71,8 +72,11 @@ def _execute(task: Task, folder: Path) -> int:
     except Exception as error:  # whatever a cell raises is this run's last line
         if getattr(error, "ename", "") == OutputInUseError.__name__:
             return ELSEWHERE
+        if is_full(error):  # it has not failed, and is begun again when there is room
+            logging.getLogger("colbert_research").error("run %s stopped: %s", task.id, _line(error))
+            return NO_ROOM
         logging.getLogger("colbert_research").exception("run %s failed", task.id)
-        with suppress(OSError):  # on a full disk it is a run that crashed
+        with suppress(OSError):
             write_failure(folder, _line(error), cell=getattr(error, "exec_count", None))
         return FAILED
     finally:
@@ -98,14 +102,16 @@ def _check(task: Task, folder: Path) -> None:
 def _papermill(task: Task, folder: Path) -> None:
     import papermill
     from papermill.engines import papermill_engines
+    from papermill.iorw import papermill_io
 
-    from colbert_research.sweep.engine import InProcess
+    from colbert_research.sweep.engine import InProcess, WholeFiles
 
     papermill_engines.register("in-process", InProcess)
+    papermill_io.register(str(folder / NOTEBOOK), WholeFiles())
     logging.getLogger("papermill").setLevel(logging.WARNING)
     parameters = {"config": task.config, "overrides": task.overrides, "output": task.output}
     papermill.execute_notebook(
-        task.notebook, folder / NOTEBOOK, parameters=parameters, engine_name="in-process", progress_bar=False
+        task.notebook, str(folder / NOTEBOOK), parameters=parameters, engine_name="in-process", progress_bar=False
     )
 
 
@@ -117,7 +123,10 @@ def _compute(task: Task) -> int:
     try:
         experiment = Experiment(load_config(ExperimentConfig, task.config, task.overrides), output=task.output)
         experiment.run(task.stage)
-    except Exception:  # the runs that need the stage will say the same
+    except Exception as error:  # the runs that need the stage will say the same
+        if is_full(error):
+            logging.getLogger("colbert_research").error("%s of run %s stopped: %s", task.stage, task.id, error)
+            return NO_ROOM
         logging.getLogger("colbert_research").exception("%s of run %s failed", task.stage, task.id)
         return FAILED
     return DONE

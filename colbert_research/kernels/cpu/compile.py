@@ -19,7 +19,6 @@ from numba.core import caching, config
 from colbert_research.artifacts import cache_root
 from colbert_research.kernels.cpu.simd import TIER
 
-
 logger = logging.getLogger("colbert_research")
 
 
