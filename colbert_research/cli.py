@@ -27,7 +27,7 @@ def main() -> None:
     """A laboratory for late interaction."""
 
 
-for command in (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report):
+for command in (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report, cli_sweep.export):
     main.add_command(command)
 
 

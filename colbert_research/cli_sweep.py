@@ -120,6 +120,17 @@ def report(sweep: "Sweep", baseline: str, folder_to: Path | None) -> None:
 
 @click.command()
 @sweep_command
+@click.option("--to", "target", type=click.Choice(["mlflow"]), required=True, help="What to export to.")
+@click.option(
+    "--uri", default="", help="Of MLflow's server or database [$MLFLOW_TRACKING_URI, or mlflow.db beside the folder]."
+)
+def export(sweep: "Sweep", target: str, uri: str) -> None:
+    """Put the finished records of the SWEEP into MLflow; those that are there already stay. Needs the extra mlflow."""
+    click.echo(sweep.export_mlflow(uri))
+
+
+@click.command()
+@sweep_command
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until no run is left.")
 def status(sweep: "Sweep", watch: bool) -> None:
     """Which runs of the SWEEP are done, running, failed, crashed or missing, also while another process executes them."""

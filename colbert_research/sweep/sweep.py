@@ -1,6 +1,7 @@
 """`Sweep`: the experiments of a grid, planned, executed, and read as one table."""
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from colbert_research.settings import ConfigError, flat, nearest, parse_override
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.full import is_full
 from colbert_research.sweep.memory import check_memory
+from colbert_research.sweep.mlflow_export import Exported, export
 from colbert_research.sweep.notebooks import check_notebook
 from colbert_research.sweep.places import PATHS, Places, check_folder, claim_folder
 from colbert_research.sweep.plan import Plan, varying
@@ -210,6 +212,17 @@ class Sweep:
 
         told = Reported(self.name, self.plan().words(), self.frame(), self.varied, [*self.config.grid], measures, command)
         return write_report(told, comparisons, Path(folder or self.folder / "report"))
+
+    def export_mlflow(self, uri: str = "") -> Exported:
+        """Put the records of the finished runs into MLflow, under the name of the sweep; what is there already stays.
+
+        `uri`: a tracking server or a database; by default `$MLFLOW_TRACKING_URI`, else `mlflow.db` beside the records' folder.
+        Raises ConfigError without the extra `mlflow`.
+        """
+        uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder.resolve().parent / 'mlflow.db'}"
+        done = [run.folder for run in self.runs if run.standing(whole=True).state is State.DONE]
+        found = ((folder, Record.open(folder)) for folder in done)
+        return export(found, uri=uri, experiment=self.name, location=self.folder, varied=self.varied)
 
     def _write_summary(self) -> Path:
         """Write `summary.csv`: what the records say of quality and bytes, which no interruption changes."""
