@@ -260,6 +260,24 @@ def test_a_folder_that_cannot_be_written_to(write, tmp_path):
         Sweep.load(write(**GRID), folder=tmp_path / "file" / "out").run()
 
 
+def test_a_sweep_has_one_bar(sweep, monkeypatch, capsys):
+    """Of its runs, with the time left; what they do they say in their own logs."""
+
+    def execute(runs, *, ended, **_):
+        for run in runs:
+            ended(run, State.DONE)
+
+    monkeypatch.setattr("colbert_research.sweep.sweep.execute", execute)
+    monkeypatch.setenv("COLBERT_RESEARCH_PROGRESS", "bar")
+    sweep().run()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    bars = [line for line in captured.err.replace("\n", "\r").split("\r") if line.strip()]
+    assert all(line.startswith("sweep bits: ") for line in bars)
+    assert "3/3" in bars[-1]
+    assert len(captured.err.rstrip().split("\n")) == 1
+
+
 @pytest.mark.parametrize(("most", "expected"), [(3, "1 to 3, the CPUs of this process"), (1, "1, the only CPU of this")])
 def test_jobs(sweep, monkeypatch, most, expected):
     monkeypatch.setattr(threads, "available", lambda: most)
