@@ -99,6 +99,18 @@ def sources_of(kind: str, settings: Any) -> dict[str, Any]:
     }
 
 
+def look_at_sources() -> None:
+    """Look at the sources of all stages and of what is loaded of this package, for the processes that are forked from this one.
+
+    They need not read them again, and notice those that are edited from now on.
+    """
+    loaded = [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]
+    modules, _ = closure(tuple(sorted({*STAGE_MODULES.values(), *loaded})))
+    for name, file in modules.items():
+        check_loaded(name, file)
+        significant(file)
+
+
 def components(value: Any) -> Iterator[Config]:
     """Every config in some settings, at any depth."""
     if isinstance(value, Config):

@@ -8,6 +8,8 @@ import io
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -21,6 +23,7 @@ from traitlets.config import Config
 from colbert_research.artifacts import write_text
 
 Output = Any
+SAVE_EVERY = 2.0  # seconds
 new_output: Any = v4.new_output
 
 
@@ -162,6 +165,7 @@ class InProcess(Engine):  # type: ignore[misc]
             config = Config({"HistoryManager": {"enabled": False}})
             shell = _Shell.instance(config=config, ipython_dir=nowhere, displayhook_class=_Hook, display_pub_class=_Publisher)
             shell.outputs = shell.displayhook.outputs = shell.display_pub.outputs = Outputs()
+            nb_man.save = _sparing(nb_man.save)
             for index, cell in enumerate(nb_man.nb.cells):
                 nb_man.cell_start(cell, index)
                 failed = cell.cell_type == "code" and bool(cell.source.strip()) and not _execute(shell, cell)
@@ -170,6 +174,22 @@ class InProcess(Engine):  # type: ignore[misc]
                 nb_man.cell_complete(cell, cell_index=index)
                 if failed:
                     break
+
+
+def _sparing(save: Callable[[], None]) -> Callable[[], None]:
+    """Save the notebook as it grows, but not before and after each of its cells where they take no time.
+
+    Papermill saves it whole at the end, also where a cell failed.
+    """
+    saved = time.monotonic()
+
+    def sometimes() -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= SAVE_EVERY:
+            save()
+            saved = time.monotonic()
+
+    return sometimes
 
 
 def _execute(shell: _Shell, cell: Any) -> bool:

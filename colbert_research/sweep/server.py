@@ -43,7 +43,7 @@ def import_everything() -> None:
 
 def serve() -> None:
     """Serve until the input ends and every task has."""
-    import_everything()
+    warm_up()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who gave the tasks says when to stop
     signal.signal(signal.SIGTERM, _stop)
     buffer, open_ = b"", True
@@ -56,6 +56,18 @@ def serve() -> None:
         for line in lines:
             _begin(json.loads(line))
         _reap(wait=not open_)
+
+
+def warm_up() -> None:
+    """Import, and do once what every run would do: look at the sources, and make what Numba loads compiled code into."""
+    import_everything()
+    from numba.core.registry import cpu_target
+
+    from colbert_research.experiment.sources import look_at_sources
+
+    look_at_sources()
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 _begun: dict[int, tuple[int, Any]] = {}

@@ -1,7 +1,9 @@
 """The code behind a stage is part of its key: what is edited is computed again, and nothing else is."""
 
 import ast
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -208,3 +210,26 @@ def test_versions_of_libraries_count(monkeypatch):
     monkeypatch.setattr(sources, "_version", lambda name: "0.0" if name == "faiss-cpu" else before["libraries"].get(name, ""))
     assert sources_of("cluster", {})["hash"] != before["hash"]
     assert sources_of("reduce", {})["libraries"].keys() == {"numpy"}
+
+
+EDITED_BEFORE_A_FORK = """
+import os, sys
+import colbert_research.codecs.exact as loaded
+from colbert_research.experiment import sources
+sources.look_at_sources()
+os.utime(sys.argv[1], (1, 1))  # as old as any process
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sources.check_loaded(loaded.__name__, sources.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_what_is_edited_before_a_fork_is_noticed_after_it(tmp_path):
+    """The child runs what its parent had loaded, which its own age does not tell."""
+    (tmp_path / "exact.py").write_text("edited = True\n")
+    line = [sys.executable, "-c", EDITED_BEFORE_A_FORK, str(tmp_path / "exact.py")]
+    ran = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert ran.returncode == 1
+    assert "was edited after this process had loaded it" in ran.stderr
