@@ -106,7 +106,7 @@ class Record:
         for name, expected in self.files.items():
             file = Path(output) / name
             if not file.is_file():
-                raise RecordError(f"{file} is missing; run the experiment again")
+                raise RecordError(f"{file} is missing, as beside records that are committed; run the experiment again")
             if (size := file.stat().st_size) != expected["bytes"]:
                 raise RecordError(f"{file} has {size} bytes, {FILE} says {expected['bytes']}; run the experiment again")
 
