@@ -97,8 +97,8 @@ class OutputFolder:
         others.
 
         An older record is removed when all is written, its successor too, and before anything is put in its place: none ever
-        stands beside files that are not its own, and a full disk takes none. Raises OutputInUseError, and leaves no record of its
-        own, where the folder was removed or taken over since it was claimed.
+        stands beside files that are not its own, and a full disk takes none. Raises OutputInUseError, and leaves no record of
+        its own, where the folder was removed or taken over since it was claimed.
         """
         with _guard:
             place = self.path.resolve()

@@ -71,3 +71,11 @@ def dot_products(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArr
 
 def _scores(queries: Ragged, offsets: NDArray[np.int64], only: Selection) -> NDArray[np.float32]:
     return np.zeros((len(queries), len(offsets) - 1 if only is None else len(only)), np.float32)
+
+
+def prepare_to_load() -> None:
+    """Make once what Numba loads compiled code into, for the processes that are forked from this one; nothing is compiled."""
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()

@@ -61,13 +61,11 @@ def serve() -> None:
 def warm_up() -> None:
     """Import, and do once what every run would do: look at the sources, and make what Numba loads compiled code into."""
     import_everything()
-    from numba.core.registry import cpu_target
-
     from colbert_research.experiment.sources import look_at_sources
+    from colbert_research.kernels.cpu_backend import prepare_to_load
 
     look_at_sources()
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
+    prepare_to_load()
 
 
 _begun: dict[int, tuple[int, Any]] = {}
