@@ -87,14 +87,14 @@ def remove_unfinished_texts(folder: Path, *, seconds: float) -> None:
                 path.unlink()
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """`write_text` of indented JSON with sorted keys."""
-    write_text(path, json_text(value))
-
-
 def json_text(value: Any) -> str:
-    """Indented JSON with sorted keys."""
+    """Indented JSON with sorted keys: the same text for the same value."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """`write_text` of `json_text`."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: str | Path) -> Any:

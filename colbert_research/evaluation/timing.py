@@ -243,7 +243,7 @@ class _Run:
             for name, counts in trace.work().items():
                 work[name] = {unit: work[name].get(unit, 0) + counts[unit] for unit in counts}
         results = [(ranking.positions, ranking.scores) for ranking in self.found]
-        ranking = Ranking.of(results, query_ids=self.ids, document_ids=self.index.document_ids)
+        ranking = Ranking.of(results, query_ids=self.ids, document_ids=self.index.ids_by_position)
         notes = tuple(dict.fromkeys(note for trace in first for note in trace.notes))
         return Latency(self.name, self.strategy, threads, 1e3 * np.array(self.seconds).T, stages, work, notes, ranking)
 

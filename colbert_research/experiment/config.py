@@ -11,7 +11,7 @@ from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.reduce import REDUCERS
-from colbert_research.index.build import BuildConfig
+from colbert_research.index.writing import BuildConfig
 from colbert_research.search import STRATEGIES
 from colbert_research.settings import ConfigError, flat
 

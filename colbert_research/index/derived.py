@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -115,3 +117,20 @@ def in_order(structures: Iterable[DerivedStructure]) -> tuple[DerivedStructure, 
         for each in (*in_order(structure.needs()), structure):
             found.setdefault(each)
     return tuple(found)
+
+
+def loaded(name: str, entry: Mapping[str, Any]) -> DerivedStructure | None:
+    """The structure that an index names, `{"kind", "settings", "version"}`, if its class is loaded and builds the same.
+
+    No code is imported for it.
+    """
+    waiting, found = [DerivedStructure], None
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        kind = cls.model_fields.get("kind")
+        if kind is not None and kind.default == entry["kind"] and not isabstract(cls):
+            with suppress(ValueError, TypeError):
+                structure = cls.model_validate({"kind": entry["kind"], **entry["settings"]})
+                found = structure if structure.name == name else found
+    return found

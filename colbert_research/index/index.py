@@ -1,4 +1,4 @@
-"""An open index: one generation of it, as its manifest names it."""
+"""An open index: one generation of it, as its manifest names it; and its changes, each of which gives the next generation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,74 +9,101 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.codecs import Codec, bytes_per_token, open_codec
+from colbert_research.codecs import Codec, bytes_per_token
 from colbert_research.encoders import TextPipeline
+from colbert_research.index import generations
+from colbert_research.index.changes import Changeable
+from colbert_research.index.contents import Contents
 from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
-from colbert_research.index.manifest import File, check_sizes, check_sums, files_of, read_manifest
+from colbert_research.index.drift import Drift
+from colbert_research.index.manifest import files_of_generation, pipeline_of
+from colbert_research.index.opening import opened
+from colbert_research.index.scope import Scope
 from colbert_research.index.segment import Segment
 from colbert_research.index.structures import Structures
-from colbert_research.ragged import Ragged, offsets_of, rows_of
-from colbert_research.settings import ConfigError
+from colbert_research.ragged import Ragged
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
+class Index(Changeable):
     """Documents, codes, codec and inverted lists. Opened with `Index.open`, built with `build_index`.
 
-    `outside`: the folders of structures that lie outside the index.
-    Documents are numbered by position, 0 to `n_documents - 1`, segment after segment; their identifiers are stable strings.
+    It is one generation and never changes: `add`, `delete`, `update`, `compact` and `rebuild` give the next one, opened, and
+    this one stays as it is for as long as the object lives (see `Changeable`).
+
+    Documents have identifiers, which are stable, and positions, which count through the segments, deleted documents too: 0 to
+    `n_positions - 1`, the same throughout a generation. Everything but `ids_by_position`, `documents_at` and `codes_of` knows
+    live documents only: `len`, `n_documents`, `n_tokens`, `document_ids`, `documents`, `positions`, `scope` and every search.
+
+    `outside`: the folders of structures that lie outside the index. `hold`: keeps the files of this generation.
     """
 
     path: Path
     manifest: Mapping[str, Any]
     codec: Codec
-    segments: tuple[Segment, ...]
+    contents: Contents
     outside: Mapping[DerivedStructure, Path] = field(default_factory=dict)
+    hold: generations.Hold | None = None
 
     @classmethod
-    def open(cls, path: str | Path, *, structures: Mapping[DerivedStructure, str | Path] | None = None) -> "Index":
-        """Open the newest generation, memory-mapped.
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        generation: int | None = None,
+        structures: Mapping[DerivedStructure, str | Path] | None = None,
+    ) -> "Index":
+        """Open a generation, by default the newest, memory-mapped.
 
-        Sizes, shapes, ranges, and the checksums of codec and pipeline are checked, so that no damage crashes a search; other
-        checksums only by `verify`. `structures`: the folders of structures that `build_structure` built outside the index.
-        Raises IndexMissingError or IndexCorruptedError, and ConfigError for a codec that this package lacks.
+        Sizes, shapes, ranges, and the checksums of codec, pipeline and lists of deleted documents are checked, so that no
+        damage crashes a search; other checksums only by `verify`. `structures`: the folders of structures that
+        `build_structure` built outside the index. Raises IndexMissingError, also for a generation that is not there or no
+        longer, IndexCorruptedError, and ConfigError for a codec that this package lacks.
         """
         path = Path(path)
-        manifest = read_manifest(path)
-        check_sizes(_files(path, manifest))
-        folder = path / manifest["codec"]["name"]
-        for entry in (manifest["codec"], *_pipeline(manifest)):
-            check_sums(files_of(path / entry["name"], entry))
-        try:
-            codec = open_codec(folder)
-        except (KeyError, ValueError) as error:
-            raise ConfigError(f"the codec in {folder} cannot be opened: {error}") from error
-        if codec.dim != manifest["dim"]:
-            raise IndexCorruptedError(f"the codec in {folder} has {codec.dim} dimensions, the manifest says {manifest['dim']}")
-        segments = tuple(
-            Segment.open(path / part["name"], codec, n_documents=part["n_documents"], n_tokens=part["n_tokens"])
-            for part in manifest["segments"]
-        )
+        manifest, hold = generations.hold(path, generation)
         outside = {structure: Path(folder) for structure, folder in (structures or {}).items()}
-        index = cls(path, manifest, codec, segments, outside)
+        index = cls(path, manifest, *opened(path, manifest), outside, hold)
         index.derived.check_sizes()
         return index
 
+    def reopened(self, manifest: Mapping[str, Any], hold: generations.Hold | None) -> "Index":
+        opened_now = opened(self.path, manifest, (self.manifest, self.codec, self.contents))
+        index = Index(self.path, manifest, *opened_now, {}, hold)
+        index.derived.check_sizes()
+        return index
+
+    def generations(self) -> list[int]:
+        """Ascending numbers of the generations on disk, which `Index.open` opens."""
+        return generations.generations(self.path)
+
     def verify(self) -> None:
-        """Read every file, those of structures too, and compare its checksum with the manifest. Raises IndexCorruptedError."""
-        check_sums(_files(self.path, self.manifest))
+        """Read every file of every generation on disk, those of structures too, and compare its checksum with the manifests.
+
+        Raises IndexCorruptedError that names the first one with another byte than was written.
+        """
+        generations.verify(self.path)
         self.derived.verify()
+
+    def drift(self) -> Drift | None:
+        """How far what was added lies from the codes, and how far what was built; None for an index of an earlier version."""
+        return Drift.of(self.manifest)
 
     def __len__(self) -> int:
         return self.n_documents
 
     def __repr__(self) -> str:
+        deleted = f", {len(self.contents.dead)} deleted" if len(self.contents.dead) else ""
         return (
             f"Index({self.n_documents} documents, {self.n_tokens} tokens, dim {self.dim}, {self.codec.config!r}, "
-            f"{len(self.segments)} segments)"
+            f"{len(self.segments)} segments{deleted})"
         )
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.contents.segments
 
     @property
     def generation(self) -> int:
@@ -84,11 +111,18 @@ class Index:
 
     @property
     def n_documents(self) -> int:
-        return int(self.manifest["n_documents"])
+        """How many documents are live."""
+        return self.contents.n_documents
+
+    @property
+    def n_positions(self) -> int:
+        """How many documents the segments hold, deleted ones too."""
+        return self.contents.n_positions
 
     @property
     def n_tokens(self) -> int:
-        return int(self.manifest["n_tokens"])
+        """Tokens of live documents."""
+        return self.contents.n_tokens
 
     @property
     def dim(self) -> int:
@@ -100,7 +134,7 @@ class Index:
 
         Raises ConfigError for an encoder or pooler that this package lacks, IndexCorruptedError for one of another width.
         """
-        for part in _pipeline(self.manifest):
+        for part in pipeline_of(self.manifest):
             opened = TextPipeline.open(self.path / part["name"])
             if opened.dim != self.dim:
                 given = f"gives {opened.dim} dimensions, the manifest says {self.dim}"
@@ -113,42 +147,33 @@ class Index:
         """Bytes of one token's codes."""
         return bytes_per_token(self.codec)
 
-    @cached_property
+    @property
     def document_ids(self) -> tuple[str, ...]:
-        """All identifiers, by position."""
-        ids = tuple(i for segment in self.segments for i in segment.documents.ids)
-        if len(ids) != self.n_documents:
-            raise IndexCorruptedError(f"{self.path} holds {len(ids)} documents, the manifest says {self.n_documents}")
-        return ids
+        """The identifiers of live documents, by position."""
+        return self.contents.document_ids
 
-    @cached_property
+    @property
+    def ids_by_position(self) -> tuple[str, ...]:
+        """The identifier at each position; those of deleted documents too, which may be there more than once."""
+        return self.contents.ids
+
+    @property
     def starts(self) -> NDArray[np.int64]:
         """`(n_segments + 1,)` int64: the position of each segment's first document."""
-        return offsets_of([len(segment) for segment in self.segments])
+        return self.contents.starts
 
-    @cached_property
+    @property
     def empty_cells(self) -> NDArray[np.int64]:
-        """The centroids that no token has, ascending; none for a codec without centroids. Nobody probes them."""
-        lists = [segment.inverted.offsets for segment in self.segments if segment.inverted is not None]
-        if not lists:
-            return np.empty(0, np.int64)
-        return np.flatnonzero(np.all([np.diff(offsets) == 0 for offsets in lists], axis=0))
+        """The centroids that no token of a live document has, ascending; none for a codec without any. Nobody probes them."""
+        return self.contents.empty_cells
 
-    @cached_property
-    def _position(self) -> dict[str, int]:
-        return {document: i for i, document in enumerate(self.document_ids)}
+    def scope(self, ids: Iterable[str] | None = None) -> Scope:
+        """The documents that a search may find: all live ones, or those with some `ids`; raises what `positions` raises."""
+        return self.contents.scope if ids is None else Scope.of(self.positions(ids), self.n_positions)
 
     def positions(self, document_ids: Iterable[str]) -> NDArray[np.int64]:
         """Positions of documents by identifier. Raises KeyError that names unknown ones, TypeError for others than strings."""
-        if isinstance(document_ids, str):
-            raise TypeError(f"expected a list of document ids; given one string, {document_ids!r:.60}. Put it in a list")
-        document_ids = list(document_ids)  # of a generator, too, which gives its items once
-        if strange := [each for each in document_ids if not isinstance(each, str)]:
-            raise TypeError(f"expected a list of document ids, which are strings; given {strange[0]!r:.60}")
-        unknown = [d for d in document_ids if d not in self._position]
-        if unknown:
-            raise KeyError(f"{len(unknown)} unknown document ids, such as {unknown[:3]}; the index has {self.n_documents}")
-        return np.array([self._position[d] for d in document_ids], np.int64)
+        return self.contents.positions(document_ids)
 
     def documents(self, document_ids: Iterable[str]) -> list[Document]:
         """Documents by identifier, in the order asked for."""
@@ -156,30 +181,13 @@ class Index:
 
     def documents_at(self, positions: NDArray[np.int64]) -> list[Document]:
         """Documents by position, such as those of a ranking, in the order asked for."""
-        segment_of = np.searchsorted(self.starts, positions, side="right") - 1
-        found: dict[int, Document] = {}
-        for number in np.unique(segment_of).tolist():
-            inside = positions[segment_of == number]
-            found.update(zip(inside.tolist(), self.segments[number].documents.read(inside - self.starts[number]), strict=True))
-        return [found[position] for position in positions.tolist()]
+        return self.contents.documents_at(positions)
 
     def codes_of(
         self, positions: NDArray[np.int64], *, names: Sequence[str] | None = None
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
         """Codes (or only the arrays in `names`) and offsets of the documents at ascending `positions`, copied."""
-        parts: list[tuple[Segment, NDArray[np.int64]]] = []
-        for start, segment in zip(self.starts, self.segments, strict=False):
-            low, high = np.searchsorted(positions, [start, start + len(segment)])
-            if high > low:
-                parts.append((segment, positions[low:high] - start))
-        lengths = [np.diff(segment.offsets)[local] for segment, local in parts]
-        rows = [rows_of(segment.offsets, local) for segment, local in parts]
-        codes = {}
-        for name in names or self.codec.layout:
-            dtype, shape = self.codec.layout[name]
-            arrays = [segment.codes[name][r] for (segment, _), r in zip(parts, rows, strict=True)]
-            codes[name] = np.concatenate([np.empty((0, *shape), dtype), *arrays])
-        return codes, offsets_of(np.concatenate([np.empty(0, np.int64), *lengths]))
+        return self.contents.codes_of(self.codec, positions, names)
 
     def vectors_of(self, document_ids: Iterable[str]) -> Ragged:
         """Decoded token vectors `(n_tokens, dim)` float32 of some documents."""
@@ -208,7 +216,7 @@ class Index:
     def nbytes(self) -> dict[str, int]:
         """Bytes on disk without structures: `codes`, `inverted` lists, `documents`, `codec`, `other`, and their `total`."""
         sizes = dict.fromkeys(("codes", "inverted", "documents", "codec", "other"), 0)
-        for file, expected in _files(self.path, self.manifest):
+        for file, expected in files_of_generation(self.path, self.manifest):
             if file.parent.name == self.manifest["codec"]["name"]:
                 part = "codec"
             elif file.stem in self.codec.layout:
@@ -217,14 +225,3 @@ class Index:
                 part = file.stem.partition("_")[0]
             sizes[part if part in sizes else "other"] += expected["bytes"]
         return {**sizes, "total": sum(sizes.values())}
-
-
-def _files(path: Path, manifest: Mapping[str, Any]) -> list[File]:
-    """The files of codec, segments and pipeline, and what the manifest says of each."""
-    entries = (manifest["codec"], *manifest["segments"], *_pipeline(manifest))
-    return [file for entry in entries for file in files_of(path / entry["name"], entry)]
-
-
-def _pipeline(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The entry of the text pipeline, where there is one."""
-    return [manifest["pipeline"]] if "pipeline" in manifest else []

@@ -1,6 +1,6 @@
 """A segment: some documents' codes, offsets, inverted lists and texts in one folder that is never changed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,31 +57,49 @@ class Segment:
         return cls(path, offsets, codes, inverted, open_documents(path, n_documents))
 
 
-def write_segment(folder: Path, documents: Iterator[Document], vectors: Ragged, codec: Codec, *, chunk_tokens: int) -> FileSums:
-    """Encode documents' token vectors chunk by chunk into `folder`; returns the sizes and checksums of its files.
+def write_segment(
+    folder: Path,
+    documents: Iterable[Document],
+    offsets: NDArray[np.int64],
+    codes: Iterable[Mapping[str, NDArray[Any]]],
+    codec: Codec,
+) -> FileSums:
+    """Write documents and the `codes` of their tokens, chunk by chunk, into `folder`; returns sizes and checksums of its files.
 
-    Memory: one chunk of vectors and its codes, and about 24 bytes per token of the segment for the inverted lists.
+    The documents are written first, so that the codes may be of vectors that are encoded now and name a document that is wrong.
+    Memory: one chunk of codes, and about 24 bytes per token of the segment for the inverted lists.
     """
     folder.mkdir(parents=True)
     write_documents(folder, documents)
-    save_npy(folder / "offsets.npy", vectors.offsets)
+    save_npy(folder / "offsets.npy", offsets)
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(NpyWriter(folder / f"{name}.npy", dtype, shape))
             for name, (dtype, shape) in codec.layout.items()
         }
-        _encode_chunks(folder, vectors, codec, writers, chunk_tokens=chunk_tokens)
+        for chunk in codes:
+            for name, writer in writers.items():
+                writer.append(chunk[name])
     if codec.centroids is not None:
-        ids = Ragged(load_npy(folder / "centroid_ids.npy", mmap=True), vectors.offsets)
+        ids = Ragged(load_npy(folder / "centroid_ids.npy", mmap=True), offsets)
         InvertedLists.build(ids, len(codec.centroids)).save(folder)
     return checksums(folder)
 
 
-def _encode_chunks(folder: Path, vectors: Ragged, codec: Codec, writers: dict[str, NpyWriter], *, chunk_tokens: int) -> None:
+def encoded(
+    vectors: Ragged,
+    codec: Codec,
+    identifier_of: Callable[[int], str],
+    *,
+    chunk_tokens: int,
+    look: Callable[[NDArray[np.float32], Mapping[str, NDArray[Any]]], None],
+) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The codes of token vectors, chunk by chunk; `look` sees each chunk's vectors and codes. Raises as `finite_rows` does."""
     for low in range(0, vectors.n_rows, chunk_tokens):
-        chunk = finite_rows(vectors, slice(low, low + chunk_tokens), lambda i: open_documents(folder, len(vectors)).ids[i])
-        for name, array in codec.encode(chunk).items():
-            writers[name].append(array)
+        chunk = finite_rows(vectors, slice(low, low + chunk_tokens), identifier_of)
+        codes = codec.encode(chunk)
+        look(chunk, codes)
+        yield codes
 
 
 def finite_rows(vectors: Ragged, rows: slice | NDArray[np.int64], identifier_of: Callable[[int], str]) -> NDArray[np.float32]:

@@ -1,23 +1,28 @@
 """Structures on disk: their parts, what is written of them beside, and what a build that died left.
 
 A part is a folder `<root>/<structure.name>/<part>` with one `.npy` file an array. In an index's own folder the root is
-`structures/`, and the index's manifest names the files; a folder outside is filled once, and its `structure.json` does.
+`structures/` (or `structures-NNNNNN/`, since its codec was fitted anew), and the index's manifest names the files; a folder
+outside is filled once, and its `structure.json` does.
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from colbert_research.artifacts import atomic_folder, checksums, read_json, write_json
+from colbert_research.codecs import Codec
 from colbert_research.config import content_hash
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
-from colbert_research.index.derived import Arrays, DerivedStructure, Part
-from colbert_research.index.manifest import MANIFEST, VERSION, check_sizes, files_of, read_manifest, write_manifest, writing
-from colbert_research.index.segment import FileSums
+from colbert_research.index.derived import Arrays, DerivedStructure, Part, in_order, loaded
+from colbert_research.index.generations import lock_file, tidy
+from colbert_research.index.manifest import check_sizes, files_of, read_manifest, structures_of, write_manifest, writing
+from colbert_research.index.segment import FileSums, Segment
 from colbert_research.ragged import save_npy
 
-FOLDER, FILE, FORMAT = "structures", "structure.json", "colbert_research structure"
+logger = logging.getLogger("colbert_research")
+FILE, FORMAT = "structure.json", "colbert_research structure"
 
 Entry = dict[str, Any]
 """{"kind", "settings", "version", "parts": {name: {"source", "files"}}}; `source`: a hash of what the part was built from."""
@@ -36,39 +41,93 @@ def present(path: Path, manifest: Mapping[str, Any]) -> dict[str, Entry]:
 
     Without parts that belong to none of its segments, and without those whose folder somebody deleted, to have it built again.
     """
-    sources, found = sources_of(manifest), {}
+    sources, root, found = sources_of(manifest), path / structures_of(manifest), {}
     for name, entry in manifest.get("structures", {}).items():
         parts = {
             part: known
             for part, known in entry["parts"].items()
-            if sources.get(part) == known["source"] and (path / FOLDER / name / part).is_dir()
+            if sources.get(part) == known["source"] and (root / name / part).is_dir()
         }
         if parts:
             found[name] = {**entry, "parts": parts}
     return found
 
 
+class SupersededError(RuntimeError):
+    """The newest generation of an index lacks what a structure is to be built from."""
+
+
 def add_parts(
-    path: Path, structure: DerivedStructure, parts: Sequence[Part], sources: Mapping[str, str], needed: Needed
+    path: Path,
+    structure: DerivedStructure,
+    parts: Sequence[Part],
+    sources: Mapping[str, str],
+    needed: Needed,
+    *,
+    generation: int,
 ) -> Entry:
     """Build the parts that the index in `path` lacks, under its lock; the manifest names each as soon as it is in place.
 
-    What a build that died left is deleted, and structures of the same settings by older code. `sources`: of the index as it
-    was opened; raises RuntimeError if it is another one now.
+    What a build that died left is deleted, and structures of the same settings by older code. `sources`, `generation`: of the
+    index as it was opened. Raises SupersededError where the newest generation lacks some of these, RuntimeError if it is
+    another index now.
     """
     with writing(path):
         manifest = read_manifest(path)
         if not sources.items() <= sources_of(manifest).items():
+            if _has(path, generation, sources):
+                raise SupersededError(f"generation {generation} of {path} was superseded")
             raise RuntimeError(f"the index in {path} was changed after it was opened; open it again")
         known = {name: entry for name, entry in present(path, manifest).items() if not _superseded(name, entry, structure)}
         if known != manifest.get("structures", {}):
             _commit(path, manifest, known)
-        _remove_leftovers(path, known)
+        _remove_leftovers(path)
         entry = known.setdefault(structure.name, _new_entry(structure))
-        for name, part in _lacking(entry, parts, sources, path / FOLDER / structure.name, needed):
+        folder = path / structures_of(manifest) / structure.name
+        for name, part in _lacking(entry, parts, sources, folder, needed):
             entry["parts"][name] = part
             _commit(path, manifest, known)
     return entry
+
+
+def extended(path: Path, manifest: Mapping[str, Any], codec: Codec, segments: Sequence[Segment]) -> dict[str, Entry]:
+    """The structures that `manifest` names, with their parts of some new `segments`, which are built and put in place.
+
+    Those whose class is not loaded, or that cannot be built, keep the parts they have; what they lack is built when it is asked
+    for.
+    """
+    sources, root = sources_of(manifest), path / structures_of(manifest)
+    entries = {
+        name: {
+            **entry,
+            "parts": {part: known for part, known in entry["parts"].items() if sources.get(part) == known["source"]},
+        }
+        for name, entry in manifest.get("structures", {}).items()
+    }
+    for structure in in_order(each for name, entry in entries.items() if (each := loaded(name, entry)) is not None):
+        parts = structure.parts(codec, segments)
+
+        def needed(name: str, structure: DerivedStructure = structure) -> Mapping[DerivedStructure, Arrays]:
+            found = {}
+            for need in structure.needs():
+                (part,) = (part for part in need.parts(codec, segments) if part.name == name)
+                found[need] = part.read(root / need.name / name)
+            return found
+
+        entry = entries.setdefault(structure.name, _new_entry(structure))
+        try:
+            entry["parts"].update([*_lacking(entry, parts, sources, root / structure.name, needed)])
+        except (ValueError, ImportError, FileNotFoundError) as error:
+            logger.info("%r is not built for the new documents now, but when it is asked for: %s", structure, error)
+    return entries
+
+
+def _has(path: Path, generation: int, sources: Mapping[str, str]) -> bool:
+    """Whether the index in `path` still has this generation, with these sources."""
+    try:
+        return sources.items() <= sources_of(read_manifest(path, generation)).items()
+    except IndexMissingError:
+        return False
 
 
 def fill(folder: Path, structure: DerivedStructure, parts: Sequence[Part], sources: Mapping[str, str], needed: Needed) -> None:
@@ -144,19 +203,13 @@ def _superseded(name: str, entry: Entry, structure: DerivedStructure) -> bool:
 
 
 def _commit(path: Path, manifest: Mapping[str, Any], structures: Mapping[str, Entry]) -> None:
-    write_manifest(path, {**manifest, "version": VERSION, "structures": structures})
+    lock_file(path, manifest["generation"]).touch()  # which an index of an earlier version lacks
+    write_manifest(path, {**manifest, "structures": structures})
 
 
-def _remove_leftovers(path: Path, known: Mapping[str, Entry]) -> None:
+def _remove_leftovers(path: Path) -> None:
     """Delete what no manifest names: unfinished folders, those of former structures, and unfinished manifests."""
-    for folder in sorted((path / FOLDER).glob("*")):
-        if folder.name not in known:
-            shutil.rmtree(folder)
-            continue
-        for part in sorted(folder.iterdir()):
-            if part.name not in known[folder.name]["parts"]:
-                shutil.rmtree(part)
-    _remove_unfinished(path, MANIFEST)
+    tidy(path)
 
 
 def _remove_unfinished(folder: Path, name: str) -> None:

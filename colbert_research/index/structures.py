@@ -14,11 +14,11 @@ from colbert_research.codecs import Codec
 from colbert_research.config import content_hash
 from colbert_research.index.damage import REMEDY, IndexCorruptedError
 from colbert_research.index.derived import Arrays, DerivedStructure, Part
-from colbert_research.index.manifest import File, check_sizes, check_sums, files_of, read_manifest
+from colbert_research.index.manifest import File, check_sizes, check_sums, files_of, read_manifest, structures_of
 from colbert_research.index.segment import Segment
 from colbert_research.index.structure_files import (
-    FOLDER,
     Entry,
+    SupersededError,
     add_parts,
     fill,
     present,
@@ -28,8 +28,7 @@ from colbert_research.index.structure_files import (
 )
 
 logger = logging.getLogger(__name__)
-
-SEALED = "done.json"
+FINISHED = "done.json"
 """Beside an index, in the folder of a finished artifact of the stage cache: its files are vouched for."""
 
 
@@ -69,7 +68,7 @@ class Structures:
         outside: Mapping[DerivedStructure, Path],
     ) -> None:
         self._path, self._codec, self._segments, self._outside = path, codec, tuple(segments), frozenset(outside)
-        self._sources = sources_of(manifest)
+        self._sources, self._generation, self._root = sources_of(manifest), manifest["generation"], structures_of(manifest)
         self._opened: dict[DerivedStructure, Any] = {}
         self._lock = RLock()
         self._homes = {name: self._inside(name, entry) for name, entry in present(path, manifest).items()}
@@ -124,7 +123,7 @@ class Structures:
         return structure.parts(self._codec, self._segments)
 
     def _inside(self, name: str, entry: Entry) -> _Home:
-        folder = self._path / FOLDER / name
+        folder = self._path / self._root / name
         return _Home(folder, entry, remedy_of(folder))
 
     def _complete(self, home: _Home, parts: Sequence[Part]) -> bool:
@@ -140,7 +139,8 @@ class Structures:
         home = self._homes.get(structure.name)
         if structure in self._outside or (home is not None and self._complete(home, parts)):
             return self._homes[structure.name]
-        entry = present(self._path, read_manifest(self._path)).get(structure.name)
+        newest = read_manifest(self._path)
+        entry = present(self._path, newest).get(structure.name) if structures_of(newest) == self._root else None
         home = None if entry is None else self._inside(structure.name, entry)
         if home is None or not self._complete(home, parts):
             for need in structure.needs():
@@ -152,9 +152,12 @@ class Structures:
     def _add(self, structure: DerivedStructure, parts: Sequence[Part]) -> _Home:
         """Build a structure in the index's folder; in the cache where that cannot be written to, or is a finished artifact."""
         needed = partial(self._needed, structure)
-        if not (self._path.resolve().parent / SEALED).is_file():
+        if not is_finished(self._path):
             try:
-                return self._inside(structure.name, add_parts(self._path, structure, parts, self._sources, needed))
+                entry = add_parts(self._path, structure, parts, self._sources, needed, generation=self._generation)
+                return self._inside(structure.name, entry)
+            except SupersededError as error:
+                logger.info("%s; its structure %s is kept in the cache", error, structure.name)
             except OSError as error:
                 if error.errno not in (EACCES, EPERM, EROFS):
                     raise
@@ -177,6 +180,11 @@ class Structures:
             (part,) = (part for part in self._parts(need) if part.name == name)
             found[need] = _read(need, part, self._homes[need.name])
         return found
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the index in `path` is in a finished artifact of the stage cache, which nobody changes."""
+    return (path.resolve().parent / FINISHED).is_file()
 
 
 def _read(structure: DerivedStructure, part: Part, home: _Home) -> Arrays:

@@ -66,8 +66,9 @@ class SearchStrategy(Config, ABC):
         strategy, notes = self.fitted(index)
         strategy.check_size(index.n_documents, k)
         strategy.check_here()
-        strategy.check(index, k)
-        scope = Scope.all(len(index)) if subset is None else Scope.of(index.positions(subset), len(index))
+        if len(index):
+            strategy.check(index, k)
+        scope = index.scope(subset)
         trace = trace if trace is not None else Trace()
         trace.queries += len(asked)
         trace.notes += [note for note in notes if note not in trace.notes]
@@ -77,7 +78,7 @@ class SearchStrategy(Config, ABC):
             note = f"{self.kind}: {nothing} of {len(asked)} queries found nothing"  # type: ignore[attr-defined]
             logger.warning("%s", note)
             trace.notes.append(note)
-        return Ranking.of(found, query_ids=asked.ids, document_ids=index.document_ids)
+        return Ranking.of(found, query_ids=asked.ids, document_ids=index.ids_by_position)
 
     def explain(
         self,

@@ -50,7 +50,7 @@ class Cells:
         """
         rows = rows_of(self.tokens.offsets, cells)
         documents = self.documents[rows]
-        present = np.zeros(scope.n_documents, np.bool_)
+        present = np.zeros(scope.n_positions, np.bool_)
         present[documents] = True
         if not scope.is_all:
             taken = scope.contains(documents)

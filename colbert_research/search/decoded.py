@@ -13,7 +13,7 @@ ROWS_PER_BLOCK = 32_768
 
 
 def token_offsets(index: Index) -> NDArray[np.int64]:
-    """`(n_documents + 1,)` int64: the first token of each document, counted through all segments."""
+    """`(n_positions + 1,)` int64: the first token of each document, counted through all segments; deleted ones too."""
     return offsets_of(np.concatenate([np.diff(segment.offsets) for segment in index.segments]))
 
 

@@ -64,7 +64,12 @@ class DeviceCopy:
 
     def __init__(self, index: Index, place: Place, room: int | None) -> None:
         self.shards = Shards(index, place, room)
-        self.place, self.codec, self.bytes_per_token, self.n_documents = place, index.codec, index.bytes_per_token, len(index)
+        self.place, self.codec, self.bytes_per_token, self.n_documents = (
+            place,
+            index.codec,
+            index.bytes_per_token,
+            index.n_positions,
+        )
         self.scores_held = SCORES_HELD if room is None else min(SCORES_HELD, int(room * FOR_SCORES) // 4)
         self._starts, self.empty_cells = index.starts, index.empty_cells
         self._lists = [(s.inverted.offsets, s.inverted.documents) for s in index.segments if s.inverted is not None]

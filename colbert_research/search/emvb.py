@@ -72,7 +72,7 @@ class Emvb(SearchStrategy):
         check_cells("ncells", self.ncells, coded(index, self.kind).n_centroids)
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
-        if not scope.is_all and scope.size <= self.n_exact:
+        if scope.is_subset and scope.size <= self.n_exact:
             return score_all(index, queries, k, scope, trace)
         codec, engine = coded(index, self.kind), HostEngine(index)
         found, scored, terms = [], 0, 0

@@ -78,7 +78,7 @@ class Bm25Stage(Bm25Settings, FirstStage):
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         assert queries.texts is not None  # search() refused such queries
         bm25 = self.scores_of(index.structure(self.counts()))
-        positions = np.arange(index.n_documents, dtype=np.int64)
+        positions = np.arange(index.n_positions, dtype=np.int64)
         return ((positions, bm25.of(text)) for text in queries.texts)
 
 
@@ -92,7 +92,7 @@ class MeanVectorStage(FirstStage):
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         parts: tuple[NDArray[np.float32], ...] = index.structure(MeanVectors())
-        positions = np.arange(index.n_documents, dtype=np.int64)
+        positions = np.arange(index.n_positions, dtype=np.int64)
         means = (mean_vectors(query.vectors)[0] for query in queries)
         return ((positions, joined([part @ mean for part in parts])) for mean in means)
 
@@ -112,7 +112,7 @@ class TrecStage(FirstStage):
         return super().identity() | {"path": sha256_file(self._file())}
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        run = Ranking.from_trec(self._file(), document_ids=index.document_ids)
+        run = Ranking.from_trec(self._file(), document_ids=index.ids_by_position)
         place = {query: i for i, query in enumerate(run.query_ids)}
         absent = [query for query in queries.ids if query not in place]
         if absent and self.missing == "error":

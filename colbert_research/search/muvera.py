@@ -114,10 +114,11 @@ class Muvera(FdeSettings, SearchStrategy):
         candidates = []
         for query in queries:
             with trace.stage("fde") as count:
-                wanted = self.n_candidates if scope.is_all and trace.kept is None else index.n_documents
+                enough = self.n_candidates + index.n_positions - scope.size  # as many admitted ones are among so many
+                wanted = min(enough, index.n_positions) if trace.kept is None else index.n_positions
                 found = encodings.search(fde_of_queries(query.vectors, self), wanted)[0]
                 found = scope.intersect(found[found >= 0])
                 candidates.append(np.sort(found[: self.n_candidates]))
-                count.documents += index.n_documents
+                count.documents += index.n_positions
             trace.keep_order("fde", found)
         return score_candidates(index, queries, k, candidates, trace)

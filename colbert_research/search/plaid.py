@@ -84,7 +84,7 @@ class PlaidSearch(SearchStrategy):
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
         engine = self.engine(index)
-        if not scope.is_all and scope.size <= self.n_exact:
+        if scope.is_subset and scope.size <= self.n_exact:
             return best_of_all(engine, queries.vectors, k, scope, trace, stage="exact")
         return [self._one(engine, query.vectors, k, scope, trace) for query in queries]
 

@@ -65,7 +65,7 @@ class Shards:
         self.offsets = token_offsets(index)
         layout = device_layout(index.codec)
         if fits(index, room):
-            arrays = {name: empty((index.n_tokens, *shape), dtype.name, place) for name, (dtype, shape) in layout.items()}
+            arrays = {name: empty((self.offsets[-1], *shape), dtype.name, place) for name, (dtype, shape) in layout.items()}
             for name, at, rows in _parts(index, layout):
                 fill(arrays[name], at, rows, place)
             self._all = [Shard(0, _tokens(index.codec, arrays, self.offsets))]
@@ -77,7 +77,7 @@ class Shards:
     def _cut(self, index: Index, layout: Layout, room: int) -> list[Shard]:
         """Shards in pinned memory, by turns for one of the buffers on the device."""
         share, row = int(room * FOR_THE_INDEX), row_bytes(layout)
-        tokens = Ragged(np.broadcast_to(np.int8(0), (index.n_tokens,)), self.offsets)
+        tokens = Ragged(np.broadcast_to(np.int8(0), (self.offsets[-1],)), self.offsets)
         pieces = list(tokens.chunks(max(1, share // BUFFERS // row)))
         longest = max(piece.n_rows for _, piece in pieces)
         if BUFFERS * longest * row > share:
@@ -85,7 +85,7 @@ class Shards:
                 f"a document of {longest} tokens, {longest * row} bytes, does not fit twice into three quarters of "
                 f"{room / 1e9:g} GB; raise search.memory_gb to at least {BUFFERS * longest * row / FOR_THE_INDEX / 1e9:.3g}"
             )
-        whole = {name: pinned((index.n_tokens, *shape), dtype, self._place) for name, (dtype, shape) in layout.items()}
+        whole = {name: pinned((self.offsets[-1], *shape), dtype, self._place) for name, (dtype, shape) in layout.items()}
         for name, at, rows in _parts(index, layout):
             whole[name][at : at + len(rows)] = rows
         for _ in range(BUFFERS):
@@ -150,7 +150,8 @@ def row_bytes(layout: Layout) -> int:
 
 def fits(index: Index, room: int | None) -> bool:
     """Whether the codes and offsets of an index take at most three quarters of `room` bytes; any do of None."""
-    taken = index.n_tokens * row_bytes(device_layout(index.codec)) + 8 * (index.n_documents + 1)
+    offsets = token_offsets(index)
+    taken = int(offsets[-1]) * row_bytes(device_layout(index.codec)) + offsets.nbytes
     return room is None or taken <= room * FOR_THE_INDEX
 
 

@@ -87,7 +87,7 @@ class TokenAnn(SearchStrategy):
         self.ann.check(n=largest_segment(index)[1], dim=index.dim, k=min(self.k_tokens, index.n_tokens))
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
-        if not scope.is_all and scope.size <= (self.n_exact or self.k_tokens):
+        if scope.is_subset and scope.size <= (self.n_exact or self.k_tokens):
             return score_all(index, queries, k, scope, trace)
         offsets, candidates = token_offsets(index), []
         with_tokens = np.diff(offsets) > 0 if scope.is_all else scope.bitmap & (np.diff(offsets) > 0)

@@ -101,7 +101,7 @@ class Warp(SearchStrategy):
             self.finder.check(n=n_centroids, dim=index.dim, k=self.nprobe)
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
-        if not scope.is_all and scope.size <= self.exact_subset:
+        if scope.is_subset and scope.size <= self.exact_subset:
             return score_all(index, queries, k, scope, trace)
         cells: tuple[Cells, ...] = index.structure(TokensByCell())
         codec = coded(index, self.kind)
@@ -111,7 +111,7 @@ class Warp(SearchStrategy):
         self, index: Index, cells: tuple[Cells, ...], query: NDArray[np.float32], k: int, scope: Scope, trace: Trace
     ) -> Found:
         with trace.stage("probe") as count:
-            cells, scores, wanted = self._probe(index, cells, query)
+            cells, scores, wanted, dead = self._probe(index, cells, query)
             probed = np.flatnonzero(wanted.any(axis=1))
             count.centroids += len(probed)
         with trace.stage("scan") as count:
@@ -124,7 +124,7 @@ class Warp(SearchStrategy):
             count.tokens_read(rows, index.bytes_per_token + cells[0].documents.itemsize)
             count.documents += len(maxima)
         with trace.stage("impute"):
-            sizes = sum((part.sizes for part in cells[1:]), start=cells[0].sizes)
+            sizes = sum((part.sizes for part in cells[1:]), start=cells[0].sizes) - dead
             retrieved = Retrieved(maxima, scores, sizes, k, lambda: joined([scan.token_scores() for scan in scans]))
             totals = sums_in_order(self.imputation.filled(retrieved))
         documents = joined([scan.documents + start for scan, start in zip(scans, index.starts.tolist(), strict=False)])
@@ -133,11 +133,13 @@ class Warp(SearchStrategy):
 
     def _probe(
         self, index: Index, cells: tuple[Cells, ...], query: NDArray[np.float32]
-    ) -> tuple[tuple[Cells, ...], NDArray[np.float32], NDArray[np.bool_]]:
-        """All cells, or only those found; the query tokens' scores with their centroids; which cells each token probes.
+    ) -> tuple[tuple[Cells, ...], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+        """All cells, or only those found; the query tokens' scores with their centroids; which cells each token probes; how
+        many tokens of deleted documents each cell has.
 
-        The scores `(n_query_tokens, n_cells)`, the last `(n_cells, n_query_tokens)`.
+        The scores `(n_query_tokens, n_cells)`, the next `(n_cells, n_query_tokens)`, the last `(n_cells,)`.
         """
+        dead = index.contents.dead_tokens
         if self.finder.kind == "exact":
             scores = kernels.dot_products(query, cells[0].tokens.table.centroids)  # type: ignore[arg-type]
             found = nearest_cells(scores, self.nprobe, index.empty_cells)
@@ -145,9 +147,9 @@ class Warp(SearchStrategy):
             numbers = found_cells(index, self.finder, query, self.nprobe)
             near = np.unique(numbers[numbers >= 0])
             found = np.where(numbers >= 0, np.searchsorted(near, numbers), -1)
-            cells = tuple(part.only(near) for part in cells)
+            cells, dead = tuple(part.only(near) for part in cells), dead[near]
             scores = kernels.dot_products(query, cells[0].tokens.table.centroids)  # type: ignore[arg-type]
         wanted = np.zeros(scores.shape[::-1], np.bool_)
         tokens, ranks = np.nonzero(found >= 0)
         wanted[found[tokens, ranks], tokens] = True
-        return cells, scores, wanted
+        return cells, scores, wanted, dead

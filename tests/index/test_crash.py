@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from colbert_research import artifacts
-from colbert_research.index import Index, IndexMissingError, build_index
+from colbert_research.index import Index, IndexMissingError, build_index, generations, writing
 from colbert_research.index import build as build_module
 from colbert_research.index import segment as segment_module
 from colbert_research.index.build import BuildConfig
 from tests.index.conftest import CODECS, bytes_of
 
 STEPS = [
-    *((build_module, name) for name in ("save_codec", "checksums", "write_segment", "sync_tree", "write_manifest")),
-    *((segment_module, name) for name in ("write_documents", "_encode_chunks", "checksums")),
+    *((build_module, name) for name in ("save_codec", "checksums", "write_segments", "sync_tree", "commit")),
+    *((writing, name) for name in ("write_segment", "encoded")),
+    *((segment_module, name) for name in ("write_documents", "checksums")),
+    *((generations, name) for name in ("write_manifest", "sync_folder")),
     *((artifacts, name) for name in ("write_text", "sync_folder")),
     (os, "replace"),
 ]
@@ -64,7 +66,7 @@ def test_a_crash_at_any_step(tmp_path, collection, vectors, codec):
                         crashes += 1
                         if (path / "manifest.json").exists():  # the cut came after the commit
                             assert step == "sync_folder" or (
-                                step in {"write_manifest", "write_text", "replace"} and when == "after"
+                                step in {"commit", "write_manifest", "write_text", "replace"} and when == "after"
                             )
                             Index.open(path).verify()
                         else:
@@ -83,7 +85,7 @@ import numpy as np
 from colbert_research.codecs import ResidualConfig
 from colbert_research.data import Collection
 from colbert_research import kernels
-from colbert_research.index import build_index, build as build_module
+from colbert_research.index import build_index, writing
 from colbert_research.index.build import BuildConfig
 from colbert_research.ragged import Ragged, load_npy
 folder, mode = sys.argv[1], sys.argv[2]
@@ -101,13 +103,13 @@ if mode == "limited":
     assert vectors.values.nbytes > 3 * allowed, (vectors.values.nbytes, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
 if mode == "killed":
-    original, calls = build_module.write_segment, []
+    original, calls = writing.write_segment, []
     def killed(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
-    build_module.write_segment = killed
+    writing.write_segment = killed
 build_index(folder + "/index", collection, vectors, codec, seed=3, build=build)
 """
 

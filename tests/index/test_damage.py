@@ -43,7 +43,7 @@ class TestDamage:
 
     def test_a_newer_format(self, path):
         manifest = path / "manifest.json"
-        manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 3'))
+        manifest.write_text(manifest.read_text().replace('"version": 3', '"version": 4'))
         with pytest.raises(IndexCorruptedError, match="update colbert_research"):
             Index.open(path)
 

@@ -148,6 +148,6 @@ def test_a_manifest_that_was_changed(path):
 
 
 def test_a_newer_format_need_not_have_the_same_entries(path):
-    (path / "manifest.json").write_text('{"format": "colbert_research index", "version": 3, "shards": []}')
-    with pytest.raises(IndexCorruptedError, match="has format version 3, this package reads up to 2; update colbert_research"):
+    (path / "manifest.json").write_text('{"format": "colbert_research index", "version": 4, "shards": []}')
+    with pytest.raises(IndexCorruptedError, match="has format version 4, this package reads up to 3; update colbert_research"):
         Index.open(path)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from colbert_research.data import Collection
-from colbert_research.index import Index, build_index
-from colbert_research.index import build as build_module
+from colbert_research.index import Index, build_index, writing
 from colbert_research.index.build import BuildConfig
 from colbert_research.ragged import Ragged, offsets_of
 from tests.index.conftest import CODECS, DIM, SEVERAL, N
@@ -53,7 +52,7 @@ class TestReading:
         wanted = [f"d{i}" for i in np.random.default_rng(3).permutation(N)] + ["d5", "d5"]
         for document in index.documents(wanted):
             i = int(document.id[1:])
-            assert document == build_module.document_at(collection, i)
+            assert document == writing.document_at(collection, i)
         assert [d.id for d in index.documents(wanted)] == wanted
 
     def test_documents_by_position(self, index, collection):

@@ -126,7 +126,7 @@ def test_an_index_of_version_1(index, vectors):
     old.verify()
     assert manifest_of(index.path)["version"] == 1
     assert np.array_equal(old.structure(Lengths()), vectors.lengths)
-    assert manifest_of(index.path)["version"] == 2
+    assert manifest_of(index.path)["version"] == 3
     assert (index.path / "auxiliary" / "lengths-1-0" / "lengths.npy").is_file()
 
 

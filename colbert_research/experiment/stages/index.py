@@ -14,8 +14,8 @@ from colbert_research.experiment.stages import cluster
 from colbert_research.experiment.stages.differs import DiffersError, expect_equal, expect_same
 from colbert_research.experiment.workspace import Workspace
 from colbert_research.index import Index, build_index
-from colbert_research.index.build import document_at
 from colbert_research.index.inverted import InvertedLists
+from colbert_research.index.writing import document_at
 from colbert_research.ragged import load_npy, sample_rows
 
 FOLDER = "index"
