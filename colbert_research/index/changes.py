@@ -98,8 +98,8 @@ class Changeable(ABC):
             if missing == "error" and len(known) < len(collection):
                 unknown = sorted(set(collection.document_ids).difference(known))
                 raise KeyError(
-                    f"{len(unknown)} of these {len(collection)} documents are not in the index, such as {unknown[:3]}; add them, "
-                    "or say missing='add' to replace some and add the others"
+                    f"{len(unknown)} of these {len(collection)} documents are not in the index, such as {unknown[:3]}; add "
+                    "them, or say missing='add' to replace some and add the others"
                 )
             if not len(collection):
                 return None

@@ -3,8 +3,8 @@
 A position counts through all segments, deleted documents too, so that nothing moves when one is deleted.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.codecs import Codec
+from colbert_research.index.blocks import Block, grouped
 from colbert_research.index.documents import Document
 from colbert_research.index.inverted import InvertedLists
 from colbert_research.index.scope import Scope
@@ -23,15 +24,37 @@ DOCUMENTS_READ = 1024
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """Segments in order, and of each the ascending positions within it of its `deleted` documents."""
+    """Segments in order, and of each the ascending positions within it of its `deleted` documents.
+
+    `earlier`: blocks of another generation, which may share some with this one.
+    """
 
     segments: tuple[Segment, ...]
     deleted: tuple[NDArray[np.int64], ...]
+    earlier: Mapping[tuple[Segment, ...], Block] = field(default_factory=dict)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """`(n_segments + 1,)` int64: the position of each segment's first document."""
         return offsets_of([len(segment) for segment in self.segments])
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """What a search reads together (see `blocks`); the positions of their documents follow one another."""
+        return tuple(self._blocks.values())
+
+    @cached_property
+    def block_starts(self) -> NDArray[np.int64]:
+        """`(n_blocks + 1,)` int64: the position of each block's first document."""
+        return offsets_of([len(block) for block in self.blocks])
+
+    @cached_property
+    def _blocks(self) -> dict[tuple[Segment, ...], Block]:
+        return {group: self.earlier.get(group) or Block.of(group) for group in grouped(self.segments)}
+
+    def made(self) -> Mapping[tuple[Segment, ...], Block]:
+        """The blocks that were made, for another generation."""
+        return self.__dict__.get("_blocks", self.earlier)
 
     @property
     def n_positions(self) -> int:

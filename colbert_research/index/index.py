@@ -73,6 +73,7 @@ class Index(Changeable):
         opened_now = opened(self.path, manifest, (self.manifest, self.codec, self.contents))
         index = Index(self.path, manifest, *opened_now, {}, hold)
         index.derived.check_sizes()
+        index.derived.take_over(self.derived)
         return index
 
     def generations(self) -> list[int]:

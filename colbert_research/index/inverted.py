@@ -1,5 +1,6 @@
 """Inverted lists: for each centroid, the documents that have a token there (PLAID, section 4.1: documents, not tokens)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,18 @@ class InvertedLists:
         unique = np.unique(key)
         centroids, documents = np.divmod(unique, max(1, len(centroid_ids)))
         return cls(offsets_of(np.bincount(centroids, minlength=n_centroids)), documents.astype(np.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["InvertedLists"], starts: NDArray[np.int64]) -> "InvertedLists":
+        """The lists of parts together, of which the first documents are at `starts`."""
+        counts = np.array([np.diff(part.offsets) for part in parts])
+        offsets = offsets_of(counts.sum(axis=0))
+        documents, cursor = np.empty(offsets[-1], np.int32), offsets[:-1].copy()
+        for start, count, part in zip(starts, counts, parts, strict=False):
+            places = np.repeat(cursor - part.offsets[:-1], count) + np.arange(len(part.documents))
+            documents[places] = part.documents + np.int32(start)
+            cursor += count
+        return cls(offsets, documents)
 
     @cached_property
     def _lists(self) -> Ragged:

@@ -34,7 +34,7 @@ def opened(path: Path, manifest: Mapping[str, Any], reuse: Opened | None = None)
         there = {_identity(part): segment for part, segment in zip(before["segments"], contents.segments, strict=True)}
     segments = tuple(there.get(_identity(part)) or opened_segment(path, codec, part) for part in manifest["segments"])
     deleted = (read_deleted(path, part, segment) for part, segment in zip(manifest["segments"], segments, strict=True))
-    return codec, Contents(segments, tuple(deleted))
+    return codec, Contents(segments, tuple(deleted), {} if contents is None else contents.made())
 
 
 def _identity(entry: Mapping[str, Any]) -> tuple[str, str]:

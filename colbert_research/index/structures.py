@@ -70,6 +70,7 @@ class Structures:
         self._path, self._codec, self._segments, self._outside = path, codec, tuple(segments), frozenset(outside)
         self._sources, self._generation, self._root = sources_of(manifest), manifest["generation"], structures_of(manifest)
         self._opened: dict[DerivedStructure, Any] = {}
+        self._arrays: dict[tuple[str, str, str], Arrays] = {}
         self._lock = RLock()
         self._homes = {name: self._inside(name, entry) for name, entry in present(path, manifest).items()}
         for structure, folder in outside.items():
@@ -92,9 +93,20 @@ class Structures:
                 if structure not in self._opened:
                     parts = self._parts(structure)
                     home = self._home(structure, parts)
-                    arrays = [_read(structure, part, home) for part in parts]
+                    arrays = [self._read(structure, part, home) for part in parts]
                     self._opened[structure] = structure.whole(self._codec, self._segments, arrays)
         return self._opened[structure]
+
+    def take_over(self, earlier: "Structures") -> None:
+        """Read nothing again that an open generation of the same index has read."""
+        sources = set(self._sources.values())
+        self._arrays |= {key: arrays for key, arrays in earlier._arrays.items() if key[2] in sources}
+
+    def _read(self, structure: DerivedStructure, part: Part, home: _Home) -> Arrays:
+        key = structure.name, part.name, self._sources[part.name]
+        if key not in self._arrays:
+            self._arrays[key] = _read(structure, part, home)
+        return self._arrays[key]
 
     def nbytes(self, structure: DerivedStructure) -> int:
         """Bytes on disk, without those of what it needs. Raises KeyError for a structure that is not built."""

@@ -4,14 +4,13 @@ from functools import cached_property
 from threading import Lock
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from colbert_research.index import Index
+from colbert_research.index.inverted import InvertedLists
 from colbert_research.kernels.cuda.arrays import Array, Place, upload
 from colbert_research.kernels.cuda.kept import Kept
 from colbert_research.kernels.cuda.launch import home, missing
 from colbert_research.kernels.cuda.transfer import free_bytes
-from colbert_research.ragged import Ragged, offsets_of
+from colbert_research.ragged import Ragged
 from colbert_research.search.engine import SCORES_HELD
 from colbert_research.search.shards import Shard, Shards, fits
 
@@ -72,7 +71,7 @@ class DeviceCopy:
         )
         self.scores_held = SCORES_HELD if room is None else min(SCORES_HELD, int(room * FOR_SCORES) // 4)
         self._starts, self.empty_cells = index.starts, index.empty_cells
-        self._lists = [(s.inverted.offsets, s.inverted.documents) for s in index.segments if s.inverted is not None]
+        self._lists = [segment.inverted for segment in index.segments if segment.inverted is not None]
 
     @property
     def resident(self) -> Shard:
@@ -97,10 +96,5 @@ class DeviceCopy:
 
     @cached_property
     def _inverted(self) -> Kept[Ragged]:
-        counts = np.array([np.diff(offsets) for offsets, _ in self._lists])
-        merged = offsets_of(counts.sum(axis=0))
-        documents, cursor = np.empty(merged[-1], np.int32), merged[:-1].copy()
-        for start, count, (offsets, ids) in zip(self._starts, counts, self._lists, strict=False):
-            documents[np.repeat(cursor - offsets[:-1], count) + np.arange(len(ids))] = ids + np.int32(start)
-            cursor += count
-        return Kept(Ragged(upload(documents, self.place), merged), self.place)
+        lists = InvertedLists.joined(self._lists, self._starts)
+        return Kept(Ragged(upload(lists.documents, self.place), lists.offsets), self.place)

@@ -132,10 +132,10 @@ def _coverage(engine: HostEngine, masks: NDArray[np.uint64], positions: NDArray[
     """How many query tokens each document covers: `(1, n_positions)`."""
     covered = np.empty((1, len(positions)), np.float32)
     with trace.stage("bit vectors") as count:
-        for place, segment, only in engine.by_segment(positions):
-            ids = segment.centroid_ids
+        for place, block, only in engine.by_block(positions):
+            ids = block.centroid_ids
             covered[0, place] = kernels.coverage(masks, ids, only=only)
-            count.tokens_read(tokens_of(segment, only), ids.values.itemsize)
+            count.tokens_read(tokens_of(block, only), ids.values.itemsize)
         count.documents += len(positions)
     trace.keep("bit vectors", positions, covered[0])
     return covered
@@ -154,15 +154,15 @@ def _filtered(
     maxima = np.empty((len(positions), len(query)), np.float32)
     terms_of, scored, terms = wanted.sum(axis=1), 0, 0
     with trace.stage("exact") as count:
-        for place, segment, only in engine.by_segment(positions):
-            ids = segment.centroid_ids
+        for place, block, only in engine.by_block(positions):
+            ids = block.centroid_ids
             rows, documents = kernels.wanted_tokens(terms_of > 0, ids, only=only)
-            tokens = codec.tokens(segment.codes, segment.offsets)
+            tokens = codec.tokens(block.codes, block.offsets)
             found = kernels.token_maxima(query, tokens, rows, documents, place.stop - place.start, wanted)
             stand_in = kernels.centroid_maxima(scores, ids, only=only)
             maxima[place] = np.where(np.isneginf(found), stand_in, found)
             scored += int(terms_of[ids.values[rows]].sum())
-            terms += tokens_of(segment, only) * len(query)
+            terms += tokens_of(block, only) * len(query)
             count.tokens_read(len(rows), engine.index.bytes_per_token)
         count.documents += len(positions)
     totals = sums_in_order(maxima)

@@ -77,7 +77,7 @@ class Bm25Stage(Bm25Settings, FirstStage):
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         assert queries.texts is not None  # search() refused such queries
-        bm25 = self.scores_of(index.structure(self.counts()))
+        bm25 = self.scores_of(index.structure(self.counts()), index.contents.dead)
         positions = np.arange(index.n_positions, dtype=np.int64)
         return ((positions, bm25.of(text)) for text in queries.texts)
 

@@ -1,5 +1,6 @@
 """faiss structures of the parts of an index, one per segment, searched as if they were one."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Neighbours:
     @classmethod
     def of(cls, arrays: Sequence[NDArray[np.uint8]], sizes: Sequence[int], dim: int) -> "Neighbours":
         """From what `build_faiss` gave for each part. Raises IndexCorruptedError for other than `sizes` vectors of `dim`."""
-        parts = tuple(open_faiss(array) for array in arrays)
+        parts = tuple(map(_opened, arrays))
         given = [(part.ntotal, part.d) for part in parts]
         expected = [(size, dim) for size in sizes]
         if given != expected:
@@ -45,6 +46,18 @@ class Neighbours:
                 products, rows = searched(part, vectors, k, None if own is None else own.parameters(selector))
                 found.append((products, np.where(rows < 0, -1, rows + start)))
         return found[0][1] if len(found) == 1 else _merged(found, len(vectors), k)
+
+
+_open: dict[int, tuple["weakref.ref[NDArray[np.uint8]]", Any]] = {}
+"""The faiss index of each array that is alive, which generations of an index share."""
+
+
+def _opened(array: NDArray[np.uint8]) -> Any:
+    known, key = _open.get(id(array)), id(array)
+    if known is None or known[0]() is not array:
+        known = weakref.ref(array, lambda _: _open.pop(key, None)), open_faiss(array)
+        _open[key] = known
+    return known[1]
 
 
 def _merged(found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], n_vectors: int, k: int) -> NDArray[np.int64]:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
-from colbert_research.index import Index, Scope, Segment
+from colbert_research.index import Index, Scope
+from colbert_research.index.blocks import Block
+from colbert_research.index.contents import Contents
 from colbert_research.kernels.operands import Selection
 from colbert_research.ragged import Ragged
 from colbert_research.search.engine import SCORES_HELD
@@ -51,9 +53,9 @@ class HostEngine:
 
     def candidates(self, cells: NDArray[np.int64], scope: Scope) -> Positions:
         found = [
-            start + segment.inverted.documents_of(cells, len(segment))
-            for start, segment in zip(self.index.starts, self.index.segments, strict=False)
-            if segment.inverted is not None
+            start + block.inverted.documents_of(cells, len(block))
+            for start, block in zip(self._contents.block_starts, self._contents.blocks, strict=False)
+            if block.inverted is not None
         ]
         return scope.intersect(np.concatenate(found))
 
@@ -68,10 +70,10 @@ class HostEngine:
     ) -> NDArray[np.float32]:
         scores = np.empty((1, len(documents)), np.float32)
         with trace.stage(stage) as count:
-            for place, segment, only in self.by_segment(documents):
-                ids = segment.centroid_ids
+            for place, block, only in self.by_block(documents):
+                ids = block.centroid_ids
                 scores[0, place] = kernels.centroid_interaction(products, ids, kept=kept, only=only)
-                count.tokens_read(tokens_of(segment, only), ids.values.itemsize)
+                count.tokens_read(tokens_of(block, only), ids.values.itemsize)
             count.documents += len(documents)
         self.keep(trace, stage, documents, scores)
         return scores
@@ -83,9 +85,9 @@ class HostEngine:
     def score(self, queries: Ragged, documents: Positions, trace: Trace, *, stage: str) -> NDArray[np.float32]:
         scores = np.empty((len(queries), len(documents)), np.float32)
         with trace.stage(stage) as count:
-            for place, segment, only in self.by_segment(documents):
-                scores[:, place] = self.index.codec.maxsim(queries, segment.codes, segment.offsets, only)
-                count.tokens_read(len(queries) * tokens_of(segment, only), self.index.bytes_per_token)
+            for place, block, only in self.by_block(documents):
+                scores[:, place] = self.index.codec.maxsim(queries, block.codes, block.offsets, only)
+                count.tokens_read(len(queries) * tokens_of(block, only), self.index.bytes_per_token)
             count.documents += len(queries) * len(documents)
         self.keep(trace, stage, documents, scores)
         return scores
@@ -93,18 +95,23 @@ class HostEngine:
     def best(self, documents: Positions, scores: NDArray[np.float32], k: int) -> list[Found]:
         return [best(documents, row, k) for row in scores]
 
-    def by_segment(self, documents: Positions) -> Iterator[tuple[slice, Segment, Selection]]:
-        """`(which of the documents, segment, their positions in it or None for all)`, segments without any left out."""
-        cuts = documents.searchsorted(self.index.starts).tolist()
-        for number, segment in enumerate(self.index.segments):
+    def by_block(self, documents: Positions) -> Iterator[tuple[slice, Block, Selection]]:
+        """`(which of the documents, block, their positions in it or None for all)`, blocks without any left out."""
+        starts = self._contents.block_starts
+        cuts = documents.searchsorted(starts).tolist()
+        for number, block in enumerate(self._contents.blocks):
             low, high = cuts[number], cuts[number + 1]
             if high > low:
-                every = high - low == len(segment)
-                yield slice(low, high), segment, None if every else documents[low:high] - self.index.starts[number]
+                every = high - low == len(block)
+                yield slice(low, high), block, None if every else documents[low:high] - starts[number]
+
+    @property
+    def _contents(self) -> Contents:
+        return self.index.contents
 
 
-def tokens_of(segment: Segment, only: Selection) -> int:
-    """How many tokens the documents at some positions in a segment have together; all documents where `only` is None."""
+def tokens_of(block: Block, only: Selection) -> int:
+    """How many tokens the documents at some positions in a block have together; all documents where `only` is None."""
     if only is None:
-        return int(segment.offsets[-1])
-    return int((segment.offsets[only + 1] - segment.offsets[only]).sum())
+        return int(block.offsets[-1])
+    return int((block.offsets[only + 1] - block.offsets[only]).sum())

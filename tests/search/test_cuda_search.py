@@ -235,7 +235,7 @@ class TestTheCopy:
     def test_a_codec_without_a_kernel(self, folders, queries, monkeypatch):
         index = Index.open(folders / "scalar")
         own = type("OwnCodec", (), {"layout": index.codec.layout, "centroids": None, "dim": DIM})()
-        other = Index(index.path, index.manifest, own, index.segments)
+        other = Index(index.path, index.manifest, own, index.contents)
         with pytest.raises(ValueError, match=r"no CUDA kernel scores the codes of OwnCodec; choose search.kind=exhaustive"):
             CudaExhaustive().search(other, queries, 5)
 
