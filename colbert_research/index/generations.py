@@ -213,6 +213,10 @@ def _sweep(path: Path, manifests: list[dict[str, Any]]) -> None:
     for entry in sorted(path.iterdir()):
         if OWN.fullmatch(entry.name) and entry.name not in named:
             _remove(entry)
+    lists = {file for manifest in manifests for file, _ in files_of_generation(path, manifest)}
+    for file in sorted(path.glob("deleted-*/*")):
+        if file not in lists:  # a later list of the same segment is named instead
+            _remove(file)
     for root in {structures_of(manifest) for manifest in manifests}:
         same = [manifest.get("structures", {}) for manifest in manifests if structures_of(manifest) == root]
         for folder in sorted((path / root).glob("*")):
