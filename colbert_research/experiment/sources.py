@@ -32,6 +32,8 @@ NEUTRAL = {
     *(f"{PACKAGE}.experiment.{name}" for name in ("sources", "imports", "live")),
     # documents and queries are in the keys by their contents
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "given", "hub", "irds")),
+    # they change an index, or say which generation of it is read: no stage's artifact is changed
+    *(f"{PACKAGE}.index.{name}" for name in ("changes", "compaction", "generations", "updates")),
     # where weights lie; what they hold is in the encoder's fingerprint
     f"{PACKAGE}.encoders.weights",
 }

@@ -85,7 +85,7 @@ def _complete(manifest: Mapping[str, Any]) -> bool:
     return (
         manifest.keys() >= KEYS
         and len(set(names)) == len(names)
-        and _plain(structures_of(manifest))
+        and _plain(manifest.get("structures_folder", "structures"))
         and all(_plain(entry["name"]) and _describes_files(entry) for entry in entries)
         and all(_plain(name) and _plain(part) for name, part in parts)
         and all(_describes_files(part) for entry in structures.values() for part in entry["parts"].values())

@@ -8,8 +8,8 @@ from colbert_research.codecs import Codec, open_codec
 from colbert_research.index.contents import Contents
 from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.index.manifest import check_sizes, check_sums, entries_of, files_of, pipeline_of
+from colbert_research.index.segment import opened_segment
 from colbert_research.index.tombstones import read_deleted
-from colbert_research.index.updates import opened_segment
 from colbert_research.settings import ConfigError
 
 Opened = tuple[Mapping[str, Any], Codec, Contents]

@@ -33,9 +33,11 @@ class RecordWriter:
             self._close_block()
 
     def close(self) -> None:
-        if self._lines:
-            self._close_block()
-        self._file.close()
+        try:
+            if self._lines:
+                self._close_block()
+        finally:
+            self._file.close()
         save_npy(self._index, np.array(self._blocks, np.int64))
 
     def __enter__(self) -> Self:

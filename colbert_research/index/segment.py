@@ -57,6 +57,11 @@ class Segment:
         return cls(path, offsets, codes, inverted, open_documents(path, n_documents))
 
 
+def opened_segment(path: Path, codec: Codec, entry: Mapping[str, Any]) -> Segment:
+    """The segment of an entry in the manifest."""
+    return Segment.open(path / entry["name"], codec, n_documents=entry["n_documents"], n_tokens=entry["n_tokens"])
+
+
 def write_segment(
     folder: Path,
     documents: Iterable[Document],

@@ -15,7 +15,7 @@ from colbert_research.codecs import Codec
 from colbert_research.data import Collection
 from colbert_research.encoders import TextPipeline
 from colbert_research.index.contents import Contents
-from colbert_research.index.segment import Segment
+from colbert_research.index.segment import opened_segment
 from colbert_research.index.structure_files import extended
 from colbert_research.index.structures import is_finished
 from colbert_research.index.tombstones import write_deleted
@@ -84,8 +84,3 @@ def following(path: Path, manifest: Manifest, codec: Codec, segments: Sequence[E
     }
     opened = [opened_segment(path, codec, entry) for entry in new]
     return {**following, "structures": extended(path, following, codec, opened)}
-
-
-def opened_segment(path: Path, codec: Codec, entry: Entry) -> Segment:
-    """The segment of an entry in the manifest."""
-    return Segment.open(path / entry["name"], codec, n_documents=entry["n_documents"], n_tokens=entry["n_tokens"])

@@ -37,7 +37,7 @@ _roots: list[Path] = []
 
 @contextmanager
 def watched(watcher: Watcher, root: Path) -> Iterator[None]:
-    """Hand every change of a file below `root` to the watcher, and `os.fsync` as ("fsync", (descriptor,)), which waits for none."""
+    """Hand every change of a file below `root` to the watcher, and `os.fsync` as ("fsync", (number,)); it does nothing then."""
     if not _installed:
         sys.addaudithook(_hook)
         _installed.append(True)
