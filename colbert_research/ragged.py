@@ -197,6 +197,18 @@ def rows_of(offsets: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.
     return starts + np.arange(len(starts), dtype=np.int64)
 
 
+def interleaved(parts: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """For lists of the same items in several parts, given as offsets: the offsets when each item's rows of all parts follow one
+    another, and for each part where its rows lie then."""
+    counts = np.array([np.diff(offsets) for offsets in parts])
+    together = offsets_of(counts.sum(axis=0))
+    cursor, places = together[:-1].copy(), []
+    for offsets, count in zip(parts, counts, strict=True):
+        places.append(np.repeat(cursor - offsets[:-1], count) + np.arange(offsets[-1]))
+        cursor += count
+    return together, places
+
+
 def item_of_row(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each row, the item it belongs to: `(n_rows,)`."""
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))

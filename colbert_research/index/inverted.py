@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colbert_research import kernels
 from colbert_research.index.damage import check_range, open_array, open_offsets
-from colbert_research.ragged import Ragged, item_of_row, offsets_of, save_npy
+from colbert_research.ragged import Ragged, interleaved, item_of_row, offsets_of, save_npy
 
 FILES = ("inverted_offsets.npy", "inverted_documents.npy")
 
@@ -34,13 +34,10 @@ class InvertedLists:
     @classmethod
     def joined(cls, parts: Sequence["InvertedLists"], starts: NDArray[np.int64]) -> "InvertedLists":
         """The lists of parts together, of which the first documents are at `starts`."""
-        counts = np.array([np.diff(part.offsets) for part in parts])
-        offsets = offsets_of(counts.sum(axis=0))
-        documents, cursor = np.empty(offsets[-1], np.int32), offsets[:-1].copy()
-        for start, count, part in zip(starts, counts, parts, strict=False):
-            places = np.repeat(cursor - part.offsets[:-1], count) + np.arange(len(part.documents))
-            documents[places] = part.documents + np.int32(start)
-            cursor += count
+        offsets, places = interleaved([part.offsets for part in parts])
+        documents = np.empty(offsets[-1], np.int32)
+        for start, place, part in zip(starts, places, parts, strict=False):
+            documents[place] = part.documents + np.int32(start)
         return cls(offsets, documents)
 
     @cached_property

@@ -3,22 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.codecs import Codec, TableCodec
 from colbert_research.index import Arrays, DerivedStructure, Index, Scope, Segment, SegmentStructure
+from colbert_research.index.blocks import grouped
 from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.kernels.operands import CodedTokens
-from colbert_research.ragged import item_of_row, offsets_of, rows_of
+from colbert_research.ragged import interleaved, item_of_row, offsets_of, rows_of
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
     """`tokens`: all tokens' codes, grouped by centroid: `offsets` are those of the `K` cells. `documents` `(n_tokens,)` int32:
-    the place of each token's document in the segment, ascending within a cell."""
+    the place of each token's document among the segment's, or those of a block of segments, ascending within a cell."""
 
     tokens: CodedTokens
     documents: NDArray[np.int32]
@@ -58,6 +59,24 @@ class Cells:
         positions = np.cumsum(present, dtype=np.int64) - 1
         return rows, positions[documents], np.flatnonzero(present)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Cells"], starts: NDArray[np.int64]) -> "Cells":
+        """The cells of consecutive documents, of whose parts the first are at `starts`; copied unless there is one."""
+        if len(parts) == 1:
+            return parts[0]
+        offsets, places = interleaved([part.tokens.offsets for part in parts])
+        rows = np.argsort(np.concatenate(places))
+
+        def together(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+            given = [array for array in arrays if array is not None]
+            return np.concatenate(given)[rows] if given else None
+
+        tokens = [part.tokens for part in parts]
+        documents = [part.documents + np.int32(start) for part, start in zip(parts, starts, strict=False)]
+        codes = np.concatenate([each.codes for each in tokens])[rows]
+        ids, norms = together([each.centroid_ids for each in tokens]), together([each.inverse_norms for each in tokens])
+        return cls(CodedTokens(tokens[0].table, codes, offsets, ids, norms), np.concatenate(documents)[rows])
+
 
 class TokensByCell(SegmentStructure):
     """For each segment the codes of its tokens, once more, grouped by centroid: as many bytes per token as the codec's, and 4
@@ -84,8 +103,13 @@ class TokensByCell(SegmentStructure):
         return {**arrays, "offsets": open_offsets(folder / "offsets.npy", n_centroids, n_tokens)}
 
     def open(self, codec: Codec, segments: Sequence[Segment], arrays: Sequence[Arrays]) -> tuple[Cells, ...]:
-        tokens = _coded(codec, self.kind).tokens
-        return tuple(Cells(tokens(each, np.asarray(each["offsets"])), each["documents"]) for each in arrays)
+        """The cells of each block of documents (`Contents.blocks`)."""
+        tokens, found, at = _coded(codec, self.kind).tokens, [], 0
+        parts = [Cells(tokens(each, np.asarray(each["offsets"])), each["documents"]) for each in arrays]
+        for group in grouped(segments):
+            found.append(Cells.joined(parts[at : at + len(group)], offsets_of([len(segment) for segment in group])))
+            at += len(group)
+        return tuple(found)
 
 
 def coded(index: Index, strategy: str) -> TableCodec:

@@ -30,7 +30,7 @@ from colbert_research.search.trace import Trace
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One query over the probed cells of a segment: `rows` of retrieved tokens, for each the place of its document among the
+    """One query over the probed cells of a block: `rows` of retrieved tokens, for each the place of its document among the
     `documents` found, which rise, and the cells that each query token has `wanted`."""
 
     query: NDArray[np.float32]
@@ -115,9 +115,10 @@ class Warp(SearchStrategy):
             probed = np.flatnonzero(wanted.any(axis=1))
             count.centroids += len(probed)
         with trace.stage("scan") as count:
+            starts = index.contents.block_starts.tolist()
             scans = [
-                Scan(query, part, *part.chosen(probed, scope.within(start, start + len(segment))), wanted)
-                for part, segment, start in zip(cells, index.segments, index.starts.tolist(), strict=False)
+                Scan(query, part, *part.chosen(probed, scope.within(start, stop)), wanted)
+                for part, start, stop in zip(cells, starts[:-1], starts[1:], strict=True)
             ]
             maxima = joined([scan.maxima for scan in scans])
             rows = sum(len(scan.rows) for scan in scans)
@@ -127,7 +128,7 @@ class Warp(SearchStrategy):
             sizes = sum((part.sizes for part in cells[1:]), start=cells[0].sizes) - dead
             retrieved = Retrieved(maxima, scores, sizes, k, lambda: joined([scan.token_scores() for scan in scans]))
             totals = sums_in_order(self.imputation.filled(retrieved))
-        documents = joined([scan.documents + start for scan, start in zip(scans, index.starts.tolist(), strict=False)])
+        documents = joined([scan.documents + start for scan, start in zip(scans, starts, strict=False)])
         trace.keep("impute", documents, totals)
         return best(documents, totals, k)
 
