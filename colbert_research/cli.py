@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from colbert_research import cli_sweep
+from colbert_research import cli_index, cli_sweep
 
 if TYPE_CHECKING:
     from colbert_research.search import Hit
@@ -27,7 +27,8 @@ def main() -> None:
     """A laboratory for late interaction."""
 
 
-for command in (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report, cli_sweep.export):
+SWEEPS = (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report, cli_sweep.export)
+for command in (*SWEEPS, cli_index.index):
     main.add_command(command)
 
 

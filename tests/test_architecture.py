@@ -38,7 +38,7 @@ LAYERS = {
     "evaluation": 5,
     "experiment": 6,
     **dict.fromkeys(("training", "executors", "rag", "integrations", "sweep"), 7),
-    "cli_sweep": 8,
+    **dict.fromkeys(("cli_index", "cli_sweep"), 8),
     "cli": 9,
     "__main__": 10,
 }

@@ -13,7 +13,7 @@ from colbert_research.cli import main
 from colbert_research.codecs import ResidualConfig
 from colbert_research.data import Collection
 from colbert_research.encoders import HashingConfig, TextPipeline
-from colbert_research.index import build_index
+from colbert_research.index import Index, build_index
 
 
 def run(*arguments) -> tuple[int, str]:
@@ -169,3 +169,20 @@ def test_a_module_of_ones_own_is_loaded_where_it_is_asked_for(tmp_path, monkeypa
     code, out = run("search", tmp_path / "i", "blue boat", "-k", "1", "--import", "cli_codec")
     assert code == 0, out
     assert "a blue boat" in out
+
+
+def test_index_is_shown_verified_and_compacted(tmp_path):
+    collection = Collection.from_texts(["green tea is a drink", "whales have large hearts"], ids=["tea", "whales"])
+    path = build(tmp_path / "i", collection, kept=False)
+    Index.open(path).delete(["tea"])
+    code, out = run("index", "show", path)
+    assert (code, "1 segments, 1 deleted" in out, "generation 2 of [" in out) == (0, True, True)
+    code, out = run("index", "compact", path)
+    assert (code, "1 documents" in out, "deleted" in out) == (0, True, False)
+    code, out = run("index", "verify", path)
+    assert (code, out.startswith("every file is as it was written")) == (0, True)
+    file = next(path.glob("segment-*/documents.bin"))
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    code, out = run("index", "verify", path)
+    assert code == 1
+    assert "documents.bin is not what the manifest says" in out

@@ -9,6 +9,7 @@ import pytest
 from colbert_research.codecs import ResidualConfig
 from colbert_research.index import Index, IndexCorruptedError, build_index
 from colbert_research.index.build import BuildConfig
+from colbert_research.index.manifest import read_manifest, write_manifest
 from colbert_research.search import Ladr, Muvera, Rerank, TokenAnn, Warp
 
 TEXTS = ("apple, Banana and apple", "the unheard of zebra", "note 7 of the grape")
@@ -116,17 +117,14 @@ def test_wrong_documents_in_cells(path, tmp_path, queries):
 
 def test_the_structure_of_another_segment_that_a_manifest_vouches_for(path, tmp_path):
     """A faiss structure over other vectors than the segment's is noticed by their number."""
-    import json
-
     shutil.copytree(path, tmp_path / "i")
-    manifest = json.loads((tmp_path / "i" / "manifest.json").read_text())
+    manifest = read_manifest(tmp_path / "i")
     structure = STRATEGIES[2].structures()[0]
     parts = manifest["structures"][structure.name]["parts"]
     one, other = sorted(parts)[0], sorted(parts)[-1]
     folder = tmp_path / "i" / "structures" / structure.name
     shutil.copy(folder / other / "faiss.npy", folder / one / "faiss.npy")
     parts[one]["files"] = parts[other]["files"]
-    del manifest["check"]
-    (tmp_path / "i" / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(tmp_path / "i", manifest)
     with pytest.raises(IndexCorruptedError, match=r"faiss structures hold .* vectors and dimensions, the index says"):
         Index.open(tmp_path / "i").structure(structure)

@@ -152,16 +152,17 @@ def test_the_trace_counts_the_probed_cells(coded, queries):
 
 def test_cells_hold_every_token_once_by_centroid_and_document(coded):
     parts = coded.structure(TokensByCell())
-    assert len(parts) == len(coded.segments) > 2
-    for cells, start, segment in zip(parts, coded.starts, coded.segments, strict=False):
-        decoded = coded.vectors_of(coded.document_ids[start : start + len(segment)])
+    contents = coded.contents
+    assert 1 < len(parts) == len(contents.blocks) < len(coded.segments)
+    for cells, start, block in zip(parts, contents.block_starts, contents.blocks, strict=False):
+        decoded = coded.vectors_of(coded.document_ids[start : start + len(block)])
         for cell in range(K):
             low, high = cells.tokens.offsets[cell : cell + 2]
             assert np.all(cells.tokens.centroid_ids[low:high] == cell)
             assert np.all(np.diff(cells.documents[low:high]) >= 0)
-        assert np.array_equal(np.bincount(cells.documents, minlength=len(segment)), decoded.lengths)
+        assert np.array_equal(np.bincount(cells.documents, minlength=len(block)), decoded.lengths)
         rows = {tuple(row) for row in np.column_stack([cells.documents, cells.tokens.decode()]).tolist()}
-        positions = np.repeat(np.arange(len(segment)), decoded.lengths)
+        positions = np.repeat(np.arange(len(block)), decoded.lengths)
         assert rows == {tuple(row) for row in np.column_stack([positions, decoded.values]).tolist()}
     assert sum(cells.sizes.sum() for cells in parts) == coded.n_tokens
 

@@ -1,0 +1,61 @@
+"""The commands of `colbert-research index`: look at an index, verify it, compact it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+@click.group()
+def index() -> None:
+    """Look at an index, verify it, compact it."""
+
+
+@index.command()
+@FOLDER
+def show(folder: Path) -> None:
+    """Print what the index in FOLDER holds, its generations, and how far added documents have drifted."""
+    from colbert_research.index import Index
+
+    with refusals():
+        opened = Index.open(folder)
+        click.echo(f"{opened!r}\ngeneration {opened.generation} of {opened.generations()} on disk")
+        drift = opened.drift()
+        if drift is not None and drift.added:
+            click.echo(drift.words())
+
+
+@index.command()
+@FOLDER
+def verify(folder: Path) -> None:
+    """Read every file of the index in FOLDER, and compare its checksum; exit status 1 for damage, which is named."""
+    from colbert_research.index import Index
+
+    with refusals():
+        opened = Index.open(folder)
+        opened.verify()
+    click.echo(f"every file is as it was written: {opened!r}")
+
+
+@index.command()
+@FOLDER
+def compact(folder: Path) -> None:
+    """Merge the segments of the index in FOLDER, without the documents that were deleted."""
+    import colbert_research.search  # noqa: F401 (whose structures the index may have, to be built for the new segments)
+    from colbert_research.index import Index
+
+    with refusals():
+        compacted = Index.open(folder).compact()
+    click.echo(f"generation {compacted.generation}: {compacted!r}")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the library refuses is printed as one line, with exit status 1."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
