@@ -32,6 +32,8 @@ NEUTRAL = {
     *(f"{PACKAGE}.experiment.{name}" for name in ("sources", "imports", "live")),
     # documents and queries are in the keys by their contents
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "given", "hub", "irds")),
+    # a ranking of an experiment is of all documents: its config has no filter
+    *(f"{PACKAGE}.index.{name}" for name in ("columns", "column", "conditions", "filters")),
     # where weights lie; what they hold is in the encoder's fingerprint
     f"{PACKAGE}.encoders.weights",
 }

@@ -3,6 +3,8 @@
 from colbert_research.index.build import build_index, build_structure
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.derived import Arrays, CodecStructure, DerivedStructure, SegmentStructure
+from colbert_research.index.fields import FilterError
+from colbert_research.index.filters import Filter, FilterLike
 from colbert_research.index.index import Index
 from colbert_research.index.scope import Scope
 from colbert_research.index.segment import Segment
@@ -11,6 +13,9 @@ __all__ = [
     "Arrays",
     "CodecStructure",
     "DerivedStructure",
+    "Filter",
+    "FilterError",
+    "FilterLike",
     "Index",
     "IndexCorruptedError",
     "IndexMissingError",

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from colbert_research.codecs import Codec, bytes_per_token, open_codec
 from colbert_research.encoders import TextPipeline
+from colbert_research.index.column_files import FILE
+from colbert_research.index.columns import Columns
 from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
+from colbert_research.index.filters import Filter, FilterLike
 from colbert_research.index.manifest import File, check_sizes, check_sums, files_of, read_manifest
+from colbert_research.index.scope import Scope
 from colbert_research.index.segment import Segment
 from colbert_research.index.structures import Structures
 from colbert_research.ragged import Ragged, offsets_of, rows_of
@@ -150,6 +154,25 @@ class Index:
             raise KeyError(f"{len(unknown)} unknown document ids, such as {unknown[:3]}; the index has {self.n_documents}")
         return np.array([self._position[d] for d in document_ids], np.int64)
 
+    def scope(self, ids: Iterable[str] | None = None, filter: FilterLike | None = None) -> Scope:
+        """The documents that have one of the `ids` and that the `filter` admits; without either, all.
+
+        `filter`: what `Filter.of` takes. No ids, and a filter that admits nothing, give an empty scope. Raises KeyError for an
+        unknown id, and FilterError for a filter that is malformed, or does not fit `columns.types`.
+        """
+        n = int(self.starts[-1])
+        if ids is None and filter is None:
+            return Scope.all(n)
+        chosen = np.arange(n) if ids is None else self.positions(ids)
+        if filter is not None:
+            chosen = chosen[Filter.of(filter).admits(self.columns)[chosen]]
+        return Scope.of(chosen, n)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The documents' metadata by field, for filters. Raises IndexCorruptedError; their files are read when asked for."""
+        return Columns.open(self.segments, _files(self.path, self.manifest))
+
     def documents(self, document_ids: Iterable[str]) -> list[Document]:
         """Documents by identifier, in the order asked for."""
         return self.documents_at(self.positions(document_ids))
@@ -214,7 +237,7 @@ class Index:
             elif file.stem in self.codec.layout:
                 part = "codes"
             else:
-                part = file.stem.partition("_")[0]
+                part = "documents" if file.name == FILE else file.stem.partition("_")[0]
             sizes[part if part in sizes else "other"] += expected["bytes"]
         return {**sizes, "total": sum(sizes.values())}
 
