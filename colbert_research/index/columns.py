@@ -79,7 +79,8 @@ class Columns:
         merged = Fields(more=any(part.fields.more for part in self.parts))
         for part in self.parts:
             for name, kinds in part.fields.seen.items():
-                merged.seen[name] = {**kinds, **merged.seen.get(name, {})}
+                known = merged.seen.setdefault(name, {})
+                known.update((kind, document) for kind, document in kinds.items() if kind not in known)
         return merged
 
     def _beyond(self, name: str) -> bool:

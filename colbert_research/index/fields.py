@@ -95,7 +95,7 @@ class Fields:
         return {name: type_ for name, type_ in found if type_ is not None}
 
     def to_json(self) -> str:
-        return json.dumps({"fields": self.seen, "more": self.more}, sort_keys=True)
+        return json.dumps({"fields": self.seen, "more": self.more})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
