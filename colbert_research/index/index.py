@@ -160,13 +160,8 @@ class Index:
         `filter`: what `Filter.of` takes. No ids, and a filter that admits nothing, give an empty scope. Raises KeyError for an
         unknown id, and FilterError for a filter that is malformed, or does not fit `columns.types`.
         """
-        n = int(self.starts[-1])
-        if ids is None and filter is None:
-            return Scope.all(n)
-        chosen = np.arange(n) if ids is None else self.positions(ids)
-        if filter is not None:
-            chosen = chosen[Filter.of(filter).admits(self.columns)[chosen]]
-        return Scope.of(chosen, n)
+        scope = Scope.all(len(self)) if ids is None else Scope.of(self.positions(ids), len(self))
+        return scope if filter is None else Scope.where(scope.bitmap & Filter.of(filter).admits(self.columns))
 
     @cached_property
     def columns(self) -> Columns:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Scope:
     """Some of an index's `n_documents`, or all of them: made once per search, and asked by every stage. It does not change.
 
-    `chosen`: ascending positions `(size,)` int64, None where nothing is restricted. `Scope.all` and `Scope.of` make one.
+    `chosen`: ascending positions `(size,)` int64, None where nothing is restricted. `all`, `of` and `where` make one.
     Positions and bitmap of an unrestricted scope are made only when they are asked for.
     """
 
@@ -34,6 +34,11 @@ class Scope:
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < n_documents:
             raise IndexError(f"positions lie between 0 and {n_documents - 1}; given {chosen[0]} to {chosen[-1]}")
         return cls(n_documents, _constant(chosen))
+
+    @classmethod
+    def where(cls, allowed: NDArray[np.bool_]) -> "Scope":
+        """The documents at the positions that are true in `allowed` `(n_documents,)`; restricted even where all are."""
+        return cls(len(allowed), _constant(np.flatnonzero(allowed)))
 
     @property
     def is_all(self) -> bool:
