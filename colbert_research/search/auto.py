@@ -11,7 +11,6 @@ from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchSt
 from colbert_research.search.candidates import centroids_of
 from colbert_research.search.decoded import token_offsets
 from colbert_research.search.exhaustive import Exhaustive
-from colbert_research.search.on_host import tokens_in
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.trace import Trace
 
@@ -36,8 +35,8 @@ class Auto(SearchStrategy):
 
     def choose(self, index: Index, k: int, scope: Scope | None = None) -> tuple[SearchStrategy, str]:
         """The strategy for an index, k and the documents that may be found (None: all), and the reason in a sentence."""
-        scope = scope or Scope.all(len(index))
-        n_tokens = tokens_in(index, scope)
+        scope = scope or index.scope()
+        n_tokens = index.n_tokens if scope.is_all else int(np.diff(token_offsets(index))[scope.positions].sum())
         tokens = f"{n_tokens} tokens" if scope.is_all else f"{n_tokens} tokens of the {scope.size} documents that may be found"
         if n_tokens <= self.exhaustive_tokens:
             return Exhaustive(), f"exhaustive: {tokens} are at most {self.exhaustive_tokens}"

@@ -108,10 +108,3 @@ def tokens_of(segment: Segment, only: Selection) -> int:
     if only is None:
         return int(segment.offsets[-1])
     return int((segment.offsets[only + 1] - segment.offsets[only]).sum())
-
-
-def tokens_in(index: Index, scope: Scope) -> int:
-    """How many tokens the documents in a scope have together."""
-    if scope.is_all:
-        return index.n_tokens
-    return sum(tokens_of(segment, only) for _, segment, only in HostEngine(index).by_segment(scope.positions))
