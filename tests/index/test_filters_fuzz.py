@@ -2,7 +2,9 @@
 
 import os
 import random
+from collections import Counter
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,6 @@ from colbert_research.index import Filter, FilterError
 from colbert_research.index.columns import Columns
 from colbert_research.index.documents import Document
 from tests.index.filter_oracle import InvalidError, admitted, columns_of, documents_of
-
-TRIALS = 100_000 if os.environ.get("ALL_TRIALS") else 500
 
 EDGES = [2**53, 2**63, 10**400]
 WHOLE = [*range(-3, 4), *(sign * (edge + step) for edge in EDGES for sign in (1, -1) for step in (-1, 0, 1))]
@@ -51,77 +51,93 @@ def drawn(seed: int) -> tuple[list[Document], Columns]:
     return documents, columns_of(documents[:cut], documents[cut:])
 
 
-NUMBERS, TEXTS = st.sampled_from([*WHOLE, *FLOATS]), st.sampled_from(STRINGS)
-SCALARS = NUMBERS | TEXTS | st.booleans()
+NUMBERS = [*WHOLE, *FLOATS]
+SCALARS = [*NUMBERS, *STRINGS, True, False]
 ASKED = {
     **dict.fromkeys(("year", "big", "score", "", "wide"), NUMBERS),
-    **dict.fromkeys(("lang", "tags", "a.b", "$id", "deep", "mixed"), TEXTS),
-    "flag": st.booleans(),
+    **dict.fromkeys(("lang", "tags", "a.b", "$id", "deep", "mixed"), STRINGS),
+    "flag": [True, False],
 }
-STRANGE = st.sampled_from(
-    [None, float("nan"), float("inf"), [], ["e"], {}, {"a": 1}, {"$what": 1}, {"$gt": {"$gt": 1}}, "x", 1]
-)
-OPERATORS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$prefix")
+STRANGE = [None, float("nan"), float("inf"), [], ["e"], {}, {"a": 1}, {"$what": 1}, {"$gt": {"$gt": 1}}, "x", 1]
+MALFORMED = [{}, {"$or": []}, {"nowhere": 1}, {"$gt": 1}, {"$and": {}}, {"$not": []}, 3, {"year": {}}]
+ORDER = ("$gt", "$gte", "$lt", "$lte")
 
 
-@st.composite
-def operators(draw, name: str, depth: int = 2):
+def operators(rng: random.Random, name: str, depth: int = 2) -> dict[str, Any]:
     """Operators of a field that mostly go with what it holds."""
-    values = ASKED[name] if draw(st.integers(0, 60)) else SCALARS
-    several = st.lists(values, max_size=4) | st.sets(values, max_size=3)
-    if name == "tags" and draw(st.integers(0, 60)):
-        choices = [st.tuples(st.just("$contains"), values), st.tuples(st.just("$exists"), st.booleans())]
-    else:
-        usual = ("$eq", "$ne") if name == "flag" else OPERATORS if name in ("lang", "a.b", "$id") else OPERATORS[:-1]
-        choices = [
-            st.tuples(st.sampled_from(usual), values),
-            st.tuples(st.sampled_from(("$in", "$nin")), several),
-            st.tuples(st.just("$exists"), st.booleans()),
-        ]
-    if depth:
-        choices.append(st.tuples(st.just("$not"), operators(name, depth - 1)))
-    return dict(draw(st.lists(st.one_of(choices), min_size=1, max_size=2)))
+    values, found = ASKED[name] if rng.randrange(60) else SCALARS, {}
+    usual = ("$contains",) if name == "tags" else ("$eq", "$ne", "$in", "$nin", *(ORDER if name != "flag" else ()))
+    usual += ("$prefix",) if name in ("lang", "a.b", "$id") else ()
+    usual = usual if rng.randrange(60) else ("$eq", "$in", "$contains", "$prefix", *ORDER)
+    for _ in range(rng.choice([1, 1, 2])):
+        operator = rng.choice([*usual, "$exists", *["$not"] * (depth > 0)])
+        if operator == "$not":
+            found[operator] = operators(rng, name, depth - 1)
+        elif operator == "$exists":
+            found[operator] = rng.choice([True, False])
+        elif operator in ("$in", "$nin"):
+            found[operator] = rng.choice([list, tuple, set])([rng.choice(values) for _ in range(rng.randrange(4))])
+        else:
+            found[operator] = rng.choice(values)
+    return found
 
 
-@st.composite
-def conditions(draw, depth: int = 3):
+def condition(rng: random.Random, depth: int = 3) -> Any:
     """A filter; one in some is malformed, or names what is not there."""
-    kind = draw(st.integers(0, 9 if depth else 5))
+    kind = rng.randrange(10 if depth else 5)
     if kind == 6:
-        return {"$not": draw(conditions(depth - 1))}
+        return {"$not": condition(rng, depth - 1)}
     if kind > 6:
-        name = draw(st.sampled_from(["$and", "$or"]))
-        return {name: draw(st.lists(conditions(depth - 1), min_size=1, max_size=3))}
-    name = draw(st.sampled_from([*HELD, *TYPED * 5]))
-    if draw(st.integers(0, 80)) == 0:
-        return draw(st.sampled_from([{}, {"$or": []}, {"nowhere": 1}, {"$gt": 1}, {"$and": {}}, {"$not": []}, 3, {name: {}}]))
-    if draw(st.integers(0, 80)) == 0:
-        return {name: draw(STRANGE)}
-    if draw(st.integers(0, 5)) == 0:
-        return {name: draw(ASKED[name])} if name != "tags" else {name: {"$contains": draw(TEXTS)}}
-    other = draw(conditions(0)) if kind == 5 and depth else {}
-    return {name: draw(operators(name))} | other if isinstance(other, dict) else other
+        return {rng.choice(["$and", "$or"]): [condition(rng, depth - 1) for _ in range(rng.randint(1, 3))]}
+    if rng.randrange(80) == 0:
+        return rng.choice(MALFORMED)
+    name = rng.choice([*HELD, *TYPED * 5])
+    if rng.randrange(80) == 0:
+        return {name: rng.choice(STRANGE)}
+    found = {name: operators(rng, name) if rng.randrange(6) or name == "tags" else rng.choice(ASKED[name])}
+    other = condition(rng, 0) if kind == 5 else {}
+    return found | other if isinstance(other, dict) else other
 
 
-def test_a_filter_admits_what_plain_python_admits():
-    counts = {"valid": 0, "invalid": 0, "some": 0}
+class Counts(Counter[str]):
+    """How many filters were valid, how many of these admitted some documents but not all, and how many were invalid."""
 
-    @settings(max_examples=TRIALS, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(st.integers(0, 999 if TRIALS > 500 else 19), conditions())
-    def trial(seed, asked):
-        documents, columns = drawn(seed)
+    def trial(self, rng: random.Random, seeds: int) -> None:
+        documents, columns = drawn(rng.randrange(seeds))
+        asked = condition(rng)
         try:
             expected = admitted(asked, documents)
         except InvalidError:
-            counts["invalid"] += 1
+            self["invalid"] += 1
             with pytest.raises(FilterError):
                 Filter.of(asked).admits(columns)
             return
-        counts["valid"] += 1
-        counts["some"] += 0 < len(expected) < len(documents)
-        assert np.flatnonzero(Filter.of(asked).admits(columns)).tolist() == expected
+        self["valid"] += 1
+        self["some"] += 0 < len(expected) < len(documents)
+        assert np.flatnonzero(Filter.of(asked).admits(columns)).tolist() == expected, asked
+
+    def check(self) -> None:
+        n = self["valid"] + self["invalid"]
+        assert self["some"] > n / 10, self
+        assert self["invalid"] > n / 50, self
+
+
+def test_a_filter_admits_what_plain_python_admits():
+    counts = Counts()
+
+    @settings(max_examples=500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.randoms(use_true_random=False))
+    def trial(rng):
+        counts.trial(rng, seeds=20)
 
     trial()
-    assert counts["valid"] + counts["invalid"] >= TRIALS
-    assert counts["some"] > TRIALS / 10, counts
-    assert counts["invalid"] > TRIALS / 50, counts
+    assert counts["valid"] + counts["invalid"] >= 500
+    counts.check()
+
+
+@pytest.mark.skipif(not os.environ.get("ALL_TRIALS"), reason="many trials: ALL_TRIALS=1")
+def test_a_hundred_thousand_filters():
+    counts, rng = Counts(), random.Random(0)
+    for _ in range(100_000):
+        counts.trial(rng, seeds=2000)
+    counts.check()
