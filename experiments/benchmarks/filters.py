@@ -49,6 +49,7 @@ FILTERS = {
 
 @click.command()
 @click.argument("overrides", default="")
+@click.option("--documents", default=10_000, show_default=True, help="At most so many of a collection, the first ones.")
 @click.option("--tokens", type=int, help="So many synthetic token vectors in place of a collection's.")
 @click.option("--dim", default=128, show_default=True, help="Of synthetic vectors.")
 @click.option("--scope", type=int, help="So many documents, of one token each; only scopes are made.")
@@ -56,13 +57,16 @@ FILTERS = {
 @click.option("--queries", "n_queries", default=100, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--k", default=10, show_default=True)
-def main(overrides: str, tokens: int | None, dim: int, scope: int | None, **asked: Any) -> None:
+def main(overrides: str, documents: int, tokens: int | None, dim: int, scope: int | None, **asked: Any) -> None:
     """Measure one collection."""
     with tempfile.TemporaryDirectory() as folder:
         if scope is not None:
             lines = scopes(Path(folder) / "index", scope)
         else:
-            index, queries, texts = searched(Path(folder) / "index", overrides, tokens, dim, asked["n_queries"])
+            parts = real(overrides, documents) if tokens is None else synthetic(Path(folder), tokens, dim, asked["n_queries"])
+            collection, vectors, queries, texts = parts
+            index = build_index(Path(folder) / "index", described(collection), vectors, ResidualConfig(nbits=4))
+            queries = queries.slice(0, min(asked["n_queries"], len(queries)))
             lines = latencies(index, queries, texts, asked["strategies"], asked["repeats"], asked["k"])
         for line in lines:
             sys.stdout.write(json.dumps(line) + "\n")
@@ -78,19 +82,20 @@ def described(collection: Collection) -> Collection:
     return replace(collection, metadata=tuple({"number": a, "kind": b, "tags": c, "words": d} for a, b, c, d in rows))
 
 
-def searched(path: Path, overrides: str, tokens: int | None, dim: int, n: int) -> tuple[Index, Ragged, Sequence[str]]:
-    """An index with 4-bit residuals, and queries for it."""
-    if tokens is None:
-        experiment = Experiment(load_config(ExperimentConfig, "configs/residual.yaml", overrides))
-        collection, vectors, queries = experiment.collection, experiment.documents.vectors, experiment.queries.vectors
-        texts = collection.query_texts[:n]
-    else:
-        made = Synthetic(tokens=tokens, dim=dim)
-        part, _ = made.queries(n)
-        vectors, queries = made.write(path.parent / "vectors", dtype="float16").vectors, part.vectors
-        collection, texts = Collection.from_texts([f"document {i}" for i in range(len(vectors))]), ["document"] * n
-    index = build_index(path, described(collection), vectors, ResidualConfig(nbits=4))
-    return index, queries.slice(0, min(n, len(queries))), texts
+def real(overrides: str, n: int) -> tuple[Collection, Ragged, Ragged, Sequence[str]]:
+    """The first `n` documents of a collection, and its queries, as encoded."""
+    experiment = Experiment(load_config(ExperimentConfig, "configs/residual.yaml", overrides))
+    whole, vectors = experiment.collection, experiment.documents.vectors
+    collection = Collection.from_texts(whole.texts[:n], ids=whole.document_ids[:n], titles=whole.titles[:n])
+    return collection, vectors.slice(0, len(collection)), experiment.queries.vectors, whole.query_texts
+
+
+def synthetic(folder: Path, tokens: int, dim: int, n: int) -> tuple[Collection, Ragged, Ragged, Sequence[str]]:
+    """Made-up token vectors, and `n` queries for them."""
+    made = Synthetic(tokens=tokens, dim=dim)
+    vectors = made.write(folder / "vectors", dtype="float16").vectors
+    collection = Collection.from_texts([f"document {i}" for i in range(len(vectors))])
+    return collection, vectors, made.queries(n)[0].vectors, ["document"] * n
 
 
 def latencies(
