@@ -51,10 +51,11 @@ class SearchStrategy(Config, ABC):
         `queries`: token vectors `(n_tokens, dim)`, or what an encoder gives. `query_texts`: for strategies that look at words,
         `query_ids`: for those that look queries up. `subset`: identifiers of the only documents that may be found; an empty one
         finds nothing, an unknown one is a KeyError. `filter`: which documents may be found, by their metadata (`Filter.of`);
-        with a `subset`, those that both admit. `trace`: collects times and counts. Raises ValueError for k < 1, for queries of
-        another width than the index's, without tokens or with values that are not finite, for texts or ids that are missing
-        where they are needed, for parameters that cannot give `k` results, and, as FilterError, for a filter that is malformed
-        or does not fit the index; TypeError for what is of another type.
+        with a `subset`, those that both admit. Every strategy scores few documents exactly, by its settings; of more, one with
+        candidates may find fewer than `k` although there are `k`, except for `auto`. `trace`: collects times and counts. Raises
+        ValueError for k < 1, for queries of another width than the index's, without tokens or with values that are not finite,
+        for texts or ids that are missing where they are needed, for parameters that cannot give `k` results, and, as
+        FilterError, for a filter that is malformed or does not fit the index; TypeError for what is of another type.
         """
         if not isinstance(index, Index):
             raise TypeError(f"expected an open index (Index.open(folder) opens one); given {index!r}")
