@@ -7,7 +7,7 @@ from colbert_research.data import Collection
 from colbert_research.index import FilterError, build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import Trace
-from tests.contracts.test_strategies import CASES, CODECS, IDS, N_DOCUMENTS, clustered
+from tests.contracts.strategy_cases import CASES, CODECS, IDS, N_DOCUMENTS, clustered
 
 METADATA = [{"number": i, "even": i % 2 == 0, **({"third": i / 3} if i % 3 == 0 else {})} for i in range(N_DOCUMENTS)]
 # a filter, and who passes it
