@@ -157,16 +157,27 @@ def show(notebook: Path) -> None:
 @click.argument("index", type=click.Path(path_type=Path))
 @click.argument("question")
 @click.option("-k", default=10, show_default=True, help="How many documents to find.")
+@click.option("--filter", "filter_", help='Which documents may be found, by their metadata: \'{"year": {"$gte": 1990}}\'.')
 @click.option("--strategy", default="auto", show_default=True, help='A strategy and its settings: "plaid ncells=4".')
 @click.option("--model", help="Folder or hub name of the encoder's model, where it moved since the index was built.")
 @click.option(
     "--import", "modules", multiple=True, help="A module of yours to load first, which an index never does by itself."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON, with whole texts and metadata.")
-def search(index: Path, question: str, k: int, strategy: str, model: str | None, modules: Sequence[str], as_json: bool) -> None:
+def search(
+    index: Path,
+    question: str,
+    k: int,
+    filter_: str | None,
+    strategy: str,
+    model: str | None,
+    modules: Sequence[str],
+    as_json: bool,
+) -> None:
     """Search the index in the folder INDEX for a QUESTION."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of unused weights is no part of an answer
     from colbert_research.config import component_of_line
+    from colbert_research.index import Filter
     from colbert_research.search import STRATEGIES, Retriever
 
     try:
@@ -177,7 +188,7 @@ def search(index: Path, question: str, k: int, strategy: str, model: str | None,
         retriever = Retriever.open(index, component_of_line("strategy", STRATEGIES, strategy))
         if model is not None:
             retriever = Retriever(retriever.index, retriever.pipeline.with_model(model), retriever.strategy)
-        hits = retriever.search(question, k)
+        hits = retriever.search(question, k, filter=None if filter_ is None else Filter.from_json(filter_))
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
     if as_json:

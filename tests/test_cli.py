@@ -34,7 +34,7 @@ def index(tmp_path_factory):
         ["green tea is a drink", "whales have\nlarge hearts " + "and sing " * 40, "tea and cancer"],
         ids=["a", "whales", "c"],
         titles=["Tea", "", ""],
-        metadata=[{}, {"name": "é"}, {}],
+        metadata=[{"year": 1990}, {"name": "é"}, {"name": "é", "year": 1991}],
     )
     return build(tmp_path_factory.mktemp("cli") / "index", collection, kept=True)
 
@@ -69,9 +69,23 @@ def test_search_prints_json(index):
     assert first["score"] > second["score"]
 
 
+def test_search_with_a_filter(index):
+    for asked, expected in (
+        ('{"year": {"$gte": 1990}}', ["a", "c"]),
+        ('{"year": {"$gte": 1990}, "name": "é"}', ["c"]),
+        ('{"year": {"$in": []}}', []),
+    ):
+        code, out = run("search", index, "green tea", "--filter", asked, "--json")
+        assert code == 0
+        assert sorted(hit["document_id"] for hit in json.loads(out)) == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--filter", '{"yaer": 1990}'], "no document has a field 'yaer'; did you mean 'year'"),
+        (["--filter", "year=1990"], "expected a filter as JSON, such as"),
+        (["--filter", '{"year": 1, "year": 2}'], "'year' stands twice in one object"),
         (["--strategy", "plaid ncels=4"], "did you mean 'ncells'"),
         (["--strategy", "plad"], "did you mean 'plaid'"),
         (["--strategy", "plaid ncells=9"], "ncells=9, but the index has 4 centroids"),

@@ -23,7 +23,7 @@ from colbert_research.experiment.record import FILE, Record, make_record
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import rank, structure
 from colbert_research.experiment.workspace import DataChangedError, Workspace
-from colbert_research.index import Index
+from colbert_research.index import FilterLike, Index
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
 from colbert_research.settings import ConfigError, merge, parse_overrides, read_yaml
@@ -209,12 +209,15 @@ class Experiment:
         assert pipeline is not None
         return pipeline.with_encoder(self.encoder)
 
-    def search(self, text: str, k: int = 3) -> "pd.DataFrame":
-        """Search for one new text: a table with rank, score, document_id, title, text."""
+    def search(self, text: str, k: int = 3, filter: FilterLike | None = None) -> "pd.DataFrame":
+        """Search for one new text: a table with rank, score, document_id, title, text.
+
+        `filter`: which documents may be found, by their metadata; see `index.Filter.of`.
+        """
         import pandas as pd
 
         query = self.encode_query(text).vectors
-        found = self.config.search.search(self.index, query, k, query_texts=[text]).top(0)
+        found = self.config.search.search(self.index, query, k, query_texts=[text], filter=filter).top(0)
         documents = self.index.documents([document for document, _ in found])
         rows = [(i, score, d.id, d.title, d.text) for i, ((_, score), d) in enumerate(zip(found, documents, strict=True), 1)]
         return pd.DataFrame(rows, columns=["rank", "score", "document_id", "title", "text"]).set_index("rank")

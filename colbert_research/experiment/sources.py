@@ -34,6 +34,8 @@ NEUTRAL = {
     *(f"{PACKAGE}.data.{name}" for name in ("collection", "records", "beir", "given", "hub", "irds")),
     # they change an index, or say which generation of it is read: no stage's artifact is changed
     *(f"{PACKAGE}.index.{name}" for name in ("changes", "compaction", "generations", "updates")),
+    # a ranking of an experiment is of all documents: its config has no filter
+    *(f"{PACKAGE}.index.{name}" for name in ("columns", "column", "conditions", "filters")),
     # where weights lie; what they hold is in the encoder's fingerprint
     f"{PACKAGE}.encoders.weights",
 }

@@ -5,6 +5,8 @@ from colbert_research.index.compaction import CompactionPolicy
 from colbert_research.index.damage import IndexCorruptedError, IndexMissingError
 from colbert_research.index.derived import Arrays, CodecStructure, DerivedStructure, SegmentStructure
 from colbert_research.index.drift import Drift
+from colbert_research.index.fields import FilterError
+from colbert_research.index.filters import Filter, FilterLike
 from colbert_research.index.index import Index
 from colbert_research.index.scope import Scope
 from colbert_research.index.segment import Segment
@@ -15,6 +17,9 @@ __all__ = [
     "CompactionPolicy",
     "DerivedStructure",
     "Drift",
+    "Filter",
+    "FilterError",
+    "FilterLike",
     "Index",
     "IndexCorruptedError",
     "IndexMissingError",

@@ -13,11 +13,14 @@ from colbert_research.codecs import Codec, bytes_per_token
 from colbert_research.encoders import TextPipeline
 from colbert_research.index import generations
 from colbert_research.index.changes import Changeable
+from colbert_research.index.column_files import FILE
+from colbert_research.index.columns import Columns
 from colbert_research.index.contents import Contents
 from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.index.derived import DerivedStructure
 from colbert_research.index.documents import Document
 from colbert_research.index.drift import Drift
+from colbert_research.index.filters import Filter, FilterLike
 from colbert_research.index.manifest import files_of_generation, pipeline_of
 from colbert_research.index.opening import opened
 from colbert_research.index.scope import Scope
@@ -168,13 +171,23 @@ class Index(Changeable):
         """The centroids that no token of a live document has, ascending; none for a codec without any. Nobody probes them."""
         return self.contents.empty_cells
 
-    def scope(self, ids: Iterable[str] | None = None) -> Scope:
-        """The documents that a search may find: all live ones, or those with some `ids`; raises what `positions` raises."""
-        return self.contents.scope if ids is None else Scope.of(self.positions(ids), self.n_positions)
-
     def positions(self, document_ids: Iterable[str]) -> NDArray[np.int64]:
         """Positions of documents by identifier. Raises KeyError that names unknown ones, TypeError for others than strings."""
         return self.contents.positions(document_ids)
+
+    def scope(self, ids: Iterable[str] | None = None, filter: FilterLike | None = None) -> Scope:
+        """The live documents that have one of the `ids` and that the `filter` admits; without either, all live ones.
+
+        `filter`: what `Filter.of` takes. No ids, and a filter that admits nothing, give an empty scope. Raises KeyError for an
+        unknown id, and FilterError for a filter that is malformed, or does not fit `columns.types`.
+        """
+        scope = self.contents.scope if ids is None else Scope.of(self.positions(ids), self.n_positions)
+        return scope if filter is None else Scope.where(scope.bitmap & Filter.of(filter).admits(self.columns))
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The documents' metadata by field, for filters. Raises IndexCorruptedError; their files are read when asked for."""
+        return Columns.open(self.segments, files_of_generation(self.path, self.manifest))
 
     def documents(self, document_ids: Iterable[str]) -> list[Document]:
         """Documents by identifier, in the order asked for."""
@@ -223,6 +236,6 @@ class Index(Changeable):
             elif file.stem in self.codec.layout:
                 part = "codes"
             else:
-                part = file.stem.partition("_")[0]
+                part = "documents" if file.name == FILE else file.stem.partition("_")[0]
             sizes[part if part in sizes else "other"] += expected["bytes"]
         return {**sizes, "total": sum(sizes.values())}

@@ -13,8 +13,8 @@ class Scope:
     """Some of an index's `n_positions`, or all of them: made once per search, and asked by every stage. It does not change.
 
     `chosen`: ascending positions `(size,)` int64, None where nothing is left out. `is_subset`: whether the caller asked for
-    some documents, of which strategies score few exactly; an index without its deleted documents is no subset. `Scope.all`,
-    `Scope.without` and `Scope.of` make one. Positions and bitmap of all are made only when they are asked for.
+    some documents, of which strategies score few exactly; an index without its deleted documents is no subset. `all`,
+    `without`, `of` and `where` make one. Positions and bitmap of all are made only when they are asked for.
     """
 
     n_positions: int
@@ -43,6 +43,11 @@ class Scope:
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < n_positions:
             raise IndexError(f"positions lie between 0 and {n_positions - 1}; given {chosen[0]} to {chosen[-1]}")
         return cls(n_positions, _constant(chosen), is_subset=True)
+
+    @classmethod
+    def where(cls, allowed: NDArray[np.bool_]) -> "Scope":
+        """The documents at the positions that are true in `allowed` `(n_positions,)`; a subset even where all are."""
+        return cls(len(allowed), _constant(np.flatnonzero(allowed)), is_subset=True)
 
     @property
     def is_all(self) -> bool:

@@ -1,4 +1,4 @@
-"""A segment: some documents' codes, offsets, inverted lists and texts in one folder that is never changed."""
+"""A segment: some documents' codes, offsets, inverted lists, texts and metadata in one folder that is never changed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from colbert_research.artifacts import checksums
 from colbert_research.codecs import Codec
+from colbert_research.index.column_files import FILE, StoredColumns, derive_columns, open_columns, write_columns
 from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.index.documents import Document, DocumentStore, open_documents, write_documents
+from colbert_research.index.fields import Fields
 from colbert_research.index.inverted import InvertedLists
 from colbert_research.ragged import NpyWriter, Ragged, float_rows, item_at, load_npy, save_npy, unfit_row
 
@@ -38,6 +40,12 @@ class Segment:
     def centroid_ids(self) -> Ragged:
         """The centroid of each document's tokens, where the codec has centroids."""
         return Ragged(self.codes["centroid_ids"], self.offsets)
+
+    @cached_property
+    def columns(self) -> StoredColumns:
+        """The metadata of its documents by field; made of the documents where an earlier version wrote the segment."""
+        own = (self.path / FILE).is_file()
+        return open_columns(self.path, len(self)) if own else derive_columns(self.documents, len(self))
 
     @classmethod
     def open(cls, path: Path, codec: Codec, *, n_documents: int, n_tokens: int) -> "Segment":
@@ -75,7 +83,9 @@ def write_segment(
     Memory: one chunk of codes, and about 24 bytes per token of the segment for the inverted lists.
     """
     folder.mkdir(parents=True)
-    write_documents(folder, documents)
+    fields = Fields()
+    write_documents(folder, fields.watched(documents))
+    write_columns(folder, fields, len(offsets) - 1)
     save_npy(folder / "offsets.npy", offsets)
     with ExitStack() as stack:
         writers = {

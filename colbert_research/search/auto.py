@@ -18,11 +18,13 @@ logger = logging.getLogger("colbert_research")
 
 
 class Auto(SearchStrategy):
-    """`exhaustive` on an index of at most `exhaustive_tokens` tokens or without centroids, else `plaid`.
+    """`exhaustive` where the documents that may be found have at most `exhaustive_tokens` tokens together, or the codec no
+    centroids; else `plaid`.
 
-    So small collections get exact results. `ncells` and `n_exact` are what `plaid` gets; `n_exact` is raised to 4 k where k is
-    large, and a query whose cells hold fewer than k documents is searched again with four times as many, until there are k.
-    `choose` tells what is chosen and why; a search notes it in its trace.
+    So small collections and narrow filters get exact results, and exactly k documents are found where there are k with tokens.
+    `ncells` and `n_exact` are what `plaid` gets; `n_exact` is raised to 4 k where k is large, and a query whose cells hold
+    fewer than k documents is searched again with four times as many, until there are k. `choose` tells what is chosen and why;
+    a search notes it in its trace.
     """
 
     opens: ClassVar[Opens] = {UNSEEN: ("ncells",), "interaction": ("n_exact",)}
@@ -31,16 +33,19 @@ class Auto(SearchStrategy):
     ncells: int = Field(4, ge=1)
     n_exact: int = Field(512, ge=1)
 
-    def choose(self, index: Index, k: int) -> tuple[SearchStrategy, str]:
-        """The strategy for an index and k, and the reason in a sentence."""
-        if index.n_tokens <= self.exhaustive_tokens:
-            return Exhaustive(), f"exhaustive: {index.n_tokens} tokens are at most {self.exhaustive_tokens}"
+    def choose(self, index: Index, k: int, scope: Scope | None = None) -> tuple[SearchStrategy, str]:
+        """The strategy for an index, k and the documents that may be found (None: all), and the reason in a sentence."""
+        scope = scope or index.scope()
+        n_tokens = index.n_tokens if scope.is_all else int(np.diff(token_offsets(index))[scope.positions].sum())
+        tokens = f"{n_tokens} tokens" if scope.is_all else f"{n_tokens} tokens of the {scope.size} documents that may be found"
+        if n_tokens <= self.exhaustive_tokens:
+            return Exhaustive(), f"exhaustive: {tokens} are at most {self.exhaustive_tokens}"
         if index.codec.centroids is None:
             return Exhaustive(), f"exhaustive: codec {index.codec.config.kind!r} has no centroids to find candidates with"  # type: ignore[attr-defined]
         n_exact = max(self.n_exact, 4 * k)
         ncells = min(self.ncells, len(index.codec.centroids))
         chosen = Plaid(ncells=ncells, ndocs=n_exact, n_exact=n_exact)
-        return chosen, f"plaid with ncells={ncells}, n_exact={n_exact}: {index.n_tokens} tokens"
+        return chosen, f"plaid with ncells={ncells}, n_exact={n_exact}: {tokens}"
 
     def exhaustive_equivalent(self, index: Index) -> Self:
         centroids = index.codec.centroids
@@ -48,7 +53,7 @@ class Auto(SearchStrategy):
         return self.model_copy(update={"exhaustive_tokens": index.n_tokens, "ncells": ncells, "n_exact": index.n_documents})
 
     def _search(self, index: Index, queries: Queries, k: int, scope: Scope, trace: Trace) -> list[Found]:
-        chosen, reason = self.choose(index, k)
+        chosen, reason = self.choose(index, k, scope)
         logger.info("auto chose %s", reason)
         trace.notes.append(reason)
         found = chosen._search(index, queries, k, scope, trace)

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from colbert_research.config import Config
 from colbert_research.encoders.base import TokenVectors
-from colbert_research.index import DerivedStructure, Index, Scope
+from colbert_research.index import DerivedStructure, FilterLike, Index, Scope
 from colbert_research.index.derived import in_order
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
@@ -43,16 +43,19 @@ class SearchStrategy(Config, ABC):
         query_ids: Sequence[str] | None = None,
         query_texts: Sequence[str] | None = None,
         subset: Iterable[str] | None = None,
+        filter: FilterLike | None = None,
         trace: Trace | None = None,
     ) -> Ranking:
         """The best `k` documents of every query; fewer where the index, the subset or the strategy's candidates are fewer.
 
         `queries`: token vectors `(n_tokens, dim)`, or what an encoder gives. `query_texts`: for strategies that look at words,
         `query_ids`: for those that look queries up. `subset`: identifiers of the only documents that may be found; an empty one
-        finds nothing, an unknown one is a KeyError. `trace`: collects times and counts. Raises ValueError for k < 1, for
-        queries of another width than the index's, without tokens or with values that are not finite, for texts or ids that are
-        missing where they are needed, and for parameters that cannot give `k` results;
-        TypeError for what is of another type.
+        finds nothing, an unknown one is a KeyError. `filter`: which documents may be found, by their metadata (`Filter.of`);
+        with a `subset`, those that both admit. Every strategy scores few documents exactly, by its settings; of more, one with
+        candidates may find fewer than `k` although there are `k`, except for `auto`. `trace`: collects times and counts. Raises
+        ValueError for k < 1, for queries of another width than the index's, without tokens or with values that are not finite,
+        for texts or ids that are missing where they are needed, for parameters that cannot give `k` results, and, as
+        FilterError, for a filter that is malformed or does not fit the index; TypeError for what is of another type.
         """
         if not isinstance(index, Index):
             raise TypeError(f"expected an open index (Index.open(folder) opens one); given {index!r}")
@@ -68,7 +71,7 @@ class SearchStrategy(Config, ABC):
         strategy.check_here()
         if len(index):
             strategy.check(index, k)
-        scope = index.scope(subset)
+        scope = index.scope(subset, filter)
         trace = trace if trace is not None else Trace()
         trace.queries += len(asked)
         trace.notes += [note for note in notes if note not in trace.notes]
@@ -89,6 +92,7 @@ class SearchStrategy(Config, ABC):
         query_ids: Sequence[str] | None = None,
         query_texts: Sequence[str] | None = None,
         subset: Iterable[str] | None = None,
+        filter: FilterLike | None = None,
     ) -> Explanation:
         """`search` for one query, with the documents that each stage looked at; raises what `search` raises.
 
@@ -98,7 +102,9 @@ class SearchStrategy(Config, ABC):
         if isinstance(vectors, Ragged) and len(vectors) != 1:
             raise ValueError(f"one query is explained at a time; given {len(vectors)}. Take one, as queries.slice(0, 1) does")
         trace = Trace(kept={})
-        found = self.search(index, query, k, query_ids=query_ids, query_texts=query_texts, subset=subset, trace=trace)
+        found = self.search(
+            index, query, k, query_ids=query_ids, query_texts=query_texts, subset=subset, filter=filter, trace=trace
+        )
         return Explanation.of(trace, found)
 
     def opened(self, index: Index, settings: Iterable[str]) -> Self:

@@ -7,7 +7,7 @@ from typing import Any
 
 from colbert_research.encoders import Encoder, TextPipeline
 from colbert_research.encoders.base import checked
-from colbert_research.index import Index
+from colbert_research.index import FilterLike, Index
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import SearchStrategy
 from colbert_research.settings import ConfigError
@@ -68,24 +68,29 @@ class Retriever:
             )
         return cls(index, pipeline if encoder is None else pipeline.with_encoder(encoder), strategy or Auto())
 
-    def search(self, text: str, k: int = 10, ids: Sequence[str] | None = None) -> list[Hit]:
+    def search(self, text: str, k: int = 10, ids: Sequence[str] | None = None, filter: FilterLike | None = None) -> list[Hit]:
         """The best `k` documents for a text, best first; fewer where there are fewer.
 
-        `ids`: the only documents that may be found. Raises ValueError for a blank text and for k < 1, KeyError for an unknown
-        id, TypeError for what is no text.
+        `ids`: the only documents that may be found. `filter`: those that may be, by their metadata, such as
+        `{"year": {"$gte": 1990}, "lang": "en"}`; see `Filter.of`. Both together: those that both admit. Raises ValueError for a
+        blank text, for k < 1 and, as FilterError, for a filter that does not fit the index, KeyError for an unknown id,
+        TypeError for what is no text.
         """
         if not isinstance(text, str):
             raise TypeError(f"expected one text; given {text!r}. search_many takes a list of them")
-        (hits,) = self.search_many([text], k, ids)
+        (hits,) = self.search_many([text], k, ids, filter)
         return hits
 
-    def search_many(self, texts: Sequence[str], k: int = 10, ids: Sequence[str] | None = None) -> list[list[Hit]]:
+    def search_many(
+        self, texts: Sequence[str], k: int = 10, ids: Sequence[str] | None = None, filter: FilterLike | None = None
+    ) -> list[list[Hit]]:
         """The hits of each text, as `search` gives them; the texts are encoded together."""
         texts = checked(texts)
         for place, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"a query needs at least one word; text {place} is {text!r}")
-        ranking = self.strategy.search(self.index, self.pipeline.queries(texts), k, query_texts=texts, subset=ids)
+        queries = self.pipeline.queries(texts)
+        ranking = self.strategy.search(self.index, queries, k, query_texts=texts, subset=ids, filter=filter)
         tops = [ranking.top(query) for query in range(len(texts))]
         wanted = list(dict.fromkeys(document for top in tops for document, _ in top))
         found = dict(zip(wanted, self.index.documents(wanted), strict=True))

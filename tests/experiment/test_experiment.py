@@ -136,6 +136,17 @@ def test_a_leftover_that_cannot_be_taken_up_is_started_anew(cache, folder, monke
     assert not list(cache.rglob("*.resumes"))
 
 
+def test_a_filter_of_the_collections_metadata(cache, folder):
+    corpus = folder / "corpus.jsonl"
+    documents = [json.loads(line) | {"number": i} for i, line in enumerate(corpus.read_text().splitlines())]
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    experiment = make(cache, folder)
+    found = experiment.search("yellow banana", k=4, filter={"number": {"$lt": 5}})
+    assert set(found["document_id"].tolist()[:2]) == {"d1", "d4"}
+    assert set(found["document_id"]) < {f"d{i}" for i in range(5)}
+    assert len(found) == 4
+
+
 def test_one_new_query(cache, folder):
     experiment = make(cache, folder)
     found = experiment.search("yellow banana", k=4)

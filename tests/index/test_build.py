@@ -49,6 +49,7 @@ class TestBuild:
         assert sizes["total"] == folder_bytes(tmp_path / "i") - (tmp_path / "i" / "manifest.json").stat().st_size
         part_of = {
             **dict.fromkeys((f"documents{ids}{kind}" for ids in ("", "_ids") for kind in (".bin", "_blocks.npy")), "documents"),
+            "metadata.arrow": "documents",
             "codec.json": "codec",
             "state.safetensors": "codec",
             "offsets.npy": "other",

@@ -121,7 +121,7 @@ class TestVersion1:
         schema = pa.schema([(name, pa.string()) for name in ("id", "title", "text", "metadata")])
         for entry, segment in zip(manifest["segments"], index.segments, strict=True):
             documents = segment.documents.read(range(len(segment)))
-            for file in segment.path.glob("documents*"):
+            for file in [*segment.path.glob("documents*"), segment.path / "metadata.arrow"]:
                 file.unlink()
             rows = [
                 {"id": d.id, "title": d.title, "text": d.text, "metadata": json.dumps(d.metadata, sort_keys=True)}

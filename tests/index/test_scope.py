@@ -39,7 +39,16 @@ def test_some(chosen, asked):
     assert scope.intersect(asked).tolist() == [p for p in asked if p in chosen]
 
 
-@pytest.mark.parametrize("scope", [Scope.all(N), Scope.of(np.array([3, 1]), N)], ids=["all", "some"])
+@given(st.lists(st.booleans(), max_size=N))
+def test_where(allowed):
+    scope = Scope.where(np.array(allowed, np.bool_))
+    expected = Scope.of(np.flatnonzero(allowed), len(allowed))
+    assert (scope.is_all, scope.n_positions, scope.size) == (False, len(allowed), sum(allowed))
+    assert scope.positions.tolist() == expected.positions.tolist()
+    assert scope.bitmap.tolist() == expected.bitmap.tolist() == allowed
+
+
+@pytest.mark.parametrize("scope", [Scope.all(N), Scope.of(np.array([3, 1]), N), Scope.where(np.eye(N, dtype=bool)[2])])
 def test_it_does_not_change(scope):
     for array in (scope.positions, scope.bitmap):
         with pytest.raises(ValueError, match="read-only"):

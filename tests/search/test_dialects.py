@@ -6,7 +6,7 @@ import pytest
 from colbert_research.codecs import ExactConfig, ResidualConfig
 from colbert_research.config import Threshold
 from colbert_research.data import Collection
-from colbert_research.index import build_index
+from colbert_research.index import Scope, build_index
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import Auto, Exhaustive, FastPlaid, NextPlaid, Plaid, StanfordPlaid, Trace
 
@@ -68,6 +68,10 @@ def test_auto_says_what_it_chose_and_why(indexes):
     without, reason = Auto(exhaustive_tokens=0).choose(indexes["exact"], 10)
     assert without == Exhaustive()
     assert "no centroids" in reason
+    few = Scope.of(np.array([3, 7, 39]), 40)
+    narrow, reason = Auto(exhaustive_tokens=30).choose(indexes["residual"], 10, few)
+    assert (narrow, reason) == (Exhaustive(), "exhaustive: 30 tokens of the 3 documents that may be found are at most 30")
+    assert isinstance(Auto(exhaustive_tokens=29).choose(indexes["residual"], 10, few)[0], Plaid)
     trace = Trace()
     Auto().search(indexes["residual"], Ragged(np.eye(16, dtype=np.float32)[:2], offsets_of([2])), 3, trace=trace)
     assert trace.notes == ["exhaustive: 400 tokens are at most 2000000"]

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from colbert_research.data import Collection
 from colbert_research.encoders import HashingConfig, TextPipeline, TransformerConfig
 from colbert_research.encoders.pooling import IdfPruningConfig, WardPoolingConfig
 from colbert_research.encoders.reduce import SVDConfig
-from colbert_research.index import Index, IndexCorruptedError, IndexMissingError, build_index
+from colbert_research.index import FilterError, Index, IndexCorruptedError, IndexMissingError, build_index
 from colbert_research.search import Auto, Exhaustive, Hit, Plaid, Retriever
 from colbert_research.settings import ConfigError
 from tests.conftest import ROOT
@@ -96,6 +97,30 @@ def test_only_some_documents(path):
     assert retriever.search("damson", ids=[]) == []
     with pytest.raises(KeyError, match="unknown document ids"):
         retriever.search("damson", ids=["nowhere"])
+
+
+def test_only_what_a_filter_admits(tmp_path, collection):
+    described = replace(collection, metadata=tuple({"number": i, "even": i % 2 == 0} for i in range(len(collection))))
+    retriever = Retriever.open(build(tmp_path / "i", described).path)
+    asked = {"even": True, "number": {"$lt": 10}}
+    hits = retriever.search("damson", k=10, filter=asked)
+    assert {hit.metadata["number"] for hit in hits} == {0, 2, 4, 6, 8}
+    assert retriever.search_many(["damson", "fig"], k=10, filter=asked)[0] == hits
+    assert retriever.search("damson", k=10, ids=["d3", "d4"], filter=asked)[0].document_id == "d4"
+    assert hits == retriever.search("damson", k=10, ids=[f"d{i}" for i in range(0, 10, 2)])
+    assert retriever.search("damson", filter={"number": {"$in": []}}) == []
+    with pytest.raises(FilterError, match="an empty filter would admit every document"):
+        retriever.search("damson", filter={})
+
+
+@pytest.mark.parametrize("k", [1, 5, 24, 25, 1000])
+@pytest.mark.parametrize("strategy", [None, Auto(exhaustive_tokens=0, ncells=1, n_exact=1)])
+def test_as_many_as_a_filter_admits(tmp_path, collection, k, strategy):
+    described = replace(collection, metadata=tuple({"even": i % 2 == 0} for i in range(len(collection))))
+    retriever = Retriever.open(build(tmp_path / "i", described).path, strategy)
+    for hits in retriever.search_many(WORDS[:3], k=k, filter={"even": True}):
+        assert len(hits) == min(k, 25)
+        assert all(hit.metadata["even"] for hit in hits)
 
 
 @pytest.mark.parametrize("k", [1, 10, 49, 50, 1000])
