@@ -111,8 +111,9 @@ def test_no_module_needs_a_system_to_be_imported():
 
 
 def test_hardware_is_touched_in_kernels_and_encoders_alone():
+    of_torch = PACKAGE / "index" / "importers" / "stanford.py"  # reads files that torch wrote
     for path in FILES:
-        if subpackage(path) not in ("kernels", "encoders"):
+        if subpackage(path) not in ("kernels", "encoders") and path != of_torch:
             assert not {name.split(".")[0] for name, _ in imports_of(path)} & {"torch", "cupy", "numba"}, path
 
 

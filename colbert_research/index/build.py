@@ -1,6 +1,7 @@
 """Building an index: sample, fit the codec, then stream the token vectors through it into segments."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.artifacts import checksums, sync_tree
-from colbert_research.codecs import save_codec
+from colbert_research.codecs import Codec, save_codec
 from colbert_research.config import GREATEST_SEED
 from colbert_research.data import Collection
 from colbert_research.encoders import TextPipeline, TokenVectors
@@ -55,32 +56,49 @@ def build_index(
     build, path = build or BuildConfig(), Path(path)
     vectors, token_ids = given_vectors(collection, vectors, token_ids)
     _check_inputs(vectors, codec, seed, centroids)
-    _check_pipeline(pipeline, collection, vectors)
+    check_pipeline(pipeline, collection, vectors.dim)
     with writing(path):
-        if (path / MANIFEST).exists():
-            raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
-        _remove_unfinished(path)
-        path.mkdir(parents=True)
+        begin(path)
         fitted = fitted_codec(vectors, codec, collection.document_ids, seed=seed, centroids=centroids, token_ids=token_ids)
         save_codec(fitted, path / "codec")
         written = write_segments(path, Source.of(collection), vectors, fitted, build)
-        manifest = {
-            "format": FORMAT,
-            "generation": 1,
-            "dim": fitted.dim,
-            "n_documents": len(vectors),
-            "n_tokens": vectors.n_rows,
-            "codec": {"name": "codec", "files": checksums(path / "codec")},
-            "segments": [entry for entry, _ in written],
-            "structures": {},
-            "errors": of_build(errors for _, errors in written),
-        }
-        if pipeline is not None:
-            pipeline.save(path / PIPELINE)
-            manifest["pipeline"] = {"name": PIPELINE, "files": checksums(path / PIPELINE)}
-        sync_tree(path)
-        commit(path, manifest)  # without it there is no index
+        finish(path, fitted, [entry for entry, _ in written], pipeline, of_build(errors for _, errors in written))
     return Index.open(path)
+
+
+def begin(path: Path) -> None:
+    """Make the folder of a new index, whose lock the caller holds. Raises FileExistsError where an index or other files lie."""
+    if (path / MANIFEST).exists():
+        raise FileExistsError(f"{path} holds an index; open it, or choose another folder, or delete this one first")
+    _remove_unfinished(path)
+    path.mkdir(parents=True)
+
+
+def finish(
+    path: Path,
+    codec: Codec,
+    segments: Sequence[Mapping[str, Any]],
+    pipeline: TextPipeline | None,
+    errors: Mapping[str, Any] | None = None,
+) -> None:
+    """Make the first generation of what was written into a new index's folder; `errors`: as `drift.of_build` gives them."""
+    manifest = {
+        "format": FORMAT,
+        "generation": 1,
+        "dim": codec.dim,
+        "n_documents": sum(entry["n_documents"] for entry in segments),
+        "n_tokens": sum(entry["n_tokens"] for entry in segments),
+        "codec": {"name": "codec", "files": checksums(path / "codec")},
+        "segments": list(segments),
+        "structures": {},
+    }
+    if errors is not None:
+        manifest["errors"] = errors
+    if pipeline is not None:
+        pipeline.save(path / PIPELINE)
+        manifest["pipeline"] = {"name": PIPELINE, "files": checksums(path / PIPELINE)}
+    sync_tree(path)
+    commit(path, manifest)  # without it there is no index
 
 
 def build_structure(index: Index, structure: DerivedStructure, folder: str | Path) -> None:
@@ -107,15 +125,15 @@ def _check_inputs(vectors: Ragged, codec: Any, seed: int, centroids: Any) -> Non
         raise ValueError(f"codec {codec!r} has no centroids; leave `centroids` out, or choose one that has")
 
 
-def _check_pipeline(pipeline: TextPipeline | None, collection: Collection, vectors: Ragged) -> None:
+def check_pipeline(pipeline: TextPipeline | None, collection: Collection, dim: int) -> None:
     """Raise ValueError or TypeError for a pipeline that cannot have made the vectors."""
     if pipeline is None:
         return
     if not isinstance(pipeline, TextPipeline):
         raise TypeError(f"expected a TextPipeline, as TextPipeline.of makes of an encoder's config; given {pipeline!r}")
-    if pipeline.dim != vectors.dim:
+    if pipeline.dim != dim:
         raise ValueError(
-            f"the pipeline gives {pipeline.dim} dimensions, and the token vectors have {vectors.dim}; "
+            f"the pipeline gives {pipeline.dim} dimensions, and the token vectors have {dim}; "
             "hand in the pipeline that made them, with its projection"
         )
     check_text_fields(pipeline, collection)
