@@ -1,4 +1,4 @@
-"""The commands of `colbert-research index`: look at an index, verify it, compact it."""
+"""The commands of `colbert-research index`: look at an index, verify it, compact it, import one of another engine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, 
 
 @click.group()
 def index() -> None:
-    """Look at an index, verify it, compact it."""
+    """Look at an index, verify it, compact it; take over one of another engine."""
 
 
 @index.command()
@@ -50,6 +50,22 @@ def compact(folder: Path) -> None:
     with refusals():
         compacted = Index.open(folder).compact()
     click.echo(f"generation {compacted.generation}: {compacted!r}")
+
+
+@index.command(name="import")
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def import_(source: Path, folder: Path) -> None:
+    """Make an index in the new FOLDER of the one in SOURCE: of Stanford's ColBERT, RAGatouille, PyLate or fast-plaid.
+
+    The codes are taken over; nothing is encoded. To search it in words, say what made its vectors, in Python:
+    import_index(SOURCE, FOLDER, pipeline=TextPipeline.of(encoder_config)).
+    """
+    from colbert_research.index.importers import import_index
+
+    with refusals():
+        found = import_index(source, folder)
+    click.echo(repr(found))
 
 
 @contextmanager

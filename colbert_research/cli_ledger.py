@@ -1,0 +1,31 @@
+"""`colbert-research ledger`: what papers claim, and what the records here say of it."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", default="experiments/ablations", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--write", type=click.Path(file_okay=False, path_type=Path), help="Write ledger.md, .csv and .html there, too.")
+def ledger(folder: Path, write: Path | None) -> None:
+    """Judge every claim of the claims.yaml files below FOLDER by the records beside them, and print the verdicts.
+
+    Overlaps with exact search are computed first, where rankings lie beside the records.
+    """
+    from colbert_research.experiment.overlaps import compare_rankings
+    from colbert_research.ledger import Ledger
+    from colbert_research.settings import ConfigError
+
+    try:
+        compare_rankings(folder)
+        found = Ledger.load(folder)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    for each in found.entries:
+        click.echo(f"{each.finding.verdict:17} {each.ablation} {each.claim.id}: {each.claim.claim}")
+        said = f"{each.claim.paper}, {each.claim.where}: {each.claim.published}. Ours: {each.finding.ours or 'none'}"
+        click.echo(f"{'':17} {said} ({each.finding.reason})")
+    click.echo(found.words())
+    for file in found.write(write) if write else ():
+        click.echo(file)

@@ -1,0 +1,58 @@
+"""`claims.yaml`: what papers say on one question, where, and the rule by which records decide whether it holds here."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from colbert_research.config import Config, explain
+from colbert_research.ledger.rules import AnyRule
+from colbert_research.settings import ConfigError, read_yaml
+
+FILE = "claims.yaml"
+
+
+class Claim(Config):
+    """One claim. There is no place to write a verdict: `rule` computes it from records.
+
+    `claim`: in a sentence. `paper`: authors and year. `where`: its table, figure or section. `published`: the paper's number,
+    in its words. `setup`: engine, encoder and data of the paper where they are not ours.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    claim: str = Field(min_length=10)
+    paper: str = Field(min_length=3)
+    where: str = Field(min_length=2)
+    published: str = Field(min_length=1)
+    setup: str = ""
+    rule: AnyRule
+
+
+class Ablation(Config):
+    """One question, its claims, and where their records lie.
+
+    `records`: folders of records relative to that of the file, the most telling first: claims are judged by the first that
+    holds finished records. `ours`: engine, encoder and data of these records.
+    """
+
+    name: str
+    question: str
+    ours: str
+    records: tuple[str, ...] = Field(("full", "quick"), min_length=1)
+    claims: tuple[Claim, ...] = Field(min_length=1)
+
+    @field_validator("claims")
+    @classmethod
+    def _ids_are_unique(cls, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        ids = [claim.id for claim in claims]
+        if twice := sorted({each for each in ids if ids.count(each) > 1}):
+            raise ValueError(f"two claims are called {twice[0]!r}")
+        return claims
+
+    @classmethod
+    def load(cls, file: str | Path) -> Self:
+        """Read a `claims.yaml`. Raises ConfigError that names the file and what is wrong in it."""
+        try:
+            return cls.model_validate(read_yaml(file))
+        except ValidationError as error:
+            raise ConfigError(f"{file}: {explain(error, cls)}") from None

@@ -1,0 +1,122 @@
+"""What claims are judged by: the records of an ablation, with their settings, figures and values of each query."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colbert_research.experiment.differing import settings_of_now
+from colbert_research.experiment.overlaps import NAME as OVERLAP
+from colbert_research.experiment.overlaps import overlap_of
+from colbert_research.experiment.record import PER_QUERY, Record, found_records
+from colbert_research.settings import ConfigError, nearest
+
+if TYPE_CHECKING:
+    pass
+
+Where = Mapping[str, Any]
+"""Settings that a record has to have, by dotted name: a value, or a list of those that will do."""
+NOT_TOLD = ("dataset.", "measures", "latency")
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One record: `figures` are its metrics, costs and overlap; `values`: measure -> query -> value."""
+
+    id: str
+    collection: str
+    settings: Mapping[str, Any]
+    figures: Mapping[str, float]
+    read: Callable[[], Mapping[str, Mapping[str, float]]] = field(default=dict)
+
+    @cached_property
+    def values(self) -> Mapping[str, Mapping[str, float]]:
+        return self.read()
+
+    def has(self, where: Where) -> bool:
+        """Whether it has the settings."""
+        return all(name in self.settings and str(self.settings[name]) in _texts(value) for name, value in where.items())
+
+    def shifted(self, by: float) -> "Item":
+        """The same with every figure and value moved, which it never measured: to see whether a rule can fail."""
+        values = {measure: {query: value + by for query, value in each.items()} for measure, each in self.values.items()}
+        return replace(self, figures={name: value + by for name, value in self.figures.items()}, read=lambda: values)
+
+    def scaled(self, by: float) -> "Item":
+        """The same with every figure multiplied."""
+        return replace(self, figures={name: value * by for name, value in self.figures.items()}, read=lambda: self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Records, in the order in which they were found."""
+
+    items: tuple[Item, ...]
+
+    @classmethod
+    def below(cls, folder: str | Path) -> "Evidence":
+        """The finished records below a folder; one that cannot be read is named in the log and passed over."""
+        return cls(tuple(_item(path, record) for path, record in found_records(folder)))
+
+    @property
+    def collections(self) -> list[str]:
+        return list(dict.fromkeys(item.collection for item in self.items))
+
+    def where(self, settings: Where) -> list[Item]:
+        """The records with some settings. Raises ConfigError for a setting that none has, with the nearest name."""
+        known = {name for item in self.items for name in item.settings}
+        for name in settings:
+            if self.items and name not in known:
+                raise ConfigError(f"{name} is no setting of these records; {nearest(name, known)}")
+        return [item for item in self.items if item.has(settings)]
+
+    def pairs(self, of: Where, to: Where) -> Iterator[tuple[Item, Item]]:
+        """Each record with the settings `of`, beside the one with `to` that differs from it in nothing else that varies.
+
+        Settings of a kind that only one of the two has (a codec's bits, where the other is exact) do not count.
+        """
+        named = {*of, *to}
+        others = self.where(to)
+        for one in self.where(of):
+            for other in others:
+                if one is not other and one.collection == other.collection and _agree(one.settings, other.settings, named):
+                    yield one, other
+
+    def replaced(self, old: Iterable[Item], change: Callable[[Item], Item]) -> "Evidence":
+        """The same with some records changed."""
+        chosen = {id(item) for item in old}
+        return Evidence(tuple(change(item) if id(item) in chosen else item for item in self.items))
+
+
+def _agree(one: Where, other: Where, named: Iterable[str]) -> bool:
+    """Whether two records agree in all settings but the named ones, as far as both have them."""
+    skipped = tuple(named)
+    kinds = {name.rsplit(".", 1)[0] + "." for name in skipped if name.endswith(".kind")}
+    left_out = (*NOT_TOLD, *kinds)
+    for name in one.keys() & other.keys():
+        if name not in skipped and not name.startswith(left_out) and one[name] != other[name]:
+            return False
+    return True
+
+
+def _item(path: Path, record: Record) -> Item:
+    figures = {**record.metrics, "bytes/token": record.bytes_per_token}
+    figures["code bytes/token"] = float(record.index["code_bytes_per_token"])
+    figures |= {name: float(value) for name, value in record.costs().items() if name.startswith(("ms_", "bytes_"))}
+    if (overlap := overlap_of(path, record)) is not None:
+        figures[OVERLAP] = overlap
+
+    def read() -> dict[str, dict[str, float]]:
+        import pandas as pd
+
+        record.verify(path, PER_QUERY)
+        table = pd.read_parquet(path / PER_QUERY)
+        return {str(name): dict(zip(rows["query_id"], rows["value"], strict=True)) for name, rows in table.groupby("measure")}
+
+    return Item(record.id, str(record.dataset["name"]), settings_of_now(record.config), figures, read)
+
+
+def _texts(value: Any) -> list[str]:
+    values: Sequence[Any] = value if isinstance(value, list | tuple) else (value,)
+    return [str(each) for each in values]

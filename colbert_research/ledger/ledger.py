@@ -1,0 +1,132 @@
+"""`Ledger`: every claim below a folder with its verdict, as tables."""
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colbert_research.artifacts import write_text
+from colbert_research.experiment.record import FILE as RECORD
+from colbert_research.experiment.summary import markdown
+from colbert_research.ledger.claims import FILE, Ablation, Claim
+from colbert_research.ledger.evidence import Evidence
+from colbert_research.ledger.rules import UNTESTABLE, VERDICTS, Finding
+from colbert_research.settings import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 76rem; padding: 0 1rem; color: #222 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px } th { background: #f4f4f4; text-align: left }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere }
+"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, the ablation that it belongs to, and what the records in `folder` say of it."""
+
+    ablation: str
+    claim: Claim
+    finding: Finding
+    folder: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Claims with verdicts, in the order of their files."""
+
+    entries: tuple[Judged, ...]
+
+    @classmethod
+    def load(cls, folder: str | Path = "experiments/ablations") -> "Ledger":
+        """Judge every claim of each `claims.yaml` below a folder. Raises ConfigError where there is none."""
+        files = sorted(Path(folder).rglob(FILE))
+        if not files:
+            raise ConfigError(f"no {FILE} in {folder} or below it")
+        return cls(tuple(each for file in files for each in judge(Ablation.load(file), file.parent)))
+
+    def frame(self) -> "pd.DataFrame":
+        """One row for each claim; `records` are the ids of those behind the verdict."""
+        import pandas as pd
+
+        rows = [
+            {
+                "ablation": each.ablation,
+                "id": each.claim.id,
+                "claim": each.claim.claim,
+                "paper": each.claim.paper,
+                "where": each.claim.where,
+                "published": each.claim.published,
+                "ours": each.finding.ours,
+                "verdict": each.finding.verdict,
+                "reason": each.finding.reason,
+                "folder": each.folder,
+                "records": " ".join(each.finding.records),
+            }
+            for each in self.entries
+        ]
+        return pd.DataFrame(rows)
+
+    def counts(self) -> dict[str, int]:
+        """How many claims have each verdict, in the order of `VERDICTS`."""
+        found = Counter(each.finding.verdict for each in self.entries)
+        return {verdict: found[verdict] for verdict in VERDICTS}
+
+    def by_paper(self) -> "pd.DataFrame":
+        """One row for each paper: how many of its claims have each verdict."""
+        import pandas as pd
+
+        papers = dict.fromkeys(each.claim.paper for each in self.entries)
+        rows = [
+            {"paper": paper, **Ledger(tuple(e for e in self.entries if e.claim.paper == paper)).counts()} for paper in papers
+        ]
+        return pd.DataFrame(rows)
+
+    def words(self) -> str:
+        """How many claims have each verdict, in a sentence."""
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts().items())
+        return f"{len(self.entries)} claims: {counts}."
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write `ledger.md`, `ledger.csv` and `ledger.html` into a folder; returns their paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        frame = self.frame()
+        short = frame[["ablation", "claim", "paper", "where", "published", "ours", "verdict"]]
+        files = [folder / f"ledger.{kind}" for kind in ("md", "csv", "html")]
+        table = short.map(lambda text: str(text).replace("|", "\\|"))
+        write_text(files[0], f"# Ledger of claims\n\n{self.words()}\n\n{markdown(table)}")
+        write_text(files[1], frame.to_csv(index=False))
+        write_text(files[2], _page(self.words(), frame))
+        return files
+
+
+def judge(ablation: Ablation, folder: Path) -> list[Judged]:
+    """Every claim of an ablation by the records in the first of its folders that holds any.
+
+    A figure that a record lacks makes a claim not testable, and the reason says so.
+    """
+    chosen = next((name for name in ablation.records if any((folder / name).rglob(RECORD))), ablation.records[-1])
+    evidence = Evidence.below(folder / chosen)
+    return [Judged(ablation.name, claim, _finding(claim, evidence), str(folder / chosen)) for claim in ablation.claims]
+
+
+def _finding(claim: Claim, evidence: Evidence) -> Finding:
+    try:
+        return claim.rule.judge(evidence)
+    except LookupError as error:
+        return Finding(UNTESTABLE, "", str(error.args[0]))
+
+
+def _page(words: str, frame: "pd.DataFrame") -> str:
+    shown: Sequence[str] = ("ablation", "claim", "paper", "where", "published", "ours", "verdict", "reason")
+    table = frame[list(shown)].to_html(index=False, border=0)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Ledger of claims</title><style>{STYLE}</style><h1>Ledger of claims</h1><p>{html.escape(words)}</p>"
+        f'<div class="wide">{table}</div></html>\n'
+    )

@@ -1,0 +1,232 @@
+"""Verdicts come from records alone, every rule can fail, and a claim has no place for a verdict."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from colbert_research.cli import main
+from colbert_research.ledger import Ablation, Evidence, Ledger
+from colbert_research.ledger.evidence import Item
+from colbert_research.ledger.rules import (
+    REFUTED,
+    REPRODUCED,
+    TREND,
+    UNTESTABLE,
+    Figure,
+    MeanDifference,
+    Ordered,
+    Ratio,
+    Untestable,
+)
+from colbert_research.settings import ConfigError
+
+QUERIES = [f"q{i}" for i in range(60)]
+CLAIM = {
+    "id": "two-bits",
+    "claim": "Two bits per dimension lose nothing",
+    "paper": "Santhanam et al. 2022",
+    "where": "Table 9",
+    "published": "MRR@10 36.2 and 36.2",
+    "rule": {
+        "kind": "mean_difference",
+        "measure": "RR@10",
+        "of": {"codec.nbits": 2},
+        "to": {"codec.kind": "exact"},
+        "low": -0.01,
+    },
+}
+ABLATION = {"name": "03", "question": "How many bits?", "ours": "frozen MiniLM", "claims": [CLAIM]}
+
+
+def item(nbits, mean, *, collection="nfcorpus", wobble=0.0, centroids=64, **figures):
+    """A record whose queries lie around `mean`, alternating by `wobble`."""
+    values = {query: mean + wobble * (-1) ** i * (1 + i // 2 % 7) for i, query in enumerate(QUERIES)}
+    codec = {"codec.kind": "exact"} if nbits is None else {"codec.kind": "residual", "codec.nbits": nbits}
+    if nbits is not None:
+        codec["codec.centroids"] = centroids
+    return Item(
+        f"{collection}-{nbits}-{centroids}-{mean}",
+        collection,
+        {**codec, "search.kind": "exhaustive", "dataset.path": collection},
+        {"RR@10": sum(values.values()) / len(values), **figures},
+        lambda: {"RR@10": values},
+    )
+
+
+def difference(**bounds):
+    return MeanDifference(measure="RR@10", of={"codec.nbits": 2}, to={"codec.kind": "exact"}, **bounds)
+
+
+@pytest.mark.parametrize(
+    ("mean", "wobble", "verdict"),
+    [(0.5, 0.001, REPRODUCED), (0.45, 0.001, REFUTED), (0.495, 0.05, TREND), (0.48, 0.05, UNTESTABLE)],
+)
+def test_a_difference_is_judged_by_its_interval(mean, wobble, verdict):
+    """Intervals by hand: of 60 queries that wobble by w (1 to 7 times), half a width of about w."""
+    found = difference(low=-0.01).judge(Evidence((item(None, 0.5), item(2, mean, wobble=wobble))))
+    assert found.verdict == verdict
+    assert f"{mean - 0.5:+.4f}" in found.ours
+
+
+def test_what_too_few_queries_cannot_show_is_said():
+    found = difference(low=-0.01).judge(Evidence((item(None, 0.5), item(2, 0.48, wobble=0.05))))
+    assert "60 queries cannot show a difference below" in found.reason
+
+
+def test_records_are_paired_by_what_they_share():
+    bits = MeanDifference(measure="RR@10", of={"codec.nbits": 1}, to={"codec.nbits": 2}, high=0.0)
+    items = [
+        item(bits, 0.5 + centroids / 1000 - (bits == 1) / 10, centroids=centroids) for bits in (1, 2) for centroids in (1, 100)
+    ]
+    evidence = Evidence((*items, item(1, 0.9, collection="scifact"), item(2, 0.9, collection="squad")))
+    pairs = [
+        (one.settings["codec.centroids"], other.settings["codec.centroids"]) for one, other in evidence.pairs(bits.of, bits.to)
+    ]
+    assert pairs == [(1, 1), (100, 100)]
+    assert bits.judge(evidence).ours.startswith("-0.1000")
+
+
+def test_the_queries_of_collections_are_pooled_and_count_once():
+    items = [
+        item(None, 0.5),
+        item(2, 0.4),
+        item(2, 0.6, centroids=128),
+        item(None, 0.5, collection="b"),
+        item(2, 0.7, collection="b"),
+    ]
+    found = difference(low=0.0).judge(Evidence(tuple(items)))
+    assert found.ours.startswith("+0.1000")
+    assert "120 queries" in found.reason
+
+
+def test_a_figure_holds_on_every_collection():
+    rule = Figure(figure="overlap@10", of={"codec.nbits": 4}, low=0.95)
+    high, low = item(4, 0.5, **{"overlap@10": 0.97}), item(4, 0.5, collection="b", **{"overlap@10": 0.9})
+    assert rule.judge(Evidence((high,))).verdict == REPRODUCED
+    assert rule.judge(Evidence((low,))).verdict == REFUTED
+    assert rule.judge(Evidence((high, low))).verdict == TREND
+
+
+def test_ratios_and_orders():
+    items = [item(bits, 0.5, **{"bytes/token": 4 + 16 * bits, "overlap@10": 0.9 + bits / 100}) for bits in (1, 2, 4)]
+    evidence = Evidence(tuple(items))
+    halved = Ratio(figure="bytes/token", of={"codec.nbits": 1}, to={"codec.nbits": 2}, high=0.6)
+    assert (halved.judge(evidence).verdict, halved.judge(evidence).ours) == (REPRODUCED, "nfcorpus: 0.5556")
+    assert halved.model_copy(update={"high": 0.5}).judge(evidence).verdict == REFUTED
+    rising = Ordered(figure="overlap@10", along="codec.nbits", values=(1, 2, 4))
+    assert rising.judge(evidence).verdict == REPRODUCED
+    assert rising.model_copy(update={"direction": "falling"}).judge(evidence).verdict == REFUTED
+    assert rising.model_copy(update={"values": (1, 2, 8)}).judge(evidence).verdict == UNTESTABLE
+    level = Evidence(tuple(item(bits, 0.5, **{"overlap@10": 0.9}) for bits in (1, 2, 4)))
+    assert rising.judge(level).verdict == REFUTED
+
+
+EVIDENCE = Evidence(
+    tuple(
+        item(
+            bits,
+            0.5 + (bits or 9) / 1000,
+            collection=name,
+            **{"overlap@10": 0.9 + (bits or 9) / 100, "bytes/token": bits or 512},
+        )
+        for bits in (None, 1, 2, 4)
+        for name in ("nfcorpus", "scifact")
+    )
+)
+RULES = [
+    difference(low=-0.01),
+    difference(high=0.02),
+    difference(low=-0.01, high=0.01),
+    Figure(figure="overlap@10", of={"codec.nbits": 4}, low=0.9),
+    Figure(figure="bytes/token", of={"codec.nbits": 4}, high=100),
+    Ratio(figure="bytes/token", of={"codec.nbits": 2}, to={"codec.kind": "exact"}, high=0.1),
+    Ratio(figure="bytes/token", of={"codec.kind": "exact"}, to={"codec.nbits": 2}, low=10),
+    Ordered(figure="overlap@10", along="codec.nbits", values=(1, 2, 4)),
+    Ordered(figure="bytes/token", along="codec.nbits", values=(4, 2, 1), direction="falling"),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_every_rule_can_fail(rule):
+    assert rule.judge(EVIDENCE).verdict == REPRODUCED
+    assert rule.judge(rule.violated(EVIDENCE)).verdict == REFUTED
+
+
+def committed():
+    return sorted(Path("experiments/ablations").rglob("claims.yaml"))
+
+
+@pytest.mark.parametrize("file", committed(), ids=lambda file: file.parent.name)
+def test_every_committed_claim_can_fail(file):
+    """By made-up records that contradict it, a claim that records support is not reproduced."""
+    ablation = Ablation.load(file)
+    for name in ablation.records:
+        evidence = Evidence.below(file.parent / name)
+        for claim in ablation.claims if evidence.items else ():
+            if not isinstance(claim.rule, Untestable) and claim.rule.judge(evidence).verdict != UNTESTABLE:
+                assert claim.rule.judge(claim.rule.violated(evidence)).verdict == REFUTED, claim.id
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verdict": "reproduced"}, "verdict"),
+        ({"rule": {**CLAIM["rule"], "verdict": "reproduced"}}, "verdict"),
+        ({"rule": {**CLAIM["rule"], "low": None}}, "it is no rule"),
+        ({"rule": {**CLAIM["rule"], "low": 0.2, "high": 0.1}}, "it is no rule"),
+        ({"rule": {"kind": "hope"}}, "kind"),
+        ({"id": "Two Bits"}, "id"),
+    ],
+)
+def test_a_verdict_cannot_be_written_and_a_rule_that_holds_always_is_none(change, message, tmp_path):
+    file = tmp_path / "claims.yaml"
+    file.write_text(yaml.safe_dump({**ABLATION, "claims": [{**CLAIM, **change}]}))
+    with pytest.raises(ConfigError, match=message):
+        Ablation.load(file)
+
+
+def test_two_claims_of_one_name_are_refused(tmp_path):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({**ABLATION, "claims": [CLAIM, CLAIM]}))
+    with pytest.raises(ConfigError, match="two claims are called 'two-bits'"):
+        Ablation.load(tmp_path / "claims.yaml")
+
+
+def test_a_setting_that_no_record_has_is_named():
+    with pytest.raises(ConfigError, match=r"codec\.nbit is no setting.*codec\.nbits"):
+        Figure(figure="RR@10", of={"codec.nbit": 2}, low=0.1).judge(EVIDENCE)
+
+
+def test_the_ledger_without_records_says_that_nothing_was_run(tmp_path):
+    (tmp_path / "03").mkdir()
+    (tmp_path / "03" / "claims.yaml").write_text(yaml.safe_dump(ABLATION))
+    ledger = Ledger.load(tmp_path)
+    assert ledger.counts() == {REPRODUCED: 0, TREND: 0, REFUTED: 0, UNTESTABLE: 1}
+    assert ledger.entries[0].finding.reason.endswith("the sweep has not run")
+    run = CliRunner().invoke(main, ["ledger", str(tmp_path), "--write", str(tmp_path / "out")])
+    assert run.exit_code == 0, run.output
+    assert "1 claims: 0 reproduced, 0 trend only, 0 not reproduced, 1 not testable here." in run.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"ledger.md", "ledger.csv", "ledger.html"}
+    empty = CliRunner().invoke(main, ["ledger", str(tmp_path / "out")])
+    assert empty.exit_code == 1
+    assert "no claims.yaml" in empty.output
+
+
+def test_claims_are_judged_by_records_of_experiments(tmp_path):
+    """From an experiment to a verdict: the bundled collection, exact and at two bits."""
+    from colbert_research import Experiment
+    from colbert_research.config import load_config
+    from colbert_research.experiment import ExperimentConfig
+
+    folder = tmp_path / "03" / "quick"
+    for number, codec in enumerate(("codec.kind=exact", "codec.kind=residual codec.nbits=2 codec.centroids=64")):
+        settings = f"encoder.kind=hashing search.kind=exhaustive k=20 measures=[RR@10] {codec}"
+        Experiment(load_config(ExperimentConfig, "configs/tiny.yaml", settings), output=folder / str(number)).save()
+    (tmp_path / "03" / "claims.yaml").write_text(yaml.safe_dump(ABLATION))
+    (entry,) = Ledger.load(tmp_path).entries
+    ids = {json.loads((folder / str(n) / "record.json").read_text())["id"] for n in range(2)}
+    assert set(entry.finding.records) == ids
+    assert entry.finding.verdict in (REPRODUCED, TREND, REFUTED, UNTESTABLE)
+    assert entry.finding.ours
