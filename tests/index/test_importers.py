@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from colbert_research import Collection, Index
+from colbert_research.cli import main
 from colbert_research.index import IndexCorruptedError, IndexMissingError
 from colbert_research.index.importers import import_index, open_foreign
 from colbert_research.index.importers.foreign import repacked
@@ -238,3 +240,12 @@ def test_says_what_the_folder_is():
         (256, 32),
         None,
     )
+
+
+def test_the_command(tmp_path):
+    said = CliRunner().invoke(main, ["index", "import", str(FOREIGN / "pylate"), str(tmp_path / "here")])
+    assert said.exit_code == 0, said.output
+    assert said.output.startswith("Index(40 documents")
+    again = CliRunner().invoke(main, ["index", "import", str(FOREIGN / "pylate"), str(tmp_path / "here")])
+    assert again.exit_code == 1
+    assert "holds an index" in again.output
