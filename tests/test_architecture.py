@@ -37,8 +37,8 @@ LAYERS = {
     "search": 4,
     "evaluation": 5,
     "experiment": 6,
-    **dict.fromkeys(("training", "executors", "rag", "integrations", "sweep", "ledger"), 7),
-    **dict.fromkeys(("cli_index", "cli_ledger", "cli_sweep"), 8),
+    **dict.fromkeys(("training", "executors", "integrations", "sweep", "ledger"), 7),
+    **dict.fromkeys(("rag", "cli_index", "cli_ledger", "cli_sweep"), 8),
     "cli": 9,
     "__main__": 10,
 }
