@@ -4,7 +4,7 @@ import ast
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def start(
     Raises ConfigError for whatever is not valid, before anything is written, and for an output folder that holds another
     experiment's record or is in use by another process.
     """
-    _check_parameters()
+    _check_parameters(PARAMETERS)
     _check_text(config=config, overrides=overrides, output=output)
     _move_to_root()
     settings = merge(parse_overrides(defaults), merge(read_yaml(config), parse_overrides(overrides)))
@@ -56,14 +56,14 @@ def _workspace() -> Workspace:
     return _workspaces.setdefault(cache.root, Workspace(cache))
 
 
-def _check_parameters() -> None:
+def _check_parameters(known: Iterable[str]) -> None:
     """Papermill only logs a parameter that a notebook lacks, and runs it with the defaults: here that is an error.
 
     Names that the notebook's cells assign before those that papermill injects are parameters of its own.
     """
     from IPython import get_ipython
 
-    shell, own = get_ipython(), set(PARAMETERS)
+    shell, own = get_ipython(), {*known}
     for source in shell.user_ns.get("In", []) if shell is not None else []:
         names = _assigned(source)
         if source.startswith("# Parameters\n"):  # the first line of the cell that papermill injects
@@ -96,7 +96,8 @@ def _check_text(**given: Any) -> None:
 
 def prepare() -> None:
     """What the first cell of a notebook without an experiment of its own calls: it runs in the project's root, and shows its
-    tables and figures as the others do."""
+    tables and figures as the others do. Raises ConfigError for a parameter that the notebook lacks."""
+    _check_parameters(())
     _move_to_root()
     _show_tables_and_figures()
 

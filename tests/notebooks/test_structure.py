@@ -38,7 +38,11 @@ def test_one_parameters_cell_that_papermill_can_read(name, notebook):
     lines = [line for line in cells[0].source.splitlines() if line.strip()]
     found = [re.fullmatch(r"(\w+): (\w+) = ([^=#]*?)(  # [^=]*)?", line) for line in lines]
     assert all(found), f"papermill's inspector reads `name: type = value  # help`, without another = in it: {lines}"
-    own = {"compare.ipynb": ["records", "baseline", "measure"], "inspect.ipynb": [*EXPERIMENT, "query_id"]}
+    own = {
+        "compare.ipynb": ["records", "baseline", "measure"],
+        "inspect.ipynb": [*EXPERIMENT, "query_id"],
+        "rag.ipynb": ["model", "pages", "chat", "output"],
+    }
     assert [m[1] for m in found] == own.get(name, EXPERIMENT)
     assert {m[2] for m in found} == {"str"}
 
@@ -64,4 +68,4 @@ def test_stages_have_headings_and_the_record_is_saved_last(name, notebook):
     headings = [c for c in notebook.cells if c.cell_type == "markdown" and c.source.startswith("#")]
     assert len(headings) >= 3
     code = [c.source for c in notebook.cells if c.cell_type == "code"]
-    assert ".save()" in code[-1] or name == "compare.ipynb", "which makes no record"
+    assert ".save()" in code[-1] or name in ("compare.ipynb", "rag.ipynb"), "which make no record"
