@@ -138,7 +138,7 @@ class RAGPretrainedModel:
         A document that is there already is left out when its text and metadata are the same; another text under a known id is
         a ValueError. An index that is no longer small is compressed.
         """
-        opened, name = self._open(index_name), self._name(index_name)
+        opened, name = self._use(index_name), self._name(index_name)
         documents = Documents(new_collection, new_document_ids, new_document_metadatas)
         if known := opened.known(documents.ids):
             for each in known:
@@ -162,7 +162,7 @@ class RAGPretrainedModel:
 
     def delete_from_index(self, document_ids: Sequence[str] | str, index_name: str | None = None) -> None:
         """Delete documents with all their passages: those with exactly these ids. Raises KeyError for ids that are unknown."""
-        opened, name = self._open(index_name), self._name(index_name)
+        opened, name = self._use(index_name), self._name(index_name)
         wanted = [document_ids] if isinstance(document_ids, str) else list(document_ids)
         passages = [i for ids in opened.passages_of(dict.fromkeys(wanted)) for i in ids]
         if passages:
@@ -187,8 +187,8 @@ class RAGPretrainedModel:
         `Retriever.search`. `force_fast`: fewer passages are scored on a compressed index; on a small one every search is exact.
         Raises ConfigError without an index, KeyError for unknown documents, ValueError for blank queries and k < 1.
         """
+        opened = self._use(index_name)
         found = self.hits(_listed(query), index_name=index_name, k=k, force_fast=force_fast, doc_ids=doc_ids, filter=filter)
-        opened = self._open(index_name)
         results: list[list[Result]] = [
             [result_of(hit, opened.position(hit.document_id), hit.rank - zero_index_ranks) for hit in hits] for hits in found
         ]
@@ -290,8 +290,13 @@ class RAGPretrainedModel:
             recover(self.folder / name)
             retriever = Retriever.open(self.folder / name)
             self._opened[name] = Opened(Retriever(retriever.index, self.model.loaded(retriever.pipeline)))
-        self.index_name = name
         return self._opened[name]
+
+    def _use(self, index_name: str | None) -> Opened:
+        """The index of that name, from now on the one that is meant where none is named."""
+        opened = self._open(index_name)
+        self.index_name = self._name(index_name)
+        return opened
 
 
 def _listed(query: str | Sequence[str]) -> list[str]:

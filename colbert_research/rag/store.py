@@ -67,9 +67,10 @@ def encode(pipeline: TextPipeline, texts: Sequence[str], folder: Path) -> TokenV
 def add(index: Index, passages: Collection, pipeline: TextPipeline) -> Index:
     """The index with more passages; compressed, once it is no longer small."""
     folder = beside(index.path, _ADDED)
-    vectors = encode(pipeline, passages.texts, folder)
-    index = compressed(index.add(passages, vectors))
-    shutil.rmtree(folder, ignore_errors=True)
+    with writing(folder):  # one process adds at a time; the index can be read and changed meanwhile
+        vectors = encode(pipeline, passages.texts, folder)
+        index = compressed(index.add(passages, vectors))
+        shutil.rmtree(folder, ignore_errors=True)
     return index
 
 

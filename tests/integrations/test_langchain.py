@@ -148,6 +148,14 @@ def test_compress(rag):
     assert asyncio.run(compressor.acompress_documents(given, QUESTION)) == found
 
 
+def test_a_retriever_of_another_index_does_not_become_the_current_one(rag):
+    rag.index(TEXTS[:1], IDS[:1], index_name="other")
+    other = rag.as_langchain_retriever(index_name="other")
+    rag.search("tea", index_name="hashingnew_index")
+    assert {document.metadata["document_id"] for document in other.invoke("tea")} == {"tea"}
+    assert len(rag.search("tea")) > 2
+
+
 def test_the_retriever_sees_what_the_index_becomes(rag, tmp_path):
     from colbert_research.encoders import HashingConfig
     from colbert_research.rag import RAGPretrainedModel

@@ -1,6 +1,7 @@
 """An index that grows and shrinks: what is found is what is there."""
 
 import logging
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -108,13 +109,16 @@ def test_it_is_compressed_when_it_has_grown(rag, monkeypatch, caplog):
 
 
 DOCUMENT = st.integers(0, 7)
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "delete", "reopen", "index"]), st.lists(DOCUMENT, max_size=4, unique=True)), max_size=7
-)
+STEP = st.tuples(st.sampled_from(["add", "delete", "reopen", "index"]), st.lists(DOCUMENT, max_size=4, unique=True))
+STEPS = st.lists(STEP, max_size=7)
 
 
 @given(steps=STEPS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100 if os.environ.get("ALL_TRIALS") else 8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_any_sequence_gives_what_its_end_gives(steps, tmp_path_factory):
     texts = {f"d{i}": f"Document {i} says word{i} thing. " * (1 + i % 3) for i in range(8)}
     root = tmp_path_factory.mktemp("sequence")

@@ -4,6 +4,7 @@ import inspect
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,11 +233,37 @@ def test_what_is_there_is_replaced_when_the_new_index_is_whole(indexed, tmp_path
     assert [path.name for path in folder.iterdir() if path.is_dir()] == ["things"]
 
 
-def test_an_index_that_was_left_aside_is_put_back(indexed, tmp_path):
-    """As if the process had died between the two renames."""
-    path = tmp_path / "colbert/indexes/things"
-    path.rename(store.beside(path, "old"))
-    assert ids_of(RAGPretrainedModel.from_index(path).search("honey", k=1)) == ["bee"]
+@pytest.mark.parametrize("at", range(4))
+def test_a_process_that_dies_leaves_the_index_as_it_was_or_as_it_should_be(indexed, tmp_path, monkeypatch, at):
+    """Killed before or after either rename, or before what was there is deleted."""
+    path, done = tmp_path / "colbert/indexes/things", []
+    rename, rmtree = Path.rename, store.shutil.rmtree
+
+    def counted(function):
+        def call(target, *rest, **how):
+            last = target.name if function is rmtree else "rename"
+            if last == "rename" or (last == ".things.old" and len(done) >= 2):
+                done.append(last)
+                if len(done) > at:
+                    raise KeyboardInterrupt
+            return function(target, *rest, **how)
+
+        return call
+
+    monkeypatch.setattr(Path, "rename", counted(rename))
+    monkeypatch.setattr(store.shutil, "rmtree", counted(rmtree))
+    if at < 3:
+        with pytest.raises(KeyboardInterrupt):
+            indexed.index(TEXTS[:1], ["tea"], index_name="things")
+    else:
+        indexed.index(TEXTS[:1], ["tea"], index_name="things")
+    monkeypatch.undo()
+    assert len(done) == min(at + 1, 3)
+    found = set(ids_of(RAGPretrainedModel.from_index(path).search("honey", k=100)))
+    assert found == ({"tea"} if at >= 2 else set(IDS))
+    RAGPretrainedModel.from_index(path).index(TEXTS[1:], IDS[1:])
+    assert set(ids_of(RAGPretrainedModel.from_index(path).search("honey", k=100))) == {"whale", "bee"}
+    assert [each.name for each in path.parent.iterdir() if each.is_dir()] == ["things"]
 
 
 def test_files_of_somebody_else_are_left_alone(rag, tmp_path):
