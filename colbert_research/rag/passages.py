@@ -1,7 +1,9 @@
 """From documents as they were given to the collection of passages that is indexed."""
 
 import inspect
+import json
 import logging
+import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from colbert_research.encoders.pieces import word_pieces
 from colbert_research.settings import ConfigError
 
 logger = logging.getLogger("colbert_research")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 NAMES = uuid.UUID("6f1d3c1e-6a3b-5f57-9d0c-1f3f0c6f4b7a")
 
 Splitter = Callable[..., Any]
@@ -35,18 +38,23 @@ class Documents:
         for i, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"document {i} is blank ({text[:20]!r}) and nothing could be found in it; leave it out")
+            if _SURROGATE.search(text):
+                raise ValueError(
+                    f"document {i} holds half a character (a lone surrogate), which no file can hold; leave it out"
+                )
         for name, given in (("document_ids", ids), ("document_metadatas", metadata)):
             if given is not None and (isinstance(given, str | Mapping) or len(given) != len(texts)):
                 shown = f"{len(given)} of them" if not isinstance(given, str | Mapping) else f"{given!r:.60}"
                 raise ValueError(f"{name} is a list with one entry for each of the {len(texts)} documents; given {shown}")
         self.ids = _ids_of(texts) if ids is None else list(ids)
         self.texts = dict(zip(self.ids, texts, strict=True)) if _all_ids(self.ids) else {}
+        self.has_metadata = metadata is not None
         self.metadata = {} if metadata is None else {i: dict(m or {}) for i, m in zip(self.ids, metadata, strict=True)}
 
     def without(self, ids: set[str]) -> "Documents":
         """The documents less some."""
         kept = [i for i in self.ids if i not in ids]
-        metadata = [self.metadata.get(i, {}) for i in kept]
+        metadata = [self.metadata.get(i, {}) for i in kept] if self.has_metadata else None
         return Documents([self.texts[i] for i in kept], kept, metadata)
 
 
@@ -111,12 +119,13 @@ def warn_of_cuts(texts: Sequence[str], encoder: Encoder, task: Literal["query", 
 
 
 def check_same(documents: Documents, each: str, stored: Sequence[tuple[Passage, Mapping[str, Any]]]) -> None:
-    """Raise ValueError for a document that is stored with another text, or with other metadata."""
+    """Raise ValueError for a document that is stored with another text, or with other metadata than are given."""
     try:
         same = rebuilt([passage for passage, _ in stored]) == documents.texts[each]
     except ValueError:
         same = False
-    if not same or dict(stored[0][1]) != documents.metadata.get(each, {}):
+    given = json.loads(json.dumps(documents.metadata.get(each, {})))  # as it would come back from the index
+    if not same or (documents.has_metadata and dict(stored[0][1]) != given):
         raise ValueError(
             f"document {each!r} is in the index with another text or other metadata; delete_from_index([{each!r}]) first, to "
             "replace it"

@@ -1,5 +1,6 @@
 """Which encoder a name means, and that encoder with other lengths of documents."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from colbert_research.encoders.pieces import word_pieces
 from colbert_research.encoders.weights import MINILM, find_model
 from colbert_research.settings import ConfigError
 
+logger = logging.getLogger("colbert_research")
 LEAST = 3  # tokens of a document: one between two special ones
 
 
@@ -61,6 +63,10 @@ class Pretrained:
     def pipeline(self, length: int | None = None) -> TextPipeline:
         """The encoder that cuts documents at `length` tokens, or where its own settings say; projected and pooled as that of
         the index. Raises ValueError for what is no length, ConfigError for one that the model cannot take."""
+        if self.length is None and length is not None:
+            logger.info(
+                "%s has no document_length: max_document_length=%s is not looked at", type(self.encoder).__name__, length
+            )
         length = self.length if length is None or self.length is None else length
         if length not in self._pipelines:
             encoder = self.encoder if length == self.length else self._with(length)

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def build(path: Path, passages: Collection, pipeline: TextPipeline, *, codec: An
     """
     check_place(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
+    passages = _as_encoded(passages, pipeline)
     with writing(path):
         vectors = encode(pipeline, passages.texts, beside(path, _VECTORS))
         index = put(path, passages, vectors, pipeline, codec or codec_for(vectors.vectors.n_rows))
@@ -66,7 +68,7 @@ def encode(pipeline: TextPipeline, texts: Sequence[str], folder: Path) -> TokenV
 
 def add(index: Index, passages: Collection, pipeline: TextPipeline) -> Index:
     """The index with more passages; compressed, once it is no longer small."""
-    folder = beside(index.path, _ADDED)
+    passages, folder = _as_encoded(passages, pipeline), beside(index.path, _ADDED)
     with writing(folder):  # one process adds at a time; the index can be read and changed meanwhile
         vectors = encode(pipeline, passages.texts, folder)
         index = compressed(index.add(passages, vectors))
@@ -86,6 +88,11 @@ def put(path: Path, passages: Collection, vectors: Any, pipeline: TextPipeline, 
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
     return Index.open(path)
+
+
+def _as_encoded(passages: Collection, pipeline: TextPipeline) -> Collection:
+    """The passages, which have no titles, with the pipeline's rule for the text of a document."""
+    return replace(passages, text_fields=pipeline.text_fields)
 
 
 def recover(path: Path) -> None:

@@ -45,9 +45,10 @@ def test_what_is_there_already_is_left_out_and_never_silently_changed(rag, caplo
         rag.add_to_index(TEXTS[:2], IDS[:2], [{"kind": "plant"}, {"kind": "animal"}])
     assert "1 of 2 documents are in the index already and left out" in caplog.text
     assert documents_of(rag) == ["tea", "whale"]
-    for text, metadata in ((TEXTS[0] + " More.", {"kind": "plant"}), (TEXTS[0], {"kind": "animal"}), (TEXTS[0], None)):
+    for text, metadata in ((TEXTS[0] + " More.", {"kind": "plant"}), (TEXTS[0], {"kind": "animal"}), (TEXTS[0], {})):
         with pytest.raises(ValueError, match=r"document 'tea' is in the index with another text or other metadata.*delete"):
             rag.add_to_index(["New text.", text], ["new", "tea"], [{}, metadata])
+    rag.add_to_index(TEXTS[:1], IDS[:1])  # of which no metadata is given
     assert documents_of(rag) == ["tea", "whale"]
     rag.delete_from_index(["tea"])
     rag.add_to_index(["Tea is cold."], ["tea"])

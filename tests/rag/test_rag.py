@@ -178,6 +178,7 @@ BAD = [
     ({"collection": []}, ValueError, "no documents to index"),
     ({"collection": ["tea", 7]}, TypeError, "text 1 is a int"),
     ({"collection": ["tea", " \n"]}, ValueError, r"document 1 is blank \(' \\n'\)"),
+    ({"collection": ["tea", "half \ud800"]}, ValueError, "document 1 holds half a character"),
     ({"collection": ["tea"], "document_ids": [7]}, ValueError, r"non-empty strings; number 0 is 7 \(int\)"),
     ({"collection": ["tea"], "document_ids": [""]}, ValueError, "non-empty strings"),
     ({"collection": ["tea", "bee"], "document_ids": ["a", "a"]}, ValueError, "'a' is there more than once"),
@@ -378,6 +379,20 @@ def test_any_index_with_a_pipeline_is_opened(tmp_path):
     assert ids_of(rag.search("tea", doc_ids=["issue#3", "b"])) == ["issue#3", "b"]
     with pytest.raises(KeyError):
         rag.search("tea", doc_ids=["issue"])
+
+
+def test_another_index_beside_one_of_somebody_else(tmp_path):
+    """Whose rule for a document's text is not the default."""
+    collection = Collection(
+        name="own", document_ids=("a",), titles=("Tea",), texts=("green tea",), metadata=({},), text_fields="text"
+    )
+    pipeline = TextPipeline.of(ENCODER, text_fields="text")
+    build_index(tmp_path / "i", collection, pipeline.documents(collection.texts), ExactConfig(), pipeline=pipeline)
+    rag = RAGPretrainedModel.from_index(tmp_path / "i")
+    rag.add_to_index(["whales sing"], ["b"])
+    assert ids_of(rag.search("whales", k=2)) == ["b", "a"]
+    rag.index(TEXTS, IDS, index_name="j")
+    assert ids_of(rag.search("tea", k=1)) == ["tea"]
 
 
 def test_nothing_heavy_is_imported_and_nothing_is_printed(tmp_path):
