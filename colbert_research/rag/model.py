@@ -12,7 +12,8 @@ from colbert_research.rag.opened import FAST, Opened
 from colbert_research.rag.passages import Documents, Splitter, check_same, passages_of, warn_of_cuts
 from colbert_research.rag.pretrained import Pretrained, default_name, on_processor, pretrained
 from colbert_research.rag.results import Asked, Result, result_of
-from colbert_research.rag.store import add, build, check_place, recover
+from colbert_research.rag.store import add, build, check_place
+from colbert_research.rag.store import opened as opened_at
 from colbert_research.search import Hit, Retriever
 from colbert_research.settings import ConfigError
 
@@ -63,8 +64,7 @@ class RAGPretrainedModel:
         index of bare vectors.
         """
         path = Path(index_path)
-        recover(path)
-        retriever = Retriever.open(path)
+        retriever = opened_at(path)
         encoder = retriever.pipeline.encoder_config
         pipeline = replace(retriever.pipeline, encoder_config=on_processor(encoder) if n_gpu == 0 else encoder)
         made = cls(Pretrained(pipeline.encoder_config, pipeline), path.parent)
@@ -287,8 +287,7 @@ class RAGPretrainedModel:
     def _open(self, index_name: str | None) -> Opened:
         name = self._name(index_name)
         if name not in self._opened:
-            recover(self.folder / name)
-            retriever = Retriever.open(self.folder / name)
+            retriever = opened_at(self.folder / name)
             self._opened[name] = Opened(Retriever(retriever.index, self.model.loaded(retriever.pipeline)))
         return self._opened[name]
 

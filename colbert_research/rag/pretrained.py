@@ -33,7 +33,9 @@ def pretrained(given: str | Path | Any) -> Any:
     try:
         layout_of(find_model(name), model=name)
     except ConfigError as error:
-        if "kind: transformer" not in str(error) or "found nowhere" in str(error):
+        if "found nowhere" in str(error):
+            raise ConfigError(f"{error}: from_pretrained({MINILM!r})") from None
+        if "kind: transformer" not in str(error):
             raise
         raise ConfigError(f"{error}: from_pretrained(TransformerConfig(model={name!r}))") from None
     return MultiVectorConfig(model=name)

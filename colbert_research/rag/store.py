@@ -14,11 +14,14 @@ from colbert_research.encoders.identity import rounding_of
 from colbert_research.encoders.store import LeftoversError, encode_to_folder, open_vectors
 from colbert_research.index import Index, build_index
 from colbert_research.index.manifest import MANIFEST, writing
+from colbert_research.search import Retriever
+from colbert_research.settings import ConfigError
 
 logger = logging.getLogger("colbert_research")
 
 EXACT_TOKENS = 100_000
 """Up to so many tokens an index holds its vectors as they are, and a search scores every passage; beyond, 4-bit residuals."""
+_STANFORD = "plan.json"
 _NEW, _OLD, _VECTORS, _ADDED = "new", "old", "vectors", "added"
 
 
@@ -99,6 +102,17 @@ def recover(path: Path) -> None:
     """Put back the index that a process left aside when it died between two renames."""
     if not path.exists() and (beside(path, _OLD) / MANIFEST).is_file():
         beside(path, _OLD).rename(path)
+
+
+def opened(path: Path) -> Retriever:
+    """The retriever of the index in `path`. Raises as `Retriever.open`, and ConfigError for an index of RAGatouille's."""
+    recover(path)
+    if not (path / MANIFEST).is_file() and (path / _STANFORD).is_file():
+        raise ConfigError(
+            f"{path} was built by RAGatouille (Stanford's ColBERT), and is not read here. Index its documents anew, their "
+            "texts are in its collection.json: RAGPretrainedModel.from_pretrained(…).index(texts, index_name=another name)"
+        )
+    return Retriever.open(path)
 
 
 def beside(path: Path, what: str) -> Path:

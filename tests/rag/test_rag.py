@@ -273,6 +273,8 @@ def test_files_of_somebody_else_are_left_alone(rag, tmp_path):
     (folder / "plan.json").write_text("{}")
     with pytest.raises(FileExistsError, match="something else than an index of this package"):
         rag.index(TEXTS, index_name="things")
+    with pytest.raises(ConfigError, match=r"things was built by RAGatouille.*collection\.json"):
+        RAGPretrainedModel.from_index(folder)
     assert (folder / "plan.json").read_text() == "{}"
 
 
