@@ -103,7 +103,10 @@ def verify(path: Path) -> None:
     """Read every file of every generation, and raise IndexCorruptedError that names the first that is not as it was written."""
     checked: set[tuple[Path, str]] = set()
     for generation in generations(path):
-        manifest = read_manifest(path, generation)
+        try:
+            manifest, _held = hold(path, generation)  # for as long as it is read
+        except IndexMissingError:  # it was deleted since
+            continue
         newest = read_manifest(path)["generation"] == generation
         check_text(path / MANIFEST if newest else manifest_file(path, generation))
         for file, known in files_of_generation(path, manifest):
