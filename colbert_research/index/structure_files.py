@@ -8,6 +8,7 @@ outside is filled once, and its `structure.json` does.
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,21 @@ Needed = Callable[[str], Mapping[DerivedStructure, Arrays]]
 def sources_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     """For the codec and each segment, by name: a hash of the checksums of what a part is built from."""
     codec = manifest["codec"]["files"]
-    return {"codec": content_hash(codec)} | {part["name"]: content_hash(codec, part["files"]) for part in manifest["segments"]}
+    segments = {part["name"]: _source(_sums(codec), _sums(part["files"])) for part in manifest["segments"]}
+    return {"codec": content_hash(codec)} | segments
+
+
+Sums = tuple[tuple[str, int, str], ...]
+
+
+def _sums(files: Mapping[str, Any]) -> Sums:
+    return tuple((name, known["bytes"], known["sha256"]) for name, known in files.items())
+
+
+@lru_cache(maxsize=2**14)
+def _source(codec: Sums, segment: Sums) -> str:
+    """`content_hash` of the files of a codec and of a segment, which every generation asks for again."""
+    return content_hash(*({name: {"bytes": n, "sha256": sha} for name, n, sha in sums} for sums in (codec, segment)))
 
 
 def present(path: Path, manifest: Mapping[str, Any]) -> dict[str, Entry]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_wrong_documents_in_cells(path, tmp_path, queries):
 def test_the_structure_of_another_segment_that_a_manifest_vouches_for(path, tmp_path):
     """A faiss structure over other vectors than the segment's is noticed by their number."""
     shutil.copytree(path, tmp_path / "i")
-    manifest = read_manifest(tmp_path / "i")
+    manifest = deepcopy(read_manifest(tmp_path / "i"))
     structure = STRATEGIES[2].structures()[0]
     parts = manifest["structures"][structure.name]["parts"]
     one, other = sorted(parts)[0], sorted(parts)[-1]
