@@ -12,7 +12,7 @@ from colbert_research.rag.opened import FAST, Opened
 from colbert_research.rag.passages import Documents, Splitter, check_same, passages_of, warn_of_cuts
 from colbert_research.rag.pretrained import Pretrained, default_name, on_processor, pretrained
 from colbert_research.rag.results import Asked, Result, result_of
-from colbert_research.rag.store import add, build, check_place
+from colbert_research.rag.store import add, build, check_place, taken_over
 from colbert_research.rag.store import opened as opened_at
 from colbert_research.search import Hit, Retriever
 from colbert_research.settings import ConfigError
@@ -60,10 +60,11 @@ class RAGPretrainedModel:
     def from_index(cls, index_path: str | Path, n_gpu: int = -1, verbose: int = 1) -> "RAGPretrainedModel":
         """An index as `index` returned its path, or any index of this package that has a text pipeline, with its encoder.
 
+        One that RAGatouille built is taken over first, once, into a folder beside it: its codes, nothing is encoded again.
         Other indexes beside it are found by their names. Raises IndexMissingError where there is none, ConfigError for an
         index of bare vectors.
         """
-        path = Path(index_path)
+        path = taken_over(Path(index_path))
         retriever = opened_at(path)
         encoder = retriever.pipeline.encoder_config
         pipeline = replace(retriever.pipeline, encoder_config=on_processor(encoder) if n_gpu == 0 else encoder)

@@ -13,7 +13,10 @@ from colbert_research.encoders import TextPipeline, TokenVectors
 from colbert_research.encoders.identity import rounding_of
 from colbert_research.encoders.store import LeftoversError, encode_to_folder, open_vectors
 from colbert_research.index import Index, build_index
+from colbert_research.index.importers import import_index, open_foreign
+from colbert_research.index.importers.stanford import SIGN
 from colbert_research.index.manifest import MANIFEST, writing
+from colbert_research.rag.pretrained import pretrained
 from colbert_research.search import Retriever
 from colbert_research.settings import ConfigError
 
@@ -105,14 +108,38 @@ def recover(path: Path) -> None:
 
 
 def opened(path: Path) -> Retriever:
-    """The retriever of the index in `path`. Raises as `Retriever.open`, and ConfigError for an index of RAGatouille's."""
+    """The retriever of the index in `path`. Raises as `Retriever.open`, and ConfigError for what RAGatouille began to build."""
     recover(path)
     if not (path / MANIFEST).is_file() and (path / _STANFORD).is_file():
         raise ConfigError(
-            f"{path} was built by RAGatouille (Stanford's ColBERT), and is not read here. Index its documents anew, their "
+            f"{path} was begun by RAGatouille (Stanford's ColBERT) and is not finished. Index its documents anew, their "
             "texts are in its collection.json: RAGPretrainedModel.from_pretrained(…).index(texts, index_name=another name)"
         )
     return Retriever.open(path)
+
+
+def taken_over(path: Path) -> Path:
+    """The index of ours that is made, once, of one that RAGatouille built in `path`; any other folder is given as it is.
+
+    It lies beside it, and its codes and scores are those of then. The model is that which the folder names. Raises ConfigError
+    where that is not found, and as `import_index` does.
+    """
+    if (path / MANIFEST).is_file() or not (path / SIGN).is_file():
+        return path
+    made = path.with_name(f"{path.name}-imported")
+    if not (made / MANIFEST).is_file():
+        foreign = open_foreign(path)
+        if foreign.checkpoint is None:
+            raise ConfigError(
+                f"{path} does not name the model that made its vectors; say it: colbert_research.index.importers."
+                "import_index(path, new_path, pipeline=TextPipeline.of(encoder_config)), and open new_path"
+            )
+        encoder = pretrained(foreign.checkpoint)
+        if foreign.document_length is not None and hasattr(encoder, "document_length"):
+            encoder = encoder.model_copy(update={"document_length": foreign.document_length})
+        index = import_index(path, made, pipeline=TextPipeline.of(encoder))
+        logger.info("%s was built by RAGatouille: its %d passages lie now in %s, too", path, len(index), made)
+    return made
 
 
 def beside(path: Path, what: str) -> Path:

@@ -119,10 +119,10 @@ def ragatouille(tmp_path):
 
 def test_passages_of_ragatouille_share_their_document(ragatouille, tmp_path):
     index = import_index(ragatouille, tmp_path / "here")
-    first, last = index.documents(["page-0#1", "single-39"])
+    first, last = index.documents(["page-0#1", "single-39#0"])
     assert first.text == "passage 1"
-    assert first.metadata == {"source": "wikipedia", "document_id": "page-0", "passage": 1}
-    assert (last.text, last.metadata) == ("passage 39", {})
+    assert first.metadata == {"source": "wikipedia", "_start": None, "_end": None}
+    assert (last.text, last.metadata) == ("passage 39", {"_start": None, "_end": None})
 
 
 def removed(folder, pid):
@@ -145,8 +145,8 @@ def test_documents_deleted_in_ragatouille_are_left_out_and_others_keep_their_tex
     (ragatouille / "pid_docid_map.json").write_text(json.dumps(ids))
     index = import_index(ragatouille, tmp_path / "here")
     assert len(index) == 39
-    assert index.documents(["single-38"])[0].text == "passage 38"
-    np.testing.assert_array_equal(index.vectors_of(["single-38"]).values, before.vectors_of(["single-38"]).values)
+    assert index.documents(["single-38#0"])[0].text == "passage 38"
+    np.testing.assert_array_equal(index.vectors_of(["single-38#0"]).values, before.vectors_of(["single-38#0"]).values)
     texts.append("added later, under a number that nobody knows")
     (ragatouille / "collection.json").write_text(json.dumps(texts))
     with pytest.raises(IndexCorruptedError, match=r"39 passages, 40 texts and 39 identifiers.*Index the texts anew"):

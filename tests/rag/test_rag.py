@@ -15,7 +15,7 @@ from colbert_research.data.splitting import rebuilt
 from colbert_research.encoders import HashingConfig, TextPipeline
 from colbert_research.index import IndexMissingError, build_index
 from colbert_research.rag import RAGPretrainedModel, store
-from colbert_research.search import Exhaustive, Retriever
+from colbert_research.search import Exhaustive
 from colbert_research.settings import ConfigError
 from tests.conftest import ROOT
 
@@ -132,7 +132,6 @@ def test_doc_ids_restrict_every_query(indexed, queries):
     assert indexed.search("tea", doc_ids=[]) == []
 
 
-@pytest.mark.skipif("filter" not in inspect.signature(Retriever.search).parameters, reason="a retriever without filters")
 def test_filters_are_by_the_metadata_of_documents(indexed):
     assert set(ids_of(indexed.search("tea", k=100, filter={"kind": "animal"}))) == {"whale"}
     both = indexed.search(["tea", "sea"], k=100, filter={"kind": {"$in": ["animal", "plant"]}})
@@ -273,7 +272,7 @@ def test_files_of_somebody_else_are_left_alone(rag, tmp_path):
     (folder / "plan.json").write_text("{}")
     with pytest.raises(FileExistsError, match="something else than an index of this package"):
         rag.index(TEXTS, index_name="things")
-    with pytest.raises(ConfigError, match=r"things was built by RAGatouille.*collection\.json"):
+    with pytest.raises(ConfigError, match=r"things was begun by RAGatouille.*collection\.json"):
         RAGPretrainedModel.from_index(folder)
     assert (folder / "plan.json").read_text() == "{}"
 

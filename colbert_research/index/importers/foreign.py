@@ -42,7 +42,7 @@ class Floats(NamedTuple):
 class ForeignIndex:
     """An index in the format that Stanford's ColBERT began, whatever its files are.
 
-    `chunks`: reads each chunk. `passages`: by their number there. `checkpoint`: the encoder that it names, if any.
+    `chunks`: reads each chunk. `passages`: by their number there. `checkpoint`, `document_length`: of the encoder, if it says.
     """
 
     path: Path
@@ -52,6 +52,7 @@ class ForeignIndex:
     chunks: tuple[Callable[[], Chunk], ...]
     passages: Passages
     checkpoint: str | None = None
+    document_length: int | None = None
 
     def codec(self) -> ResidualCodec:
         """Our residual codec with these centroids, cutoffs and reconstruction values. Raises IndexCorruptedError."""

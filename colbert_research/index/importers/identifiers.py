@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from colbert_research.artifacts import read_json
+from colbert_research.data.passages import SEPARATOR, collection_of
+from colbert_research.data.splitting import Passage
 from colbert_research.index.damage import IndexCorruptedError
 from colbert_research.index.importers.foreign import Passages
 
@@ -27,11 +29,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def ragatouille(folder: Path, live: Sequence[int]) -> Passages:
-    """The passages of a RAGatouille index, whose numbers in the index are `live`.
+    """The passages of a RAGatouille index, whose numbers in the index are `live`, named as ours are (`data.passages`).
 
-    A document that was split has one identifier for several passages: they become `id#0`, `id#1` …, and `document_id` in their
-    metadata is what they share. RAGatouille renumbers texts when it deletes, and identifiers not: survivors are paired in
-    their order. Raises IndexCorruptedError where texts and identifiers are not as many as passages.
+    Where they stand in their documents it does not say. It renumbers texts when it deletes, and identifiers not: survivors are
+    paired in their order. Raises IndexCorruptedError where texts and identifiers are not as many as passages.
     """
     texts, ids = (_json(folder / name) for name in RAGATOUILLE)
     metadata = _json(folder / "docid_metadata_map.json") if (folder / "docid_metadata_map.json").is_file() else None
@@ -44,16 +45,22 @@ def ragatouille(folder: Path, live: Sequence[int]) -> Passages:
             "together: RAGatouille loses track when documents are deleted and then added. Index the texts anew"
         )
     documents = [numbered[pid] for pid in live]
-    parts, seen = Counter(documents), Counter[str]()
-    passages = {}
-    for pid, document, text in zip(live, documents, texts, strict=True):
-        given = dict((metadata or {}).get(document) or {})
-        name = document
-        if parts[document] > 1:
-            name, given = f"{document}#{seen[document]}", {"document_id": document, "passage": seen[document], **given}
+    parts: dict[str, list[Passage]] = {}
+    for document, text in zip(documents, texts, strict=True):
+        parts.setdefault(document, []).append(Passage(str(text), None, None))
+    try:
+        named = collection_of(
+            parts.items(), {name: dict(given or {}) for name, given in (metadata or {}).items()}, name=folder.name
+        )
+    except (TypeError, ValueError) as error:
+        raise IndexCorruptedError(f"the documents in {folder} cannot be taken over: {error}") from error
+    found, seen = {}, Counter[str]()
+    place_of = {name: i for i, name in enumerate(named.document_ids)}
+    for pid, document in zip(live, documents, strict=True):
+        i = place_of[f"{document}{SEPARATOR}{seen[document]}"]
         seen[document] += 1
-        passages[pid] = (name, str(text), given)
-    return passages
+        found[pid] = (named.document_ids[i], named.texts[i], named.metadata[i])
+    return found
 
 
 def pylate(folder: Path) -> Passages:

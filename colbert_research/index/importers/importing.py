@@ -55,7 +55,7 @@ def import_index(
     Centroids, bucket cutoffs, reconstruction values and codes are theirs, so decoded vectors are theirs up to the rounding of
     an inverse norm to float16. Passages that were deleted there are left out. `collection`: titles, texts and metadata, by
     identifier, for an engine that keeps none. `pipeline`: what made the vectors, so that the index can be asked in words.
-    A passage of a document that RAGatouille split is named `document#0`, `document#1` …, with `document_id` in its metadata.
+    The passages of a document that RAGatouille split are named `document#0`, `document#1` …, as `rag` names its own.
 
     Raises as `open_foreign` and `build_index` do, KeyError for a collection that lacks some of the documents.
     """

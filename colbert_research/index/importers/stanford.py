@@ -27,8 +27,10 @@ def open_stanford(folder: Path) -> ForeignIndex:
     (centroids,) = _tensors(folder / SIGN, 1)
     floats = Floats(*(np.asarray(each, np.float32) for each in (centroids, cutoffs, weights)))
     chunks = tuple(partial(_chunk, folder, number) for number in range(n_chunks))
-    nbits, checkpoint = config.get("nbits"), config.get("checkpoint")
-    return ForeignIndex(folder, "Stanford's ColBERT", nbits, floats, chunks, _passages(folder, n_chunks), checkpoint)
+    encoder = config.get("checkpoint"), config.get("doc_maxlen")
+    return ForeignIndex(
+        folder, "Stanford's ColBERT", config.get("nbits"), floats, chunks, _passages(folder, n_chunks), *encoder
+    )
 
 
 def _passages(folder: Path, n_chunks: int) -> Passages:
