@@ -214,20 +214,27 @@ def item_of_row(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
 
 
+MAPPED_BYTES = 2**18
+"""Files of fewer bytes are read instead of memory-mapped: a map keeps a descriptor of its file, of which a process has few."""
+
+
 def load_npy(path: str | Path, *, mmap: bool) -> NDArray[Any]:
-    """An `.npy` array; memory-mapped when asked and when it is not empty (an empty file cannot be mapped).
+    """An `.npy` array; memory-mapped when asked and when its file has at least `MAPPED_BYTES`. It is read-only then.
 
     Raises OSError for a file that cannot be read, ValueError that names one that is no `.npy` file, or a damaged one.
     """
     try:
-        array = np.load(path, mmap_mode="r" if mmap else None)
+        mapped = mmap and os.stat(path).st_size >= MAPPED_BYTES
+        array = np.load(path, mmap_mode="r" if mapped else None)
         if not isinstance(array, np.ndarray):
             raise ValueError(f"it holds {type(array).__name__}")
     except OSError:
         raise
     except Exception as error:  # of a damaged header, NumPy's parser raises whatever its tokenizer does
         raise ValueError(f"{path} is no .npy file, or a damaged one: {error}") from error
-    return array if array.size else np.array(array)
+    if mmap and not mapped:
+        array.flags.writeable = False
+    return array if array.size or not mapped else np.array(array)
 
 
 def save_npy(path: str | Path, array: NDArray[Any]) -> None:

@@ -160,6 +160,8 @@ def _column(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
 
 def unfit_metadata(key: Any, value: Any) -> str | None:
     """Why an entry of metadata cannot be stored as JSON in UTF-8; None where it can."""
+    if not isinstance(key, str):
+        return f"is named by {type(key).__name__}; names of fields are strings"
     try:
         json.dumps({key: value}, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:

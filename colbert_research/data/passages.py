@@ -1,5 +1,6 @@
 """How the passages of documents are named and kept in a collection, and how a document is told from one of them."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,3 +62,8 @@ def collection_of(
             texts.append(passage.text)
             fields_of.append({**metadata.get(document, {}), START: passage.start, END: passage.end})
     return Collection.from_texts(texts, ids=ids, metadata=fields_of, name=name)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing but blanks, control characters and marks that nobody sees."""
+    return all(unicodedata.category(each) in ("Zs", "Zl", "Zp", "Cc", "Cf") for each in text)

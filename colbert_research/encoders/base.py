@@ -1,6 +1,6 @@
 """What an encoder is: text in, token vectors and token ids out, packed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -56,9 +56,11 @@ class Encoder(Protocol):
 
 
 def checked(texts: Sequence[str]) -> list[str]:
-    """The texts as a list; a lone string or an item that is no string is a `TypeError`."""
+    """The texts as a list; a lone string, what has no order of texts, or an item that is no string is a `TypeError`."""
     if isinstance(texts, str):
         raise TypeError(f"expected a list of texts; given one text, {texts[:40]!r}. Put it into a list")
+    if isinstance(texts, Mapping | Set | bytes) or not isinstance(texts, Iterable):
+        raise TypeError(f"expected a list of texts; given {type(texts).__name__}, {texts!r:.60}")
     items = list(texts)
     for position, text in enumerate(items):
         if not isinstance(text, str):

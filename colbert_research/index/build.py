@@ -53,7 +53,7 @@ def build_index(
     index or files of somebody else, ValueError or TypeError for inputs that do not fit each other or the codec, and for vectors
     that are not finite.
     """
-    build, path = build or BuildConfig(), Path(path)
+    build, path = build or BuildConfig(), Path(path).absolute()
     vectors, token_ids = given_vectors(collection, vectors, token_ids)
     _check_inputs(vectors, codec, seed, centroids)
     check_pipeline(pipeline, collection, vectors.dim)

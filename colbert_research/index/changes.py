@@ -34,6 +34,7 @@ class Changeable(ABC):
     manifest: Mapping[str, Any]
     codec: Codec
     contents: Contents
+    hold: generations.Hold | None
 
     @property
     @abstractmethod
@@ -47,7 +48,7 @@ class Changeable(ABC):
     def add(
         self,
         collection: Collection,
-        vectors: Vectors,
+        vectors: Vectors | None = None,
         *,
         token_ids: NDArray[np.int32] | None = None,
         keep: int = 0,
@@ -56,7 +57,8 @@ class Changeable(ABC):
     ) -> Self:
         """The next generation, with a collection's documents behind the others, and the codec as it is.
 
-        `vectors`, `token_ids`: as of `build_index`; structures that the index has are built for the new documents too.
+        `vectors`, `token_ids`: as of `build_index`; made by the index's pipeline where they are left out. Structures that the
+        index has are built for the new documents too.
         `compaction`: when to compact afterwards; never, by default. How far the new vectors lie from the codec's is measured:
         see `drift`. Raises ValueError for documents that the index has (`update` replaces them), and for inputs that do not fit
         each other or the index. Nothing to add gives the newest generation.
@@ -77,7 +79,7 @@ class Changeable(ABC):
     def update(
         self,
         collection: Collection,
-        vectors: Vectors,
+        vectors: Vectors | None = None,
         *,
         token_ids: NDArray[np.int32] | None = None,
         missing: Literal["error", "add"] = "error",
@@ -178,13 +180,19 @@ class Changeable(ABC):
     def _changed_by(
         self,
         collection: Collection,
-        vectors: Vectors,
+        vectors: Vectors | None,
         token_ids: NDArray[np.int32] | None,
         change: Callable[[Self, Ragged], dict[str, Any] | None],
         keep: int,
         compaction: CompactionPolicy | None,
     ) -> Self:
         """`_changed` by documents and their vectors, after the checks."""
+        if vectors is None:
+            if self.pipeline is None:
+                raise ValueError(f"{self.path} does not say how a text becomes vectors; hand in those of the documents")
+            if not isinstance(collection, Collection):
+                raise TypeError(f"expected a Collection, as Collection.from_texts makes of a list; given {collection!r:.60}")
+            vectors = self.pipeline.documents(collection.document_texts())
         given, _ = given_vectors(collection, vectors, token_ids)
 
         def checked(newest: Self) -> dict[str, Any] | None:
@@ -202,6 +210,9 @@ class Changeable(ABC):
         """Commit the manifest that `change` makes of the newest generation; the newest as it is where that is None."""
         check_changeable(self.path)
         with generations.changing(self.path, keep):
+            file = generations.lock_file(self.path, self.manifest["generation"])
+            if self.hold is not None and not self.hold.is_at(file):
+                raise RuntimeError(f"the index in {self.path} was deleted or replaced since this one was opened; open it again")
             newest = self.reopened(*generations.hold(self.path))
             manifest = change(newest)
             if manifest is None:

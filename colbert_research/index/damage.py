@@ -1,5 +1,6 @@
 """What can be wrong with an index on disk, and how it is noticed before compiled code reads past an array."""
 
+from errno import EMFILE, ENFILE
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,13 @@ def open_rows(file: Path, dtype: np.dtype[Any], trailing: tuple[int, ...] = (), 
 def _mapped(file: Path) -> NDArray[Any]:
     try:
         return load_npy(file, mmap=True)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise IndexCorruptedError(f"{error}; {REMEDY}") from error
+    except OSError as error:
+        if error.errno in (EMFILE, ENFILE):
+            reason = f"{error.strerror}: an index of many segments keeps many open; compact it, or raise the limit (ulimit -n)"
+            raise OSError(error.errno, reason, str(file)) from error
+        raise
 
 
 def open_offsets(file: Path, n_items: int, n_rows: int | None = None) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,15 @@ class Hold:
     """A shared lock on a generation, for as long as this object lives."""
 
     def __init__(self, handle: int) -> None:
+        self._handle = handle
         weakref.finalize(self, os.close, handle)
+
+    def is_at(self, file: Path) -> bool:
+        """Whether a file is the one that is locked. Nobody deletes that alone: elsewhere, the index was deleted or replaced."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.stat(file))
+        except OSError:
+            return False
 
     @classmethod
     def take(cls, file: Path) -> "Hold | None":
@@ -126,13 +135,18 @@ def changing(path: Path, keep: int = 0) -> Iterator[None]:
 
     `keep`: how many generations before the newest are kept in any case.
     """
-    if keep < 0:
-        raise ValueError(f"keep is how many older generations stay, at least 0; given {keep}")
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+        raise ValueError(f"keep is how many older generations stay, a whole number from 0; given {keep!r}")
     with writing(path):
-        read_manifest(path)
+        generation = read_manifest(path)["generation"]
         tidy(path)
         try:
             yield
+        except OSError as error:
+            if error.errno in (ENOSPC, EDQUOT):
+                reason = f"{error.strerror}: the index is still at generation {generation}; make room, and do it again"
+                raise OSError(error.errno, reason, str(path)) from error
+            raise
         finally:
             with suppress(IndexCorruptedError, IndexMissingError):
                 collect(path, keep)

@@ -65,7 +65,9 @@ class Index(Changeable):
         `build_structure` built outside the index. Raises IndexMissingError, also for a generation that is not there or no
         longer, IndexCorruptedError, and ConfigError for a codec that this package lacks.
         """
-        path = Path(path)
+        if generation is not None and (isinstance(generation, bool) or not isinstance(generation, int)):
+            raise TypeError(f"generations have whole numbers; given {generation!r}")
+        path = Path(path).absolute()  # what is done later is done there, whatever the working folder is by then
         manifest, hold = generations.hold(path, generation)
         outside = {structure: Path(folder) for structure, folder in (structures or {}).items()}
         index = cls(path, manifest, *opened(path, manifest), outside, hold)

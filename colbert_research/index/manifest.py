@@ -66,10 +66,12 @@ def _manifest_of(data: bytes) -> dict[str, Any]:
     """Every change reads its manifests several times, and one of a hundred segments takes tens of milliseconds to check."""
     try:
         manifest = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IndexCorruptedError(f"is not JSON: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("version"), int):
         raise IndexCorruptedError(f"does not describe a {FORMAT}")
+    if isinstance(manifest["version"], bool) or manifest["version"] < 1:
+        raise IndexCorruptedError(f"has format version {manifest['version']!r}, expected 1 to {VERSION}")
     if manifest["version"] > VERSION:
         raise IndexCorruptedError(
             f"has format version {manifest['version']}, this package reads up to {VERSION}; update colbert_research"
@@ -97,7 +99,8 @@ def _complete(manifest: Mapping[str, Any]) -> bool:
     return (
         manifest.keys() >= KEYS
         and len(set(names)) == len(names)
-        and _plain(manifest.get("structures_folder", "structures"))
+        and _plain(structures_of(manifest))
+        and structures_of(manifest) not in names
         and all(_plain(entry["name"]) and _describes_files(entry) for entry in entries)
         and all(_plain(name) and _plain(part) for name, part in parts)
         and all(_describes_files(part) for entry in structures.values() for part in entry["parts"].values())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.index.damage import REMEDY, IndexCorruptedError, open_rows
-from colbert_research.ragged import save_npy
+from colbert_research.ragged import MAPPED_BYTES, save_npy
 
 BLOCK_BYTES = 2**13  # of records, before they are compressed: smaller ones compress worse, larger ones read slower
 
@@ -71,7 +71,9 @@ class Records:
         size = path.stat().st_size
         if not len(blocks) or blocks[0].any() or np.any(np.diff(blocks, axis=0) < 0) or (*blocks[-1, :2],) != (n, size):
             raise IndexCorruptedError(f"the blocks in {file} do not rise from 0 to {n} records and {size} bytes; {REMEDY}")
-        return cls(path, blocks, np.asarray(np.memmap(path, np.uint8, "r")) if size else np.empty(0, np.uint8))
+        if size < MAPPED_BYTES:
+            return cls(path, blocks, np.fromfile(path, np.uint8))
+        return cls(path, blocks, np.asarray(np.memmap(path, np.uint8, "r")))
 
     def read(self, positions: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
         """The records at some positions, in that order; a block is read once."""

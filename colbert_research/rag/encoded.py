@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research import kernels
+from colbert_research.data.passages import is_blank
 from colbert_research.encoders.base import checked
 from colbert_research.rag.passages import warn_of_cuts
 from colbert_research.rag.pretrained import Pretrained
@@ -29,6 +30,9 @@ class EncodedTexts:
     ) -> None:
         """Encode texts, cut at `length` tokens, and keep them behind those that are there."""
         texts = checked(texts)
+        if blank := [i for i, text in enumerate(texts) if is_blank(text)]:
+            shown = texts[blank[0]][:20]
+            raise ValueError(f"document {blank[0]} is blank ({shown!r}) and nothing could be found in it; leave it out")
         if metadata is not None and (isinstance(metadata, Mapping) or len(metadata) != len(texts)):
             raise ValueError(f"document_metadatas is a list with one entry for each of the {len(texts)} documents")
         if texts:
@@ -45,7 +49,7 @@ class EncodedTexts:
         `document_metadata`. Raises ValueError for a blank query and for k < 1.
         """
         queries, k = checked(queries), whole(k)
-        if blank := [text for text in queries if not text.strip()]:
+        if blank := [text for text in queries if is_blank(text)]:
             raise ValueError(f"a query needs at least one word; given {blank[0]!r}")
         if not self.texts or not queries:
             return [[] for _ in queries]

@@ -53,7 +53,7 @@ class RAGPretrainedModel:
         or was not trained for late interaction.
         """
         encoder = pretrained(pretrained_model_name_or_path)
-        folder = Path(ROOT if index_root is None else index_root, *INSIDE)
+        folder = Path(ROOT if index_root is None else index_root, *INSIDE).absolute()
         return cls(Pretrained(on_processor(encoder) if n_gpu == 0 else encoder), folder)
 
     @classmethod
@@ -64,7 +64,9 @@ class RAGPretrainedModel:
         Other indexes beside it are found by their names. Raises IndexMissingError where there is none, ConfigError for an
         index of bare vectors.
         """
-        path = taken_over(Path(index_path))
+        if not isinstance(index_path, str | Path) or not str(index_path):
+            raise TypeError(f"expected the path of an index, as `index` returns it; given {index_path!r}")
+        path = taken_over(Path(index_path).absolute())
         retriever = opened_at(path)
         encoder = retriever.pipeline.encoder_config
         pipeline = replace(retriever.pipeline, encoder_config=on_processor(encoder) if n_gpu == 0 else encoder)
@@ -106,7 +108,8 @@ class RAGPretrainedModel:
         documents = Documents(collection, document_ids, document_metadatas)
         if not documents.ids:
             raise ValueError("there are no documents to index; collection is a list of texts")
-        name = self._name(index_name) if index_name or self.index_name else default_name(self.model.encoder)
+        fresh = index_name is None and self.index_name is None
+        name = default_name(self.model.encoder) if fresh else self._name(index_name)
         check_place(self.folder / name, overwrite=overwrite_index)
         pipeline = self.model.pipeline(max_document_length)
         passages = passages_of(
@@ -278,10 +281,10 @@ class RAGPretrainedModel:
         return LateInteractionCompressor(model=self, k=k)
 
     def _name(self, index_name: str | None) -> str:
-        name = index_name or self.index_name
+        name = self.index_name if index_name is None else index_name
         if name is None:
             raise ConfigError("there is no index yet: index(collection) builds one, from_index(path) opens one")
-        if not isinstance(name, str) or name.startswith(".") or any(sign in name for sign in "/\\\0:"):
+        if not isinstance(name, str) or not name or name.startswith(".") or any(sign in name for sign in "/\\\0:"):
             raise ValueError(f"an index name is the name of a folder, without slashes or a leading dot; given {name!r}")
         return name
 

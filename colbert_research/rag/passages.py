@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from colbert_research.data import Collection
-from colbert_research.data.passages import collection_of
+from colbert_research.data.passages import collection_of, is_blank
 from colbert_research.data.splitting import Passage, located, rebuilt, split
 from colbert_research.encoders.base import Encoder, checked
 from colbert_research.encoders.pieces import word_pieces
@@ -36,7 +36,7 @@ class Documents:
     def __init__(self, texts: Sequence[str], ids: Sequence[str] | None, metadata: Sequence[Mapping[str, Any]] | None) -> None:
         texts = checked(texts)
         for i, text in enumerate(texts):
-            if not text.strip():
+            if is_blank(text):
                 raise ValueError(f"document {i} is blank ({text[:20]!r}) and nothing could be found in it; leave it out")
             if _SURROGATE.search(text):
                 raise ValueError(
@@ -99,7 +99,7 @@ def passages_of(
         cut = _cut_by(splitter, documents, encoder)
     if preprocessing is not None:
         cut = _preprocessed(cut, documents, preprocessing)
-    cut = {i: [part for part in parts if part.text.strip()] for i, parts in cut.items()}
+    cut = {i: [part for part in parts if not is_blank(part.text)] for i, parts in cut.items()}
     if empty := [i for i, parts in cut.items() if not parts]:
         raise ValueError(f"{len(empty)} documents have no passage left after splitting and preprocessing, such as {empty[0]!r}")
     return collection_of(cut.items(), documents.metadata, name=name)

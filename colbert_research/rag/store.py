@@ -51,6 +51,8 @@ def build(path: Path, passages: Collection, pipeline: TextPipeline, *, codec: An
 
     Encoding that was interrupted goes on where it was when the same passages are built again. Raises as `check_place` does.
     """
+    if codec is not None and (isinstance(codec, type) or not hasattr(codec, "sample_size")):
+        raise TypeError(f"codec is a codec's config, such as CODECS['residual'](nbits=2); given {codec!r:.80}")
     check_place(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     passages = _as_encoded(passages, pipeline)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colbert_research.data.passages import is_blank
 from colbert_research.encoders import Encoder, TextPipeline
 from colbert_research.encoders.base import checked
 from colbert_research.index import FilterLike, Index
@@ -87,7 +88,7 @@ class Retriever:
         """The hits of each text, as `search` gives them; the texts are encoded together."""
         texts = checked(texts)
         for place, text in enumerate(texts):
-            if not text.strip():
+            if is_blank(text):
                 raise ValueError(f"a query needs at least one word; text {place} is {text!r}")
         queries = self.pipeline.queries(texts)
         ranking = self.strategy.search(self.index, queries, k, query_texts=texts, subset=ids, filter=filter)

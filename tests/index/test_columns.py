@@ -124,9 +124,9 @@ def test_of_many_fields_the_nearest_is_named():
     assert "did you mean 'field 017'" in columns.refusal("field_017")
 
 
-def test_names_are_those_that_json_gives(tmp_path):
-    """Keys become strings, and tuples lists, as in the document store."""
-    collection = Collection.from_texts(["a", "b"], metadata=[{1: "x"}, {"t": ("a", "b")}])
+def test_values_are_those_that_json_gives(tmp_path):
+    """Tuples become lists, as in the document store."""
+    collection = Collection.from_texts(["a", "b"], metadata=[{"1": "x"}, {"t": ("a", "b")}])
     vectors = Ragged(np.eye(8, dtype=np.float32)[:2], offsets_of([1, 1]))
     index = build_index(tmp_path / "i", collection, vectors, ExactConfig())
     assert [dict(each.metadata) for each in index.documents(["0", "1"])] == [{"1": "x"}, {"t": ["a", "b"]}]

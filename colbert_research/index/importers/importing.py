@@ -59,7 +59,7 @@ def import_index(
 
     Raises as `open_foreign` and `build_index` do, KeyError for a collection that lacks some of the documents.
     """
-    foreign, path = open_foreign(source), Path(path)
+    foreign, path = open_foreign(source), Path(path).absolute()
     codec, (documents, place_of) = foreign.codec(), _documents(foreign, collection)
     check_pipeline(pipeline, documents if collection is None else collection, codec.dim)
     with writing(path):
