@@ -91,6 +91,7 @@ def test_a_launch(log):
 
 def test_an_edited_source_is_compiled_and_loaded(log, monkeypatch, tmp_path):
     """Also one whose header alone was edited; and what it was before is loaded still."""
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(tmp_path / "cache"))  # which shares no kernels with other tests
     shutil.copytree(compiler.FOLDER, tmp_path / "sources", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     monkeypatch.setattr(compiler, "FOLDER", tmp_path / "sources")
     clock, gpu, loaded = [0.0], Gpu(Place("cupy", 0)), []
