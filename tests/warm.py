@@ -112,6 +112,7 @@ class Program:
 
 
 def _perform(source: str, arguments: list[str], env: dict[str, str], cwd: str, *ends) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored by what runs in the background of a shell
     for number, end in enumerate(ends):
         if end is not None:
             os.dup2(end.fileno(), number)
