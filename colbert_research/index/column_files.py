@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_research.index.damage import REMEDY, IndexCorruptedError
+from colbert_research.index.damage import REMEDY, IndexCorruptedError, check_descriptors
 from colbert_research.index.documents import DocumentStore, open_documents
 from colbert_research.index.fields import Fields, FieldType
 
@@ -39,6 +39,7 @@ class StoredColumns:
                 table = pa.ipc.open_file(file, options=options).read_all()
             table.validate(full=True)
         except (OSError, pa.ArrowException) as error:
+            check_descriptors(error, self.stored)
             raise IndexCorruptedError(f"{self.stored} cannot be read: {error}; {REMEDY}") from error
         if table.num_rows != self.n:
             raise IndexCorruptedError(f"{self.stored} holds {table.num_rows} documents, not {self.n}; {REMEDY}")
@@ -75,6 +76,7 @@ def open_columns(folder: Path, n: int) -> StoredColumns:
             about = {key.decode(): value.decode() for key, value in (pa.ipc.open_file(source).schema.metadata or {}).items()}
         version, documents, fields = int(about["version"]), int(about["documents"]), Fields.from_json(about["fields"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        check_descriptors(error, file)
         raise IndexCorruptedError(f"{file} does not hold the columns of a segment: {error}; {REMEDY}") from error
     if version > VERSION or documents != n:
         given = f"has version {version} and {documents} documents"

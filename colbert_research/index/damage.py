@@ -44,9 +44,7 @@ def _mapped(file: Path) -> NDArray[Any]:
     except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise IndexCorruptedError(f"{error}; {REMEDY}") from error
     except OSError as error:
-        if error.errno in (EMFILE, ENFILE):
-            reason = f"{error.strerror}: an index of many segments keeps many open; compact it, or raise the limit (ulimit -n)"
-            raise OSError(error.errno, reason, str(file)) from error
+        check_descriptors(error, file)
         raise
 
 
@@ -70,3 +68,10 @@ def check_range(file: Path, limit: int, *, lowest: int = 0) -> None:
             if piece.min() < lowest or piece.max() >= limit:
                 given = f"numbers from {piece.min()} to {piece.max()}"
                 raise IndexCorruptedError(f"{file} holds {given}, expected from {lowest} to {limit - 1}; {REMEDY}")
+
+
+def check_descriptors(error: Exception, file: Path) -> None:
+    """Raise OSError that says what to do where too many files are open, of which the file in question is no part."""
+    if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
+        reason = f"{error.strerror}: an index of many segments keeps many open; compact it, or raise the limit (ulimit -n)"
+        raise OSError(error.errno, reason, str(file)) from error

@@ -69,7 +69,7 @@ class Index(Changeable):
             raise TypeError(f"generations have whole numbers; given {generation!r}")
         path = Path(path).absolute()  # what is done later is done there, whatever the working folder is by then
         manifest, hold = generations.hold(path, generation)
-        outside = {structure: Path(folder) for structure, folder in (structures or {}).items()}
+        outside = {structure: Path(folder).absolute() for structure, folder in (structures or {}).items()}
         index = cls(path, manifest, *opened(path, manifest), outside, hold)
         index.derived.check_sizes()
         return index

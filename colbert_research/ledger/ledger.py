@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from colbert_research.artifacts import write_text
 from colbert_research.experiment.record import FILE as RECORD
+from colbert_research.experiment.record import RecordError
 from colbert_research.experiment.summary import markdown
 from colbert_research.ledger.claims import FILE, Ablation, Claim
 from colbert_research.ledger.evidence import Evidence
-from colbert_research.ledger.rules import UNTESTABLE, VERDICTS, Finding
+from colbert_research.ledger.rules import UNTESTABLE, VERDICTS, Finding, LackingError
 from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -108,17 +109,19 @@ class Ledger:
 def judge(ablation: Ablation, folder: Path) -> list[Judged]:
     """Every claim of an ablation by the records in the first of its folders that holds any.
 
-    A figure that a record lacks makes a claim not testable, and the reason says so.
+    A figure or a setting that records lack, and files that are not those of a record, make a claim not testable, and are the
+    reason that is given.
     """
     chosen = next((name for name in ablation.records if any((folder / name).rglob(RECORD))), ablation.records[-1])
     evidence = Evidence.below(folder / chosen)
-    return [Judged(ablation.name, claim, _finding(claim, evidence), str(folder / chosen)) for claim in ablation.claims]
+    return [Judged(ablation.name, claim, finding_of(claim, evidence), str(folder / chosen)) for claim in ablation.claims]
 
 
-def _finding(claim: Claim, evidence: Evidence) -> Finding:
+def finding_of(claim: Claim, evidence: Evidence) -> Finding:
+    """What the claim's rule finds, or why it cannot tell."""
     try:
         return claim.rule.judge(evidence)
-    except LookupError as error:
+    except (LackingError, RecordError, ConfigError) as error:
         return Finding(UNTESTABLE, "", str(error.args[0]))
 
 

@@ -32,6 +32,10 @@ class Finding:
     records: tuple[str, ...] = ()
 
 
+class LackingError(LookupError):
+    """A record has no such figure, or no values of such a measure."""
+
+
 class Rule(Config, ABC):
     """Base of all rules."""
 
@@ -247,13 +251,13 @@ def _by_collection(items: Sequence[Item], figure: str) -> dict[str, list[float]]
 
 def _figure(item: Item, name: str) -> float:
     if name not in item.figures or math.isnan(item.figures[name]):
-        raise LookupError(f"record {item.id} has no {name}; it has {', '.join(sorted(item.figures))}")
+        raise LackingError(f"record {item.id} has no {name}; it has {', '.join(sorted(item.figures))}")
     return item.figures[name]
 
 
 def _values(item: Item, measure: str) -> Mapping[str, float]:
     if measure not in item.values:
-        raise LookupError(f"record {item.id} has no values of {measure}; it has {', '.join(item.values)}")
+        raise LackingError(f"record {item.id} has no values of {measure}; it has {', '.join(item.values)}")
     return item.values[measure]
 
 

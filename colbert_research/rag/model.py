@@ -119,8 +119,8 @@ class RAGPretrainedModel:
             splitter=document_splitter_fn,
             preprocessing=preprocessing_fn,
             name=name,
+            advice="raise max_document_length, or split them",
         )
-        warn_of_cuts(passages.texts, pipeline.encoder, "document", "raise max_document_length, or split them")
         index = build(self.folder / name, passages, pipeline, codec=codec, overwrite=overwrite_index)
         self.index_name, self._opened[name] = name, Opened(Retriever(index, pipeline))
         return str(self.folder / name)
@@ -159,8 +159,8 @@ class RAGPretrainedModel:
             splitter=document_splitter_fn,
             preprocessing=preprocessing_fn,
             name=name,
+            advice="the length is that which the index was built with",
         )
-        warn_of_cuts(passages.texts, pipeline.encoder, "document", "the length is that which the index was built with")
         index = add(opened.retriever.index, passages, pipeline)
         self._opened[name] = Opened(Retriever(index, pipeline))
 

@@ -83,12 +83,14 @@ def passages_of(
     splitter: Splitter | None = None,
     preprocessing: Any = None,
     name: str,
+    advice: str,
 ) -> Collection:
     """The passages of documents: by sentences, by a splitter, or whole, then as `preprocessing` leaves them.
 
     A passage has as many word pieces as the encoder takes; a splitter in RAGatouille's manner is told the number.
     `preprocessing`: one function or several, `fn(passages, document_ids) -> passages`, of passages as such a splitter gives
-    them. Raises ValueError for a document of which nothing is left, ConfigError for an encoder that does not tell its pieces.
+    them. Passages that the encoder would cut all the same are told of, with `advice`. Raises ValueError for a document of which
+    nothing is left, ConfigError for an encoder that does not tell its pieces.
     """
     if not split_documents:
         cut = {i: [Passage(text, 0, len(text))] for i, text in documents.texts.items()}
@@ -102,7 +104,9 @@ def passages_of(
     cut = {i: [part for part in parts if not is_blank(part.text)] for i, parts in cut.items()}
     if empty := [i for i, parts in cut.items() if not parts]:
         raise ValueError(f"{len(empty)} documents have no passage left after splitting and preprocessing, such as {empty[0]!r}")
-    return collection_of(cut.items(), documents.metadata, name=name)
+    passages = collection_of(cut.items(), documents.metadata, name=name)
+    warn_of_cuts(passages.texts, encoder, "document", advice)
+    return passages
 
 
 def warn_of_cuts(texts: Sequence[str], encoder: Encoder, task: Literal["query", "document"], advice: str) -> None:

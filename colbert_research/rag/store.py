@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,9 @@ def taken_over(path: Path) -> Path:
         encoder = pretrained(foreign.checkpoint)
         if foreign.document_length is not None and hasattr(encoder, "document_length"):
             encoder = encoder.model_copy(update={"document_length": foreign.document_length})
-        index = import_index(path, made, pipeline=TextPipeline.of(encoder))
-        logger.info("%s was built by RAGatouille: its %d passages lie now in %s, too", path, len(index), made)
+        with suppress(FileExistsError):  # another process was faster
+            import_index(path, made, pipeline=TextPipeline.of(encoder))
+            logger.info("%s was built by RAGatouille: its passages lie now in %s, too", path, made)
     return made
 
 

@@ -8,8 +8,9 @@ import yaml
 from click.testing import CliRunner
 
 from colbert_research.cli import main
-from colbert_research.ledger import Ablation, Evidence, Ledger
+from colbert_research.ledger import Ablation, Claim, Evidence, Ledger
 from colbert_research.ledger.evidence import Item
+from colbert_research.ledger.ledger import finding_of
 from colbert_research.ledger.rules import (
     REFUTED,
     REPRODUCED,
@@ -212,6 +213,16 @@ def test_the_ledger_without_records_says_that_nothing_was_run(tmp_path):
     empty = CliRunner().invoke(main, ["ledger", str(tmp_path / "out")])
     assert empty.exit_code == 1
     assert "no claims.yaml" in empty.output
+
+
+def test_what_records_lack_is_the_reason():
+    """As after the first runs of a sweep, none of which has the setting that a claim names."""
+    exact = Evidence((item(None, 0.5),))
+    rule = {"kind": "figure", "figure": "overlap@10", "of": {"codec.kind": "exact"}, "low": 0.9}
+    lacking = finding_of(Claim.model_validate({**CLAIM, "rule": rule}), exact)
+    assert lacking.reason.startswith("record nfcorpus-None-64-0.5 has no overlap@10; it has ")
+    early = finding_of(Claim.model_validate(CLAIM), exact)
+    assert (early.verdict, early.reason.split(";")[0]) == (UNTESTABLE, "codec.nbits is no setting of these records")
 
 
 def test_claims_are_judged_by_records_of_experiments(tmp_path):

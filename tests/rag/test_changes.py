@@ -11,7 +11,7 @@ from colbert_research.codecs import ExactConfig, ResidualConfig
 from colbert_research.data.passages import source_of
 from colbert_research.encoders import HashingConfig
 from colbert_research.rag import RAGPretrainedModel, store
-from tests.rag.test_rag import ENCODER, IDS, TEXTS, ids_of
+from tests.rag.conftest import ENCODER, IDS, TEXTS, ids_of
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colbert_research.artifacts import read_json
 from colbert_research.data.passages import SEPARATOR, collection_of
 from colbert_research.data.splitting import Passage
 from colbert_research.index.damage import IndexCorruptedError
+from colbert_research.index.importers.chunks import parsed
 from colbert_research.index.importers.foreign import Passages
 
 RAGATOUILLE = ("collection.json", "pid_docid_map.json")
@@ -34,8 +34,8 @@ def ragatouille(folder: Path, live: Sequence[int]) -> Passages:
     Where they stand in their documents it does not say. It renumbers texts when it deletes, and identifiers not: survivors are
     paired in their order. Raises IndexCorruptedError where texts and identifiers are not as many as passages.
     """
-    texts, ids = (_json(folder / name) for name in RAGATOUILLE)
-    metadata = _json(folder / "docid_metadata_map.json") if (folder / "docid_metadata_map.json").is_file() else None
+    texts, ids = (parsed(folder / name) for name in RAGATOUILLE)
+    metadata = parsed(folder / "docid_metadata_map.json") if (folder / "docid_metadata_map.json").is_file() else None
     if not isinstance(texts, list) or not isinstance(ids, dict) or not isinstance(metadata or {}, dict):
         raise IndexCorruptedError(f"{folder}: {RAGATOUILLE[0]} is a list of texts and {RAGATOUILLE[1]} maps numbers to ids")
     numbered = {_number(pid, folder / RAGATOUILLE[1]): str(document) for pid, document in ids.items()}
@@ -89,13 +89,6 @@ def fast_plaid(folder: Path, live: Iterable[int]) -> Passages:
         except (sqlite3.Error, KeyError) as error:
             raise IndexCorruptedError(f"{folder / FAST_PLAID} is not fast-plaid's table of metadata: {error}") from error
     return {pid: (str(pid), "", rows.get(pid, {})) for pid in live}
-
-
-def _json(file: Path) -> Any:
-    try:
-        return read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise IndexCorruptedError(f"{file} cannot be read: {error}") from error
 
 
 def _number(text: str, file: Path) -> int:
