@@ -21,7 +21,7 @@ def cache_root() -> Path:
     Raises RuntimeError where this user has no home folder and the variable is not set.
     """
     try:
-        return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "colbert_research").expanduser()
+        return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "colbert_research").expanduser().absolute()
     except RuntimeError as error:
         raise RuntimeError(f"no home folder to keep the cache in ({error}); set {CACHE_VARIABLE} to a folder") from error
 

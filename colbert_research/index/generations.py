@@ -138,13 +138,14 @@ def changing(path: Path, keep: int = 0) -> Iterator[None]:
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
         raise ValueError(f"keep is how many older generations stay, a whole number from 0; given {keep!r}")
     with writing(path):
-        generation = read_manifest(path)["generation"]
+        read_manifest(path)
         tidy(path)
         try:
             yield
         except OSError as error:
             if error.errno in (ENOSPC, EDQUOT):
-                reason = f"{error.strerror}: the index is still at generation {generation}; make room, and do it again"
+                generation = read_manifest(path)["generation"]
+                reason = f"{error.strerror}: the index is at generation {generation} and whole; make room, and do it again"
                 raise OSError(error.errno, reason, str(path)) from error
             raise
         finally:

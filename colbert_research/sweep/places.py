@@ -41,8 +41,7 @@ class Places:
 
     def records(self, name: str) -> Path:
         """`experiments/<name>` in the project; in the working folder where there is none."""
-        folder = Path("experiments") / name
-        return folder if self.project in (None, Path.cwd().resolve()) else self.project / folder
+        return (self.project or Path.cwd()) / "experiments" / name
 
     def file(self, name: str, what: str) -> str:
         """A file, absolute. Raises ConfigError that says where it was looked for."""

@@ -56,8 +56,8 @@ class Sweep:
         workspace: Workspace | None = None,
     ) -> None:
         self.config, self.name, self._file = config, name, None if file is None else Path(file)
-        self._places = Places(Path(".") if self._file is None else self._file.parent)
-        self.folder = Path(folder) if folder else self._places.records(name)
+        self._places = Places((Path(".") if self._file is None else self._file.parent).absolute())
+        self.folder = (Path(folder) if folder else self._places.records(name)).absolute()
         self._workspace = workspace or Workspace()
 
     @classmethod

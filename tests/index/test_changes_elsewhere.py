@@ -56,7 +56,7 @@ def test_a_full_disk_is_told_with_what_remains(tmp_path, monkeypatch):
         raise OSError(ENOSPC, os.strerror(ENOSPC))
 
     monkeypatch.setattr(changes, "added", full)
-    with pytest.raises(OSError, match="still at generation 1; make room, and do it again") as raised:
+    with pytest.raises(OSError, match="at generation 1 and whole; make room, and do it again") as raised:
         index.add(*more(20, 1))
     assert (raised.value.errno, raised.value.filename) == (ENOSPC, str(tmp_path / "i"))
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from colbert_research.artifacts import cache_root
 from colbert_research.settings import ConfigError, merge, parse_overrides
 from colbert_research.sweep import Sweep
 from tests.experiment.small import ROOT, SETTINGS, TINY, write_folder
@@ -46,6 +47,16 @@ def test_it_does_not_matter_where_it_is_started(project, here, monkeypatch):
         assert os.path.isabs(sweep.runs[0].task.config)
     assert here == ids[0]
     assert ids == [ids[0]] * 3
+
+
+def test_the_working_folder_may_change_after_it_was_loaded(project, monkeypatch):
+    monkeypatch.chdir(project)
+    sweep, given = (Sweep.load("configs/sweeps/bits.yaml", folder=folder) for folder in (None, "records"))
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", "cache")
+    cache = cache_root()
+    monkeypatch.chdir(project.parent / "elsewhere")
+    assert (sweep.folder, given.folder, cache) == (project / "experiments" / "bits", project / "records", project / "cache")
+    assert {run.folder.parent for run in sweep.runs} == {project / "experiments" / "bits"}
 
 
 @pytest.mark.parametrize("name", ["beside", "project", "working"])
