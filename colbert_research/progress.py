@@ -33,7 +33,7 @@ class Reporter:
     def __init__(self, total: int, description: str, unit: str) -> None:
         self.total, self.description, self.unit, self.done = total, description, unit, 0
         self._mode, self._start = mode(), time.monotonic()
-        self._tenths, self._said = 0, self._start
+        self._tenths, self._said, self._first = 0, self._start, (0, self._start)
         self._bar: Any = None
         if self._mode == "bar":
             from tqdm.auto import tqdm
@@ -51,12 +51,21 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(done - self.done)
         self.done, now = done, time.monotonic()
+        if not self._first[0]:
+            self._first = done, now
         tenths = done * 10 // self.total
         if self._mode == "log" and (tenths > self._tenths or now - self._said >= SILENCE):
-            took = now - self._start
-            left = f", {about(took / done * (self.total - done))} left" if done < self.total else ""
-            logger.info("%s: %d of %d %s, %.0f s%s", self.description, done, self.total, self.unit, took, left)
+            logger.info(
+                "%s: %d of %d %s, %.0f s%s", self.description, done, self.total, self.unit, now - self._start, self._left(now)
+            )
             self._tenths, self._said = tenths, now
+
+    def _left(self, now: float) -> str:
+        """In words, by the pace since the first unit was done: what that took may be a start that comes once."""
+        first, then = self._first
+        if not first < self.done < self.total:
+            return ""
+        return f", {about((now - then) / (self.done - first) * (self.total - self.done))} left"
 
     def close(self) -> None:
         if self._bar is not None:

@@ -40,11 +40,24 @@ def test_times_in_words(seconds, said):
     assert about(seconds) == said
 
 
-def test_the_last_line_says_nothing_of_time_left(caplog, monkeypatch):
+def test_neither_the_first_line_nor_the_last_says_anything_of_time_left(caplog, monkeypatch):
     monkeypatch.setenv(VARIABLE, "log")
-    *before, last = lines(caplog, 10)
-    assert all(line.endswith(" left") for line in before)
+    first, *between, last = lines(caplog, 10)
+    assert all(line.endswith(" left") for line in between)
+    assert first.endswith(" s")
     assert last.endswith(" s")
+
+
+def test_a_start_that_comes_once_is_no_pace(caplog, monkeypatch):
+    """What many runs share is computed before the first: 5.2 h were said to be left, after 687 s, of five minutes."""
+    monkeypatch.setenv(VARIABLE, "log")
+    clock = iter([0.0, 687.0, 699.0])
+    monkeypatch.setattr("colbert_research.progress.time.monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "colbert_research"), reporting(total=28, description="sweep", unit="runs"):
+        advance(1)
+        advance(1)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["sweep: 1 of 28 runs, 687 s", "sweep: 2 of 28 runs, 699 s, about 5 min left"]
 
 
 def test_nothing_to_do(caplog, monkeypatch):
