@@ -19,7 +19,7 @@ from colbert_research.index.importers.stanford import SIGN
 from colbert_research.index.manifest import MANIFEST, writing
 from colbert_research.rag.pretrained import pretrained
 from colbert_research.search import Retriever
-from colbert_research.settings import ConfigError
+from colbert_research.settings import ConfigError, nearest
 
 logger = logging.getLogger("colbert_research")
 
@@ -111,8 +111,15 @@ def recover(path: Path) -> None:
 
 
 def opened(path: Path) -> Retriever:
-    """The retriever of the index in `path`. Raises as `Retriever.open`, and ConfigError for what RAGatouille began to build."""
+    """The retriever of the index in `path`.
+
+    Raises as `Retriever.open`, FileNotFoundError that names the indexes beside it where it is not there, and ConfigError for
+    what RAGatouille began to build.
+    """
     recover(path)
+    names = [file.parent.name for file in path.parent.glob(f"[!.]*/{MANIFEST}")]
+    if names and not path.exists():
+        raise FileNotFoundError(f"there is no index {path.name!r} in {path.parent}; {nearest(path.name, names)}")
     if not (path / MANIFEST).is_file() and (path / _STANFORD).is_file():
         raise ConfigError(
             f"{path} was begun by RAGatouille (Stanford's ColBERT) and is not finished. Index its documents anew, their "

@@ -46,3 +46,12 @@ def test_the_working_folder_may_change(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     rag.add_to_index(TEXTS[2:], IDS[2:])
     assert set(ids_of(rag.search("honey", k=100))) == set(IDS)
+
+
+def test_a_mistyped_name_names_its_neighbours(rag):
+    rag.index(TEXTS, IDS, index_name="teas")
+    with pytest.raises(FileNotFoundError, match=r"there is no index 'tea' in .*; did you mean 'teas'\? Valid: teas"):
+        rag.search("tea", index_name="tea")
+    with pytest.raises(FileNotFoundError, match="did you mean 'teas'"):
+        RAGPretrainedModel.from_index(rag.folder / "tees")
+    assert ids_of(rag.search("green", k=1)), "the index of before is still the one that is meant"
