@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from colbert_research.config import Config, explain
+from colbert_research.config import Config, load_config
 from colbert_research.ledger.rules import AnyRule
-from colbert_research.settings import ConfigError, read_yaml
 
 FILE = "claims.yaml"
 
@@ -52,7 +51,4 @@ class Ablation(Config):
     @classmethod
     def load(cls, file: str | Path) -> Self:
         """Read a `claims.yaml`. Raises ConfigError that names the file and what is wrong in it."""
-        try:
-            return cls.model_validate(read_yaml(file))
-        except ValidationError as error:
-            raise ConfigError(f"{file}: {explain(error, cls)}") from None
+        return load_config(cls, file)

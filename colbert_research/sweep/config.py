@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from colbert_research.config import Config, Seed, explain
+from colbert_research.config import Config, Seed, load_config
 from colbert_research.experiment.config import LatencyConfig
-from colbert_research.settings import ConfigError, flat, nearest, parse_overrides, read_yaml, written
+from colbert_research.settings import flat, nearest, parse_overrides, written
 
 logger = logging.getLogger("colbert_research")
 NOTEBOOK = "notebooks/evaluate.ipynb"
@@ -89,10 +89,7 @@ class SweepConfig(Config):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a sweep's file. Raises ConfigError."""
-        try:
-            return cls.model_validate(read_yaml(path))
-        except ValidationError as error:
-            raise ConfigError(f"{path}: {explain(error, cls)}") from None
+        return load_config(cls, path)
 
     def expand(self) -> Iterator[Point]:
         """Every point that is not excluded, in the order of the file: the last axis varies fastest."""

@@ -74,7 +74,7 @@ def test_what_is_refused(tmp_path, given, message):
     import yaml
 
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"base": "a.yaml", **given}))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"s\.yaml is not valid: .*{message}"):
         SweepConfig.load(tmp_path / "s.yaml")
 
 
