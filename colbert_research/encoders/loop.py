@@ -40,7 +40,7 @@ def encode(model: Any, texts: Sequence[str], *, task: Task, prompt: str | None, 
             moved = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in features.items()}
             output = model(moved, task=task)
             kept = output["attention_mask"].bool()
-            vectors = _unit(output["token_embeddings"][kept], model)
+            vectors = output["token_embeddings"][kept]
             lengths[items] = kept.sum(dim=1).cpu().numpy()
             parts.append((items, vectors.cpu().numpy(), ids[kept.cpu()].to(torch.int32).numpy()))
             advance(len(items))
@@ -91,14 +91,3 @@ def _part(value: Any, rows: "torch.Tensor", span: slice, shape: "torch.Size") ->
     import torch
 
     return value[rows, span] if torch.is_tensor(value) and value.shape == shape else value
-
-
-def _unit(vectors: "torch.Tensor", model: Any) -> "torch.Tensor":
-    """float32 vectors; those of a half-precision model that normalises are normalised again, at full precision."""
-    import torch
-    from sentence_transformers.base.modules import Normalize
-
-    if vectors.dtype == torch.float32:
-        return vectors
-    normalises = any(isinstance(module, Normalize) for module in model)
-    return torch.nn.functional.normalize(vectors.float(), dim=-1) if normalises else vectors.float()

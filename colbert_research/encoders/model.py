@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from colbert_research.encoders.base import TokenVectors, checked
@@ -11,11 +12,15 @@ from colbert_research.encoders.loop import Task, encode
 class ModelEncoder:
     """An encoder around a loaded `MultiVectorEncoder`, whose prompts, lengths, expansion and mask it obeys.
 
-    `fingerprint`: that of its config. The model is only read; changing it afterwards makes the fingerprint wrong.
+    `fingerprint`: that of its config. `precision`: what the transformer, its first module, multiplies in from now on, whoever
+    runs the model; the modules behind it compute in the precision of their weights. The model is only read otherwise;
+    changing it afterwards makes the fingerprint wrong.
     """
 
-    def __init__(self, model: Any, *, fingerprint: str, batch_tokens: int) -> None:
+    def __init__(self, model: Any, *, fingerprint: str, batch_tokens: int, precision: str = "float32") -> None:
         self.model = model.eval()
+        if precision != "float32":
+            _autocast(model[0], model.device.type, precision)
         self.dim = int(model.get_embedding_dimension())
         self._batch_tokens = batch_tokens
         self._fingerprint = fingerprint
@@ -46,6 +51,21 @@ def prompt_of(model: Any, task: Task) -> str | None:
     names = ("query",) if task == "query" else ("document", "passage", "corpus")
     name = next((n for n in names if n in model.prompts), model.default_prompt_name)
     return model.prompts.get(name) if name is not None else None
+
+
+def _autocast(transformer: Any, device: str, precision: str) -> None:
+    """Let a transformer multiply in another precision and hand on float32."""
+    import torch
+
+    forward, dtype = transformer.forward, getattr(torch, precision)
+
+    @wraps(forward)
+    def in_precision(*arguments: Any, **options: Any) -> Any:
+        with torch.autocast(device, dtype):
+            features = forward(*arguments, **options)
+        return {**features, "token_embeddings": features["token_embeddings"].float()}
+
+    transformer.forward = in_precision
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class MultiVectorConfig(ModelConfig):
 
         fingerprint, folder = self.fingerprint(), find_model(self.model, revision=self.revision)
         layout_of(folder, model=self.model)
-        device, dtype = place(self.device, self.dtype)
+        device = place(self.device, self.precision)
         from sentence_transformers import MultiVectorEncoder
 
         with quietly():
@@ -60,12 +60,12 @@ class MultiVectorConfig(ModelConfig):
                 trust_remote_code=self.trust_remote_code,
                 # the folder has everything, except that custom code may live in another repository
                 local_files_only=not self.trust_remote_code,
-                model_kwargs={"dtype": dtype},
+                model_kwargs={"dtype": "float32"},
             )
         _set_prefixes(model, {"query": self.query_prefix, "document": self.document_prefix})
         _set_lengths(model, self)
         _set_skiplist(model, self.skiplist)
-        return ModelEncoder(model, fingerprint=fingerprint, batch_tokens=self.batch_tokens)
+        return ModelEncoder(model, fingerprint=fingerprint, batch_tokens=self.batch_tokens, precision=self.precision)
 
 
 def _set_prefixes(model: "MultiVectorEncoder", prefixes: dict[str, str | None]) -> None:

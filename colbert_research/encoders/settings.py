@@ -2,29 +2,31 @@
 
 import ctypes
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from colbert_research.config import Config, content_hash
+from colbert_research.encoders import processor
 from colbert_research.encoders.weights import find_model, model_hash
 from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-HALF = ("float16", "bfloat16")
 _LOCATION = ("model", "revision", "trust_remote_code")  # where the files lie; what is in them is hashed
-_ROUNDING = ("device", "dtype", "batch_tokens")
+_ROUNDING = ("device", "batch_tokens")
 
 
 class ModelConfig(Config):
     """Base of the configs of transformer encoders.
 
     `model`: a hub name or a folder. `revision`: a branch, tag or commit of a hub model. `device`: `auto` (CUDA if there is any,
-    else the CPU) or a torch device. `dtype`: `auto` is float16 on CUDA and float32 elsewhere; half precision on a CPU is an
-    error. `batch_tokens`: tokens of a padded batch, rows times width; it bounds memory and, since the rounding of a matrix
+    else the CPU) or a torch device. `precision`: what the transformer multiplies in (`torch.autocast`); its weights, the
+    projection and the normalisation are float32 always. It is part of the fingerprint, and an error where the processor would
+    emulate it. `batch_tokens`: tokens of a padded batch, rows times width; it bounds memory and, since the rounding of a matrix
     product depends on its shape, it is part of `rounding`.
     """
 
@@ -32,14 +34,18 @@ class ModelConfig(Config):
     revision: str | None = None
     trust_remote_code: bool = False
     device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int = Field(default=4096, ge=1)
 
-    @model_validator(mode="after")
-    def _no_half_on_a_cpu(self) -> Self:
-        if self.device == "cpu" and self.dtype in HALF:
-            raise ValueError(_half_on_cpu(self.dtype))
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _dtype_of_earlier_versions(cls, data: Any) -> Any:
+        """Configs, indexes and records of earlier versions have a `dtype`, which was `auto`, and on a CPU float32, always."""
+        if not isinstance(data, Mapping) or "dtype" not in data:
+            return data
+        if data["dtype"] not in ("auto", "float32"):
+            raise ValueError(f"dtype is called precision now and is part of what an encoder is: use precision: {data['dtype']}")
+        return {name: value for name, value in data.items() if name != "dtype"}
 
     def fingerprint(self) -> str:
         """12 hex digits that stand for the contents of the model's files and for all settings but those of `rounding`.
@@ -55,39 +61,41 @@ class ModelConfig(Config):
     def portable(self) -> Self:
         """The same encoder, to be written down for any machine: its fingerprint is the same.
 
-        Device and dtype are `auto`, a folder has its absolute path, and running code of a hub's is left for a person to allow.
+        The device is `auto`, a folder has its absolute path, and running code of a hub's is left for a person to allow.
         """
         folder = Path(self.model).expanduser()
         model = str(folder.resolve()) if folder.is_dir() else self.model
-        return self.model_copy(update={"model": model, "device": "auto", "dtype": "auto", "trust_remote_code": False})
+        return self.model_copy(update={"model": model, "device": "auto", "trust_remote_code": False})
 
     def rounding(self) -> dict[str, Any]:
-        """What moves only the last bits of the vectors: device type, dtype and batch_tokens, as they are on this machine."""
-        device, dtype = resolved(self.device, self.dtype)
-        return {"device": device.partition(":")[0], "dtype": dtype, "batch_tokens": self.batch_tokens}
+        """What moves only the last bits of the vectors: type of the device, as it is on this machine, dtype of the weights, and
+        batch_tokens. Raises `ConfigError` for a precision that the processor would emulate."""
+        kind = resolved(self.device, self.precision).partition(":")[0]
+        return {"device": kind, "dtype": "float32", "batch_tokens": self.batch_tokens}
 
 
-def place(device: str, dtype: str) -> "tuple[torch.device, torch.dtype]":
-    """The torch device and dtype that the settings mean on this machine; raises `ConfigError` for what cannot be had."""
+def place(device: str, precision: str) -> "torch.device":
+    """The torch device that the settings mean on this machine; raises `ConfigError` for what cannot be had."""
     import torch
 
-    name, chosen = resolved(device, dtype)
+    name = resolved(device, precision)
     try:
         where = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device {device!r} is not a torch device: use auto, cpu, cuda, cuda:1 or mps") from error
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for and this machine has no CUDA device: use device: auto or cpu")
-    return where, getattr(torch, chosen)
+    if where.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device {device!r} was asked for and this machine has no CUDA device: use device: auto or cpu")
+        processor.check_cuda(precision)
+    return where
 
 
-def resolved(device: str, dtype: str) -> tuple[str, str]:
-    """Device and dtype, by name, with `auto` replaced by what it means on this machine."""
+def resolved(device: str, precision: str) -> str:
+    """The name of a device, with `auto` replaced by what it means on this machine; `ConfigError` where a CPU would emulate."""
     name = ("cuda" if has_cuda() else "cpu") if device == "auto" else device
-    kind = name.partition(":")[0]
-    if kind == "cpu" and dtype in HALF:
-        raise ConfigError(_half_on_cpu(dtype))
-    return name, ("float16" if kind == "cuda" else "float32") if dtype == "auto" else dtype
+    if name.partition(":")[0] == "cpu":
+        processor.check_cpu(precision)
+    return name
 
 
 def has_cuda() -> bool:
@@ -132,7 +140,3 @@ def _positions(transformer: Any) -> int | None:
         if name.endswith("position_embeddings") and padding is not None:
             return int(most) - padding - 1
     return int(most)
-
-
-def _half_on_cpu(dtype: str) -> str:
-    return f"dtype {dtype} is for accelerators; on a CPU it is slow and imprecise. Use dtype: float32 or auto"

@@ -40,7 +40,7 @@ class TransformerConfig(ModelConfig):
                 "expansion; use encoder.kind=multivector for the model as it was trained",
                 self.model,
             )
-        device, dtype = place(self.device, self.dtype)
+        device = place(self.device, self.precision)
         from sentence_transformers import MultiVectorEncoder
         from sentence_transformers.base.modules import Normalize, Transformer
         from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -49,7 +49,7 @@ class TransformerConfig(ModelConfig):
         with quietly():
             transformer = Transformer(
                 str(folder),
-                model_kwargs={"dtype": dtype, **local},
+                model_kwargs={"dtype": "float32", **local},
                 processor_kwargs=dict(local),
                 config_kwargs=dict(local),
                 query_length=self.query_length,
@@ -60,4 +60,4 @@ class TransformerConfig(ModelConfig):
         if self.normalize:
             modules.append(Normalize(module_input_name="token_embeddings"))
         model = MultiVectorEncoder(modules=modules, device=str(device))
-        return ModelEncoder(model, fingerprint=fingerprint, batch_tokens=self.batch_tokens)
+        return ModelEncoder(model, fingerprint=fingerprint, batch_tokens=self.batch_tokens, precision=self.precision)

@@ -23,7 +23,7 @@ AXES: dict[str, Mapping[str, type[Any]]] = {
     "codec": CODECS,
     "search": STRATEGIES,
 }
-COMPUTED_WITH = ("device", "dtype", "batch_tokens")
+COMPUTED_WITH = ("device", "batch_tokens")
 """Settings of an encoder that are not in its fingerprint and still move the last bits of its vectors."""
 
 

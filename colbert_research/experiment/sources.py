@@ -36,8 +36,8 @@ NEUTRAL = {
     *(f"{PACKAGE}.index.{name}" for name in ("changes", "compaction", "generations", "updates")),
     # a ranking of an experiment is of all documents: its config has no filter
     *(f"{PACKAGE}.index.{name}" for name in ("columns", "column", "conditions", "filters")),
-    # where weights lie; what they hold is in the encoder's fingerprint
-    f"{PACKAGE}.encoders.weights",
+    # where weights lie; what they hold is in the encoder's fingerprint, and so is the precision that a processor may refuse
+    *(f"{PACKAGE}.encoders.{name}" for name in ("weights", "processor")),
 }
 REGISTRIES = ("registry",)
 """Registries are not followed: the members that are used are known from the settings."""

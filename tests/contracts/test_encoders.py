@@ -10,9 +10,11 @@ from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from colbert_research.config import Config
-from colbert_research.encoders import ENCODERS, Encoder, TokenVectors, fingerprint_of, rounding_of
+from colbert_research.encoders import ENCODERS, Encoder, TokenVectors, fingerprint_of, processor, rounding_of
+from colbert_research.settings import ConfigError
 
 _SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parent.parent / "encoders" / "tiny.py")
 tiny = importlib.util.module_from_spec(_SPEC)
@@ -121,7 +123,7 @@ def test_fingerprint_follows_every_setting_but_those_of_rounding_and_place(confi
     for name in type(config).model_fields:
         if name not in ("kind", "model", "revision"):
             changed = config.model_copy(update={name: other_value(config, name)})
-            outside = name in ("device", "dtype", "batch_tokens", "trust_remote_code")
+            outside = name in ("device", "batch_tokens", "trust_remote_code")
             assert (changed.fingerprint() == config.fingerprint()) == outside, name
 
 
@@ -131,6 +133,45 @@ def test_rounding(config, encoder):
         assert config.rounding() == {"device": "cpu", "dtype": "float32", "batch_tokens": 128}
     else:
         assert config.rounding() == {}
+
+
+def test_precision_is_for_encoders_with_a_network_and_named_nowhere_unless_it_is_asked_for(config):
+    """So that a fingerprint, an id and a config of an earlier version stay what they are."""
+    assert "precision" not in config.identity()
+    if "model" not in type(config).model_fields:
+        with pytest.raises(ValidationError, match="precision"):
+            type(config)(precision="bfloat16")
+        return
+    assert config == type(config).model_validate({**config.model_dump(), "dtype": "auto"})
+    prints = {config.model_copy(update={"precision": p}).fingerprint() for p in ("float32", "bfloat16", "float16")}
+    assert len(prints) == 3 and config.fingerprint() in prints
+
+
+def test_a_precision_that_the_processor_emulates_is_refused_before_anything_is_loaded(config, monkeypatch):
+    if "model" not in type(config).model_fields:
+        pytest.skip("no network")
+    half = config.model_copy(update={"precision": "bfloat16"})
+    monkeypatch.setattr(processor, "features", lambda: frozenset({"avx2", "avx512fp16"}))
+    for told in (half.rounding, half.load):
+        with pytest.raises(ConfigError, match="bfloat16 on a CPU needs the instructions avx512bf16 or amx-bf16, and this"):
+            told()
+
+
+def test_half_precision_moves_vectors_by_its_rounding_and_leaves_them_l2_normalised(config, encode, monkeypatch):
+    if "model" not in type(config).model_fields:
+        pytest.skip("no network")
+    monkeypatch.setattr(processor, "features", lambda: frozenset({"amx-bf16"}))
+    wanted = encode(TEXTS)
+    half = config.model_copy(update={"precision": "bfloat16"}).load()
+    assert half.rounding() == config.rounding() and half.fingerprint() != config.fingerprint()
+    found = getattr(half, encode.__name__)(TEXTS)
+    assert np.array_equal(found.token_ids.values, wanted.token_ids.values)
+    assert found.vectors.values.dtype == np.float32
+    moved = np.abs(found.vectors.values - wanted.vectors.values).max()
+    # each value that is multiplied is rounded to 8 bits, so the bound of float32 grows by the ratio of the epsilons
+    assert tiny.BOUND < moved <= tiny.BOUND * 2.0**-7 / tiny.EPS
+    norms = np.linalg.norm(found.vectors.values.astype(np.float64), axis=1)
+    assert np.abs(norms - 1).max() <= (half.dim + 3) * tiny.EPS / 2
 
 
 def test_a_config_tells_without_loading_anything(config):

@@ -5,10 +5,20 @@ import shutil
 import time
 
 import pytest
+from pydantic import ValidationError
 
 from colbert_research.config import Config
-from colbert_research.encoders import HashingConfig, MultiVectorConfig, TransformerConfig, fingerprint_of, rounding_of, settings
-from colbert_research.encoders.settings import has_cuda, resolved
+from colbert_research.encoders import (
+    HashingConfig,
+    MultiVectorConfig,
+    TransformerConfig,
+    fingerprint_of,
+    processor,
+    rounding_of,
+    settings,
+)
+from colbert_research.encoders.settings import has_cuda, place, resolved
+from colbert_research.settings import ConfigError
 
 
 def of(folder) -> str:
@@ -73,21 +83,63 @@ def test_an_encoder_from_outside_is_loaded_and_asked():
 
 @pytest.mark.parametrize(
     ("given", "cuda", "meant"),
-    [
-        (("auto", "auto"), False, ("cpu", "float32")),
-        (("auto", "auto"), True, ("cuda", "float16")),
-        (("auto", "float32"), True, ("cuda", "float32")),
-        (("cuda:1", "auto"), False, ("cuda:1", "float16")),
-        (("mps", "auto"), False, ("mps", "float32")),
-        (("mps", "bfloat16"), False, ("mps", "bfloat16")),
-    ],
+    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cuda:1", False, "cuda:1"), ("mps", False, "mps")],
 )
 def test_auto_is_resolved(monkeypatch, given, cuda, meant):
     monkeypatch.setattr(settings, "has_cuda", lambda: cuda)
-    assert resolved(*given) == meant
-    device, dtype = given
-    found = TransformerConfig(device=device, dtype=dtype, batch_tokens=7).rounding()
-    assert found == {"device": meant[0].partition(":")[0], "dtype": meant[1], "batch_tokens": 7}
+    assert resolved(given, "float32") == meant
+    found = TransformerConfig(device=given, batch_tokens=7).rounding()
+    assert found == {"device": meant.partition(":")[0], "dtype": "float32", "batch_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    ("precision", "features", "fits"),
+    [
+        ("float32", {}, True),
+        ("bfloat16", {"avx2", "avx512fp16", "avx512vnni", "amx-int8"}, False),
+        ("bfloat16", {"avx512bf16"}, True),
+        ("bfloat16", {"amx-bf16"}, True),
+        ("float16", {"f16c", "avx512bf16", "amx-bf16"}, False),
+        ("float16", {"avx512fp16"}, True),
+    ],
+)
+def test_a_cpu_takes_the_precisions_that_it_multiplies_in(monkeypatch, precision, features, fits):
+    monkeypatch.setattr(processor, "features", lambda: frozenset(features))
+    monkeypatch.setattr(settings, "has_cuda", lambda: False)
+    for device in ("cpu", "auto"):
+        config = TransformerConfig(device=device, precision=precision)  # as such it is no error: another machine may take it
+        if fits:
+            assert config.rounding()["device"] == "cpu"
+            continue
+        with pytest.raises(ConfigError, match=f"precision {precision} on a CPU needs .* Use precision: float32"):
+            config.rounding()
+    assert resolved("cuda", precision) == "cuda" and resolved("mps", precision) == "mps"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_takes_bfloat16_unless_it_emulates_it(monkeypatch, native):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    assert place("cuda", "float16").type == place("cuda", "float32").type == "cuda"
+    if native:
+        assert place("cuda", "bfloat16").type == "cuda"
+    else:
+        with pytest.raises(ConfigError, match="Tesla T4 would emulate it: use precision: float16"):
+            place("cuda", "bfloat16")
+
+
+def test_the_features_of_this_processor_are_known():
+    assert processor.features() and all(isinstance(name, str) for name in processor.features())
+
+
+def test_dtype_of_earlier_versions():
+    assert TransformerConfig.model_validate({"dtype": "auto"}) == TransformerConfig.model_validate({"dtype": "float32"})
+    assert "dtype" not in TransformerConfig.model_validate({"dtype": "auto"}).model_dump()
+    with pytest.raises(ValidationError, match="use precision: float16"):
+        TransformerConfig.model_validate({"dtype": "float16"})
 
 
 def test_torch_is_asked_only_where_there_is_a_driver(monkeypatch):

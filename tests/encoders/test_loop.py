@@ -59,17 +59,6 @@ def test_left_padding(folders, texts, tiny):
     assert np.array_equal(encoder.encode_documents(texts).token_ids.values, wanted.token_ids.values)
 
 
-def test_half_precision_vectors_become_unit_float32(encoder, rng):
-    import torch
-
-    half = torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((50, 128)).astype(np.float32)), dim=-1).half()
-    unit = encode_loop._unit(half, encoder.model)
-    assert unit.dtype == torch.float32
-    # 128 squares and their sum, a root and a division: each rounds by at most eps / 2
-    assert (unit.norm(dim=1) - 1).abs().max() <= 128 * np.finfo(np.float32).eps
-    assert (half.float().norm(dim=1) - 1).abs().max() > 128 * np.finfo(np.float32).eps
-
-
 def test_texts_that_look_like_files_are_texts(encoder):
     texts = ["https://example.org/cell.jpg", "heart.mp3", "./tea.mp4", "data:image/png;base64,aa"]
     found = encoder.encode_documents(texts)

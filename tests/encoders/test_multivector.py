@@ -159,8 +159,6 @@ def test_a_single_vector_model_is_refused(folders, tiny, tmp_path):
 def test_settings_that_contradict():
     with pytest.raises(ValidationError, match="expansion: none makes none"):
         MultiVectorConfig(model="x/y", expansion="none", attend_to_expansion=True)
-    with pytest.raises(ValidationError, match="float16 is for accelerators"):
-        MultiVectorConfig(model="x/y", device="cpu", dtype="float16")
 
 
 def test_fingerprint_follows_every_effective_setting(folders, tmp_path):

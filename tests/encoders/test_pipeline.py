@@ -243,11 +243,11 @@ def test_a_model_that_lies_elsewhere(checkpoint, tiny, tmp_path):
 
 def test_what_only_one_machine_can_do_is_not_written_down(checkpoint, tiny, tmp_path):
     config = MultiVectorConfig(
-        model=str(checkpoint), device="cuda:1", dtype="bfloat16", trust_remote_code=True, batch_tokens=64
+        model=str(checkpoint), device="cuda:1", precision="bfloat16", trust_remote_code=True, batch_tokens=64
     )
     TextPipeline.of(config, dim=tiny.DIM).save(tmp_path / "saved")
     found = TextPipeline.open(tmp_path / "saved").encoder_config
-    assert found == MultiVectorConfig(model=str(checkpoint), batch_tokens=64)
+    assert found == MultiVectorConfig(model=str(checkpoint), precision="bfloat16", batch_tokens=64)
     assert found.fingerprint() == config.fingerprint()
 
 

@@ -39,7 +39,7 @@ def test_is_valid_and_says_everything(path):
     encoder = load_config(Whole, path).encoder
     assert type(encoder) is ENCODERS[written["kind"]]
     # how it runs is the user's; what it computes is stated, though it be the default
-    assert set(type(encoder).model_fields) - set(written) <= {"device", "dtype", "batch_tokens", "trust_remote_code"}
+    assert set(type(encoder).model_fields) - set(written) <= {"device", "precision", "batch_tokens", "trust_remote_code"}
 
 
 def test_revision_is_a_commit_or_explained(path):

@@ -55,8 +55,6 @@ def test_settings_are_in_the_fingerprint(folders):
 def test_refusals(folders, monkeypatch):
     with pytest.raises(ConfigError, match="document_length 220 is more than the 64 positions"):
         load(folders["bare"])
-    with pytest.raises(ConfigError, match="float16 is for accelerators"):
-        TransformerConfig(model=str(folders["bare"]), device="auto", dtype="float16").load()
     with pytest.raises(ConfigError, match="no CUDA device"):
         TransformerConfig(model=str(folders["bare"]), device="cuda").load()
     with pytest.raises(ConfigError, match="not a torch device"):
