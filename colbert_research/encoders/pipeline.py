@@ -15,6 +15,7 @@ from colbert_research.config import content_hash
 from colbert_research.encoders.base import Encoder, TokenVectors
 from colbert_research.encoders.identity import fingerprint_of
 from colbert_research.encoders.pooling import NoPoolingConfig, State
+from colbert_research.encoders.projection import ARRAYS, Projection
 from colbert_research.encoders.reduce import project
 from colbert_research.encoders.saved import SavedPipeline
 from colbert_research.ragged import Ragged
@@ -29,32 +30,34 @@ class TextPipeline:
     """An encoder, then a projection, then, for documents alone, a pooler with what it learnt of the collection.
 
     `encoder_config` loads the encoder when it is first needed; `encoder_fingerprint` is that of the one which made the vectors,
-    and no other is let in. `dim`: width of the vectors that come out. `projection`: `(encoder's width, dim)` float32, None for
-    vectors as they are. `pooling`, `state`, `seed`: as in `Pooler.pool`. `text_fields`: how a document becomes a text (see
+    and no other is let in. `dim`: width of the vectors that come out. `projection`: what the reducer learnt, None for vectors
+    as they are. `pooling`, `state`, `seed`: as in `Pooler.pool`. `text_fields`: how a document becomes a text (see
     `texts.document_text`). Made with `TextPipeline.of`. Raises `ValueError` for parts that do not fit each other.
     """
 
     encoder_config: Any
     encoder_fingerprint: str
     dim: int
-    projection: NDArray[np.float32] | None = None
+    projection: Projection | None = None
     pooling: Any = NoPoolingConfig()  # noqa: RUF009 (frozen)
     state: State = field(default_factory=dict)
     seed: int = 0
     text_fields: TextFields = "title text"
 
     def __post_init__(self) -> None:
-        projection = self.projection
-        if projection is None:
+        if self.projection is None:
             return
-        if projection.dtype != np.float32 or projection.ndim != 2 or projection.shape[1] != self.dim:
-            given = f"{projection.dtype} {projection.shape}"
+        matrix, mean = self.projection
+        if matrix.dtype != np.float32 or matrix.ndim != 2 or matrix.shape[1] != self.dim:
+            given = f"{matrix.dtype} {matrix.shape}"
             raise ValueError(f"a projection to {self.dim} dimensions is float32 (dim, {self.dim}); given {given}")
-        if not np.isfinite(projection).all():
+        if mean is not None and (mean.dtype != np.float32 or mean.shape != matrix.shape[:1]):
+            raise ValueError(f"the mean of a projection is float32 ({len(matrix)},); given {mean.dtype} {mean.shape}")
+        if not all(np.isfinite(array).all() for array in self.projection.arrays().values()):
             raise ValueError("the projection has values that are not finite; fit the reducer again")
 
     def __repr__(self) -> str:
-        projected = "" if self.projection is None else f", projected from {len(self.projection)}"
+        projected = "" if self.projection is None else f", projected from {len(self.projection.matrix)}"
         pooled = "" if self.pooling.kind == "none" else f", documents pooled by {self.pooling.kind}"
         return f"TextPipeline({self._line!r}, dim {self.dim}{projected}{pooled})"
 
@@ -64,7 +67,7 @@ class TextPipeline:
         encoder_config: Any,
         *,
         dim: int | None = None,
-        projection: NDArray[np.float32] | None = None,
+        projection: Projection | NDArray[np.float32] | None = None,
         pooling: Any = None,
         state: State | None = None,
         seed: int = 0,
@@ -74,9 +77,9 @@ class TextPipeline:
 
         Where neither `dim` nor a projection tells the width of the vectors, the encoder is loaded to know it, and kept.
         """
-        fingerprint = fingerprint_of(encoder_config)
+        fingerprint, projection = fingerprint_of(encoder_config), Projection.of(projection)
         if dim is None and projection is not None:
-            dim = projection.shape[-1]
+            dim = projection.matrix.shape[-1]
         encoder: Any = encoder_config.load() if dim is None else None
         pipeline = cls(
             encoder_config,
@@ -153,7 +156,9 @@ class TextPipeline:
     def save(self, folder: str | Path) -> None:
         """Write `pipeline.json` and `arrays.safetensors` into `folder`; the encoder's settings as `ModelConfig.portable`."""
         config = self.encoder_config
+        centred = self.projection is not None and self.projection.mean is not None
         SavedPipeline(
+            version=2 if centred else 1,
             encoder=config.portable() if hasattr(config, "portable") else config,
             encoder_fingerprint=self.encoder_fingerprint,
             dim=self.dim,
@@ -170,7 +175,8 @@ class TextPipeline:
         pooler that this package lacks.
         """
         saved, arrays = SavedPipeline.read(Path(folder))
-        projection, state = arrays.pop("projection", None), {name.removeprefix("state."): a for name, a in arrays.items()}
+        projection = Projection.from_arrays(arrays)
+        state = {name.removeprefix("state."): array for name, array in arrays.items() if name not in ARRAYS}
         parts = (saved.encoder, saved.encoder_fingerprint, saved.dim, projection, saved.pooling, state, saved.seed)
         try:
             return cls(*parts, saved.text_fields)
@@ -184,7 +190,7 @@ class TextPipeline:
         return " ".join([self.encoder_config.kind, *(f"{name}={value}" for name, value in settings.items())])
 
     def _arrays(self) -> Mapping[str, NDArray[Any]]:
-        projection = {} if self.projection is None else {"projection": self.projection}
+        projection = {} if self.projection is None else self.projection.arrays()
         return {**projection, **{f"state.{name}": array for name, array in self.state.items()}}
 
     def _project(self, tokens: TokenVectors) -> TokenVectors:
@@ -198,7 +204,7 @@ class TextPipeline:
             )
 
     def _check_width(self, encoder: Encoder) -> Encoder:
-        expected = self.dim if self.projection is None else len(self.projection)
+        expected = self.dim if self.projection is None else len(self.projection.matrix)
         if encoder.dim != expected:
             raise ConfigError(f"the encoder gives {encoder.dim} dimensions, and this pipeline was made for {expected}")
         return encoder

@@ -14,7 +14,8 @@ from colbert_research.encoders.registry import ENCODERS
 from colbert_research.settings import ConfigError
 from colbert_research.texts import TextFields
 
-VERSION = 1
+VERSION = 2
+"""Version 2 has a mean beside the projection, which a reader of version 1 would overlook; without one, 1 is written."""
 SETTINGS, ARRAYS = "pipeline.json", "arrays.safetensors"
 
 
@@ -22,7 +23,7 @@ class SavedPipeline(Config):
     """What `pipeline.json` holds; see `TextPipeline` for its meaning."""
 
     format: Literal["colbert_research pipeline"] = "colbert_research pipeline"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     encoder: component("encoder", ENCODERS)  # type: ignore[valid-type]
     encoder_fingerprint: str = Field(pattern="^[0-9a-f]{12}$")
     dim: int = Field(ge=1)

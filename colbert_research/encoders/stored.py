@@ -1,7 +1,8 @@
 """Documents' token vectors on disk, as every stage between encoder and index hands them on.
 
-A folder with `vectors.npy`, `token_ids.npy` and `offsets.npy`; where they were reduced, `projection.npy`, and where they were
-pooled, what the pooler learnt, `pooler.safetensors`. So an index is built from one such folder, whatever came before.
+A folder with `vectors.npy`, `token_ids.npy` and `offsets.npy`; where they were reduced, `projection.npy`, with `mean.npy` if
+they were centred, and where they were pooled, what the pooler learnt, `pooler.safetensors`. So an index is built from one
+such folder, whatever came before.
 """
 
 import os
@@ -9,22 +10,21 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from colbert_research.artifacts import save_arrays
 from colbert_research.encoders.base import TokenVectors
 from colbert_research.encoders.pooling.base import State
-from colbert_research.ragged import Ragged, load_npy
+from colbert_research.encoders.projection import ARRAYS, Projection
+from colbert_research.ragged import Ragged, load_npy, save_npy
 
-PROJECTION, POOLER = "projection.npy", "pooler.safetensors"
+POOLER = "pooler.safetensors"
+PROJECTION = tuple(f"{name}.npy" for name in ARRAYS)
 
 
 class StoredVectors(NamedTuple):
-    """`tokens`: memory-mapped. `projection` `(dim of the encoder, dim)`, or None. `pooler_state`: empty without a pooler."""
+    """`tokens`: memory-mapped. `projection`: None without a reducer. `pooler_state`: empty without a pooler."""
 
     tokens: TokenVectors
-    projection: NDArray[np.float32] | None
+    projection: Projection | None
     pooler_state: State
 
 
@@ -33,13 +33,19 @@ def open_stored(folder: str | Path) -> StoredVectors:
     folder = Path(folder)
     offsets = load_npy(folder / "offsets.npy", mmap=False)
     vectors, token_ids = (load_npy(folder / f"{name}.npy", mmap=True) for name in ("vectors", "token_ids"))
-    projection = load_npy(folder / PROJECTION, mmap=False) if (folder / PROJECTION).is_file() else None
+    there = [name for name in ARRAYS if (folder / f"{name}.npy").is_file()]
+    projection = Projection.from_arrays({name: load_npy(folder / f"{name}.npy", mmap=False) for name in there})
     state: State = {}
     if (folder / POOLER).is_file():
         from safetensors.numpy import load_file
 
         state = load_file(folder / POOLER)
     return StoredVectors(TokenVectors(Ragged(vectors, offsets), Ragged(token_ids, offsets)), projection, state)
+
+
+def save_projection(folder: Path, projection: Projection) -> None:
+    for name, array in projection.arrays().items():
+        save_npy(folder / f"{name}.npy", array)
 
 
 def save_pooler_state(folder: Path, state: State) -> None:

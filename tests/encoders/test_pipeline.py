@@ -13,6 +13,7 @@ import pytest
 from colbert_research.config import Config
 from colbert_research.encoders import HashingConfig, MultiVectorConfig, TextPipeline, TokenVectors, settings
 from colbert_research.encoders.pooling import POOLERS, IdfPruningConfig, WardPoolingConfig
+from colbert_research.encoders.projection import Projection
 from colbert_research.encoders.reduce import RandomProjectionConfig, SVDConfig, project
 from colbert_research.settings import ConfigError
 
@@ -31,7 +32,7 @@ def encoded() -> TokenVectors:
 
 
 def projection(dim: int = 8) -> np.ndarray:
-    return SVDConfig(dim=dim).fit(encoded().vectors.values, seed=0)
+    return SVDConfig(dim=dim).fit(encoded().vectors.values, seed=0).matrix
 
 
 def same(one: TokenVectors, other: TokenVectors) -> bool:
@@ -41,7 +42,7 @@ def same(one: TokenVectors, other: TokenVectors) -> bool:
 
 def full(kind: str = "prune_idf") -> TextPipeline:
     """A pipeline with everything in it."""
-    pooling = POOLERS[kind]() if kind == "none" else POOLERS[kind](factor=1.7)
+    pooling = POOLERS[kind](**({"factor": 1.7} if "factor" in POOLERS[kind].model_fields else {}))
     reduced = TokenVectors(encoded().vectors.map(lambda values: project(values, projection())), encoded().token_ids)
     state = {} if kind == "prune_norm" else pooling.fit(reduced)
     return TextPipeline.of(ENCODER, projection=projection(), pooling=pooling, state=state, seed=5, text_fields="text")
@@ -158,11 +159,31 @@ def test_an_encoder_of_another_width_than_was_said():
         (np.eye(16, 8, dtype=np.float64), r"a projection to 8 dimensions is float32 \(dim, 8\); given float64 \(16, 8\)"),
         (np.zeros(8, np.float32), r"given float32 \(8,\)"),
         (np.full((16, 8), np.nan, np.float32), "values that are not finite; fit the reducer again"),
+        (
+            Projection(projection(), np.zeros(8, np.float32)),
+            r"the mean of a projection is float32 \(16,\); given float32 \(8,\)",
+        ),
+        (Projection(projection(), np.full(16, np.inf, np.float32)), "values that are not finite; fit the reducer again"),
     ],
 )
 def test_a_projection_that_is_none(wrong, message):
     with pytest.raises(ValueError, match=message):
         TextPipeline.of(ENCODER, projection=wrong)
+
+
+def test_a_mean_is_subtracted_saved_and_read_again(tmp_path):
+    """In version 2: a package that knows version 1 alone would leave the mean out, and refuses instead."""
+    mean = np.linspace(-0.1, 0.1, 16, dtype=np.float32)
+    centred = TextPipeline.of(ENCODER, projection=Projection(projection(), mean))
+    plain = TextPipeline.of(ENCODER)
+    expected = plain.queries(TEXTS).map(lambda values: (values - mean) @ projection()).map(unit)
+    assert np.array_equal(centred.queries(TEXTS).values, expected.values)
+    for i, (pipeline, version) in enumerate([(centred, 2), (full(), 1), (plain, 1)]):
+        pipeline.save(tmp_path / str(i))
+        assert json.loads((tmp_path / str(i) / "pipeline.json").read_text())["version"] == version
+        opened = TextPipeline.open(tmp_path / str(i))
+        assert opened.fingerprint() == pipeline.fingerprint()
+        assert np.array_equal(opened.queries(TEXTS).values, pipeline.queries(TEXTS).values)
 
 
 def test_fingerprint():
@@ -171,6 +192,7 @@ def test_fingerprint():
     others = [
         TextPipeline.of(ENCODER),
         TextPipeline.of(ENCODER, projection=projection()),
+        TextPipeline.of(ENCODER, projection=Projection(projection(), np.full(16, 0.1, np.float32))),
         TextPipeline.of(ENCODER, projection=RandomProjectionConfig(dim=8).fit(encoded().vectors.values, seed=0)),
         TextPipeline.of(ENCODER, pooling=WardPoolingConfig()),
         TextPipeline.of(ENCODER, pooling=IdfPruningConfig(), state=base.state),
@@ -254,7 +276,7 @@ def test_what_only_one_machine_can_do_is_not_written_down(checkpoint, tiny, tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "it has version 2, this package reads up to 1; update colbert_research"),
+        ({"version": 3}, "it has version 3, this package reads up to 2; update colbert_research"),
         ({"format": "something"}, "format: Input should be 'colbert_research pipeline'"),
         ({"encoder": {"kind": "hashin"}}, "did you mean 'hashing'"),
         ({"pooling": {"kind": "wards"}}, "did you mean 'ward'"),

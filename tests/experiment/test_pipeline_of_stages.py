@@ -9,7 +9,13 @@ REDUCED = "reducer.kind=svd reducer.dim=8"
 
 
 @pytest.mark.parametrize(
-    "overrides", ["", REDUCED, "pooling.kind=prune_idf", f"{REDUCED} pooling.kind=ward pooling.factor=1.5"]
+    "overrides",
+    [
+        "",
+        REDUCED,
+        "pooling.kind=prune_idf",
+        f"{REDUCED} reducer.centre=true reducer.whiten=0.5 pooling.kind=ward pooling.factor=1.5",
+    ],
 )
 def test_projection_and_pooling_are_those_of_the_stages(tmp_path, cache, overrides):
     experiment = make(cache, write_folder(tmp_path / "named", "note {i} {subject}"), overrides)

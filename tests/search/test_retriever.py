@@ -82,7 +82,7 @@ def test_queries_are_projected_as_the_documents_were(collection, tmp_path, reduc
         (hit,) = retriever.search(text, k=1)
         query = ENCODER.load().encode_queries([text]).vectors.values
         if reduced:
-            query = query @ projection
+            query = query @ projection.matrix
             query /= np.linalg.norm(query, axis=1, keepdims=True)
         document = retriever.index.vectors_of([hit.document_id]).values
         # float32 sums of at most 48 products, and of one maximum per query token

@@ -85,9 +85,7 @@ def _check_pipeline(stored: TextPipeline | None, computed: TextPipeline) -> None
     for name in ("encoder_fingerprint", "dim", "pooling", "seed", "text_fields"):
         if getattr(stored, name) != getattr(computed, name):
             raise DiffersError(f"pipeline: {name} {getattr(computed, name)!r} instead of {getattr(stored, name)!r}")
-    arrays = [
-        {**each.state, **({} if each.projection is None else {"projection": each.projection})} for each in (stored, computed)
-    ]
+    arrays = [{**each.state, **(each.projection.arrays() if each.projection else {})} for each in (stored, computed)]
     expect_same("pipeline", arrays[0], arrays[1])
 
 

@@ -44,7 +44,7 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
             lengths.append(pooled.vectors.lengths)
     offsets = offsets_of(np.concatenate(lengths) if lengths else [])
     save_npy(folder / "offsets.npy", offsets)
-    hand_on(source, folder, PROJECTION)
+    hand_on(source, folder, *PROJECTION)
     return {"tokens": int(offsets[-1]), "tokens_before": documents.vectors.n_rows}
 
 
@@ -64,7 +64,7 @@ def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
 
 
 def _projection(stored: StoredVectors) -> dict[str, NDArray[np.float32]]:
-    return {} if stored.projection is None else {"projection": stored.projection}
+    return {} if stored.projection is None else stored.projection.arrays()
 
 
 def _spans(documents: TokenVectors) -> list[tuple[int, int]]:
