@@ -51,8 +51,9 @@ class Record:
     `config`: the resolved config. `dataset`: name, fingerprint, counts. `encoder`: its fingerprint. `stages`: stage -> key
     of its artifact. `metrics`: measure -> mean. `results`: how many queries found fewer than k documents, and the shortest
     ranking. `work`: stage of the search -> what it touched, all queries together. `index`: bytes by part, structures beside
-    the codes among them, and per token. `latency`: milliseconds per query; None where search was not timed. `origins`: stage
-    -> where its artifact came from (commit, changes, packages, host, threads, time). `recorded`: the same of this record.
+    the codes among them, and per token; anisotropy of the vectors that were indexed. `latency`: milliseconds per query; None
+    where search was not timed. `origins`: stage -> where its artifact came from (commit, changes, packages, host, threads,
+    time). `recorded`: the same of this record.
     `measured`: seconds and peak memory of each stage, which were cached, and which of those other code had made and this one
     compared a sample of (`adopted`). `sources`: stage -> hash of the code behind it. `own`: a component of one's own, or a
     global that it names -> hash. `files`: those that the record vouches for.
@@ -146,6 +147,20 @@ class Record:
         """`bytes_in_all` for each token: the `bytes/token` of every table."""
         return self.bytes_in_all / max(1, int(self.index["tokens"]))
 
+    @property
+    def anisotropy(self) -> float:
+        """Mean cosine of two of the indexed token vectors drawn at random (see `encoders.anisotropy`).
+
+        NaN in records of earlier versions, and where there are no two.
+        """
+        found = self.index.get("anisotropy")
+        return math.nan if found is None else float(found)
+
+    def index_figures(self) -> dict[str, float]:
+        """Figures of the index as tables show them: `bytes/token`, and `anisotropy` where it is known."""
+        known = {} if math.isnan(self.anisotropy) else {"anisotropy": round(self.anisotropy, 4)}
+        return {"bytes/token": round(self.bytes_per_token, 1), **known}
+
     def costs(self) -> dict[str, Any]:
         """What searching took and takes up: `ms_median` and `ms_p95` per query (NaN where it was not timed), `bytes_in_all`,
         `bytes/token`.
@@ -186,6 +201,7 @@ class Record:
             rows += [(f"ms/query, {name}", f"{self.query_ms[name]:.2f}") for name in ("median", "p95")]
         rows.append(("bytes/token", f"{self.bytes_per_token:.1f}"))
         rows.append(("bytes/token, codes alone", f"{self.index['code_bytes_per_token']}"))
+        rows += [(name, f"{value:.4f}") for name, value in self.index_figures().items() if name == "anisotropy"]
         if self.results.get("fewer_than_k"):
             rows.append((f"queries with fewer than k={self.config['k']} results", f"{self.results['fewer_than_k']}"))
             rows.append(("shortest ranking", f"{self.results['shortest']}"))
@@ -237,6 +253,7 @@ def make_record(
             "bytes": index.nbytes(),
             "structures": {kind: {key: notes[name][key] for key in ("bytes", "seconds")} for kind, name in structures.items()},
             "code_bytes_per_token": bytes_per_token(index.codec),
+            "anisotropy": notes["index"].get("anisotropy"),
         },
         latency=None
         if timed is None
@@ -276,8 +293,8 @@ def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
 def load_records(folder: str | Path) -> "pd.DataFrame":
     """Every finished record below a folder as one table.
 
-    Columns: id, folder; the settings, by dotted name, that differ among the records; metrics; `Record.costs`; index_bytes and
-    the seconds of each stage; the settings that all share.
+    Columns: id, folder; the settings, by dotted name, that differ among the records; metrics; `Record.costs`; anisotropy,
+    index_bytes and the seconds of each stage; the settings that all share.
     """
     import pandas as pd
 
@@ -300,5 +317,5 @@ def rows_of_records(folder: str | Path, row: Callable[[Path, Record], dict[str, 
 
 def _row(path: Path, record: Record) -> dict[str, Any]:
     row = {"id": record.id, "folder": str(path), "settings": settings_of_now(record.config), **record.metrics}
-    row |= record.costs() | {"index_bytes": record.index["bytes"]["total"]}
+    row |= record.costs() | {"anisotropy": record.anisotropy, "index_bytes": record.index["bytes"]["total"]}
     return row | {f"seconds.{name}": seconds for name, seconds in record.measured["seconds"].items()}

@@ -30,8 +30,8 @@ def summarize(
 
     `settings`: the base in `configs` from which a record's config differs least, and how. `overlap@10`: with the record that
     scores all exact vectors of the same width exhaustively, where there is one (see `overlaps`). `ms/query`, `p95`:
-    median and 95th percentile over the queries. `bytes/token`: of codes, codec, inverted lists and what the search keeps
-    beside them.
+    median and 95th percentile over the queries. `anisotropy`: see `Record.anisotropy`. `bytes/token`: of codes,
+    codec, inverted lists and what the search keeps beside them.
     """
     import pandas as pd
 
@@ -52,6 +52,7 @@ def summarize(
             "ms/query": f"{times['median']:.1f}" if times else "",
             "p95": f"{times['p95']:.1f}" if times else "",
             "tokens/document": f"{record.index['tokens'] / max(1, record.dataset['documents']):.1f}",
+            **{name: f"{value:.4f}" for name, value in record.index_figures().items() if name == "anisotropy"},
             "bytes/token": f"{record.bytes_per_token:.0f}",
             "record": record.id,
         }

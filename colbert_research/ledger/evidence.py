@@ -101,7 +101,7 @@ def _agree(one: Where, other: Where, named: Iterable[str]) -> bool:
 
 
 def _item(path: Path, record: Record) -> Item:
-    figures = {**record.metrics, "bytes/token": record.bytes_per_token}
+    figures = {**record.metrics, **record.index_figures(), "bytes/token": record.bytes_per_token}
     figures["code bytes/token"] = float(record.index["code_bytes_per_token"])
     figures |= {name: float(value) for name, value in record.costs().items() if name.startswith(("ms_", "bytes_"))}
     if (overlap := overlap_of(path, record)) is not None:

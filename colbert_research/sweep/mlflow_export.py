@@ -90,7 +90,8 @@ def _add(client: Any, place: str, folder: Path, record: Record, digest: str, var
         "mlflow.source.git.commit": str(record.recorded.get("commit", "")),
     }
     run = client.create_run(place, start_time=start, run_name=record.id, tags=tags).info.run_id
-    metrics = {**record.metrics, "bytes in all": record.bytes_in_all, "bytes per token": record.bytes_per_token}
+    metrics = {**record.metrics, "bytes in all": record.bytes_in_all, **record.index_figures()}
+    metrics["bytes per token"] = metrics.pop("bytes/token")
     metrics |= {f"ms per query, {name}": value for name, value in (record.query_ms or {}).items()}
     metrics |= {f"seconds of {name}": value for name, value in seconds.items()}
     client.log_batch(

@@ -235,7 +235,7 @@ class Sweep:
             base = {"base": run.point.base} if several else {}
             rows.append(
                 {"run": run.id, "collection": record.dataset["name"], **base, **_settings(run, varied), **figures}
-                | {"bytes/token": f"{record.bytes_per_token:.1f}"}
+                | record.index_figures()
             )
         import pandas as pd
 
@@ -266,7 +266,7 @@ def _measured(run: Run) -> dict[str, Any]:
         return {"state": str(state), "failure": why}
     record = Record.open(run.folder)
     times = {"ms/query": record.query_ms["median"], "p95": record.query_ms["p95"]} if record.query_ms else {}
-    return {**record.metrics, "bytes/token": round(record.bytes_per_token, 1), **times}
+    return {**record.metrics, **record.index_figures(), **times}
 
 
 def _only_here(run: Run) -> bool:

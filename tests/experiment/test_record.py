@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 
 import pandas as pd
@@ -10,6 +11,7 @@ import yaml
 
 from colbert_research.artifacts import read_json, sha256_file, write_json
 from colbert_research.config import load_config
+from colbert_research.encoders.anisotropy import anisotropy
 from colbert_research.experiment import Experiment, ExperimentConfig, Record, RecordError, Workspace, load_records, summarize
 from colbert_research.experiment import workspace as workspace_module
 from colbert_research.experiment.stages import latency
@@ -29,6 +31,7 @@ def test_a_record_holds_what_is_needed_to_trace_a_number(cache, folder, tmp_path
     assert record.results == {"queries": 3, "fewer_than_k": 0, "shortest": 10}
     assert record.index["bytes"]["total"] == experiment.index.nbytes()["total"]
     assert record.index["code_bytes_per_token"] == 2 + 32 * 4 // 8 + 2
+    assert record.index["anisotropy"] == anisotropy(experiment.stored_documents.vectors, seed=experiment.config.seed)
     assert record.latency is None
     assert record.sources == {name: stage.sources["hash"] for name, stage in experiment.stages.items()}
     for origin in (*record.origins.values(), record.recorded):
@@ -177,6 +180,7 @@ def test_a_record_of_the_first_version_opens(tmp_path, cache, folder):
         del old[name]
     old |= {"code": {"commit": "abc", "changes": None}, "environment": {"python": "3.11", "packages": {}}}
     old["index"].pop("structures")
+    old["index"].pop("anisotropy")
     old["measured"]["query_ms"] = {"median": 1.0, "p95": 2.0, "mean": 1.5}
     old["stages"]["search"] = old["stages"].pop("rank")
     write_json(tmp_path / "out" / "record.json", old)
@@ -187,6 +191,9 @@ def test_a_record_of_the_first_version_opens(tmp_path, cache, folder):
     record.verify(tmp_path / "out")
     assert list(summarize(tmp_path)["ms/query"]) == ["1.0"]
     assert list(load_records(tmp_path)["ms_p95"]) == [2.0]
+    assert math.isnan(record.anisotropy) and list(record.index_figures()) == ["bytes/token"]
+    assert load_records(tmp_path)["anisotropy"].isna().all() and "anisotropy" not in summarize(tmp_path)
+    assert "anisotropy" not in record.table().index
     assert (record.costs()["host"], str(record.costs()["threads"])) == ("", "nan")
 
 

@@ -62,6 +62,7 @@ def test_from_the_file_to_the_table(sweep, tmp_path):
     assert all({"encode documents", "encode queries", "cluster"} <= each for each in cached)
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert summary["codec.nbits"].tolist() == [1, 2, 4]
+    assert summary["anisotropy"].tolist() == made.frame()["anisotropy"].tolist() == summary["anisotropy"].tolist()[:1] * 3
     assert not any("ms" in name or "seconds" in name for name in summary)
 
     # once more: nothing is executed; what was deleted is executed again, from the cache

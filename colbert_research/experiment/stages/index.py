@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.encoders import TextPipeline
+from colbert_research.encoders.anisotropy import anisotropy
 from colbert_research.encoders.stored import StoredVectors, open_stored
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
@@ -50,7 +51,8 @@ def compute(workspace: Workspace, stage: Stage, folder: Path) -> dict[str, Any]:
         centroids=_centroids(workspace, stage),
         pipeline=_pipeline(stage, stored),
     )
-    return {"tokens": built.n_tokens, "bytes": built.nbytes()}
+    spread = anisotropy(stored.tokens.vectors, seed=stage.settings["seed"])
+    return {"tokens": built.n_tokens, "bytes": built.nbytes(), "anisotropy": spread}
 
 
 def check(workspace: Workspace, stage: Stage, folder: Path) -> None:
