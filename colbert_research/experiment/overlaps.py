@@ -51,12 +51,12 @@ def overlap_of(path: Path, record: Record) -> float | None:
 
 
 def pooling_of(record: Record) -> str:
-    """Kind, variant and factor, as in `ward cosine unit 2`; nothing where all tokens are kept."""
+    """Kind, variant and factor or threshold, as in `ward cosine unit 2`; nothing where all tokens are kept."""
     pooling = record.config.get("pooling", {"kind": "none"})
     if pooling["kind"] == "none":
         return ""
     variant = [pooling[key] for key in ("kind", "definition", "merged") if key in pooling]
-    return " ".join([*variant, f"{pooling['factor']:g}"] if "factor" in pooling else variant)
+    return " ".join([*variant, *(f"{pooling[key]:g}" for key in ("factor", "threshold") if key in pooling)])
 
 
 def _deep_enough(record: Record) -> bool:

@@ -9,13 +9,14 @@ from pydantic import ValidationError
 from colbert_research.encoders import TokenVectors
 from colbert_research.encoders.pooling import (
     POOLERS,
+    DominancePruningConfig,
     IdfPruningConfig,
     KMeansPoolingConfig,
     Merging,
     NoPoolingConfig,
     NormPruningConfig,
     PositionPruningConfig,
-    Pruning,
+    Proportional,
     RandomPruningConfig,
     SequentialPoolingConfig,
     VoronoiPruningConfig,
@@ -37,6 +38,7 @@ CASES = [
     PositionPruningConfig(protected=2),
     VoronoiPruningConfig(samples=64),
     RandomPruningConfig(factor=4),
+    DominancePruningConfig(threshold=0.6),
 ]
 IDS = ["-".join(str(v) for v in reversed(c.model_dump().values())) for c in CASES]
 SEEDED = {"kmeans", "prune_voronoi", "prune_random"}
@@ -96,6 +98,8 @@ class TestContract:
         assert np.isfinite(found.vectors.values).all()
 
     def test_a_factor_of_one_changes_nothing(self, config, documents):
+        if not isinstance(config, (Proportional, NoPoolingConfig)):
+            pytest.skip("keeps no share")
         if config.kind != "none":
             config = config.model_copy(update={"factor": 1.0})
         halves = TokenVectors(documents.vectors.map(lambda values: values.astype(np.float16)), documents.token_ids)
@@ -107,9 +111,17 @@ class TestContract:
         if config.kind == "none":
             assert_same(pooled(config, inputs), inputs)
             return
+        lengths = inputs.vectors.lengths.tolist()
+        if not isinstance(config, Proportional):
+            for protected in (0, 1, 5):
+                left = pooled(config.model_copy(update={"protected": protected}), inputs).vectors.lengths.tolist()
+                least = [min(length, max(1, protected)) for length in lengths]
+                assert all(low <= n <= most for low, n, most in zip(least, left, lengths, strict=True))
+            assert sum(left) < sum(lengths)
+            return
         for hundredths, protected in ((100, 1), (101, 0), (150, 2), (200, 1), (300, 0), (333, 5), (600, 1), (10_000_000, 1)):
             changed = config.model_copy(update={"factor": hundredths / 100, "protected": protected})
-            free = [max(0, length - protected) for length in inputs.vectors.lengths.tolist()]
+            free = [max(0, length - protected) for length in lengths]
             kept = [min(n, max(1, n * 100 // hundredths)) for n in free]
             expected = inputs.vectors.lengths - np.array(free) + np.array(kept)
             assert pooled(changed, inputs).vectors.lengths.tolist() == expected.tolist()
@@ -159,7 +171,7 @@ class TestContract:
         """Pruned documents are some of their tokens, in order, bit for bit; merged vectors have norm one, or at most that."""
         inputs = suited(config, documents)
         found = pooled(config, inputs)
-        if isinstance(config, Pruning):
+        if config.kind.startswith("prune_"):
             for i in range(len(inputs.vectors)):
                 tokens = zip(inputs.vectors[i], inputs.token_ids[i], strict=True)
                 for vector, token_id in zip(found.vectors[i], found.token_ids[i], strict=True):
@@ -185,7 +197,7 @@ class TestContract:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    config=st.sampled_from([case for case in CASES if case.kind != "none"]),
+    config=st.sampled_from([case for case in CASES if isinstance(case, Proportional)]),
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=4),
     factor=st.floats(1, 6),
     protected=st.integers(0, 3),

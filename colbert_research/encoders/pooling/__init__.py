@@ -4,7 +4,8 @@ Documents alone are pooled, after the reducer; queries keep all their tokens. So
 2024, arXiv 2409.14683) for merging, each pruner's own for leaving out.
 """
 
-from colbert_research.encoders.pooling.base import NoPoolingConfig, Pooler, Pooling, State
+from colbert_research.encoders.pooling.base import NoPoolingConfig, Pooler, Pooling, Proportional, State
+from colbert_research.encoders.pooling.dominance import DominancePruningConfig
 from colbert_research.encoders.pooling.kmeans import KMeansPoolingConfig
 from colbert_research.encoders.pooling.merge import Merging, SequentialPoolingConfig, merge
 from colbert_research.encoders.pooling.prune import (
@@ -20,6 +21,7 @@ from colbert_research.encoders.pooling.ward import WardPoolingConfig
 
 __all__ = [
     "POOLERS",
+    "DominancePruningConfig",
     "IdfPruningConfig",
     "KMeansPoolingConfig",
     "Merging",
@@ -28,6 +30,7 @@ __all__ = [
     "Pooler",
     "Pooling",
     "PositionPruningConfig",
+    "Proportional",
     "Pruning",
     "RandomPruningConfig",
     "SequentialPoolingConfig",

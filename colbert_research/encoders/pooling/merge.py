@@ -6,13 +6,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.encoders.pooling.base import Document, Pooling, State
+from colbert_research.encoders.pooling.base import Document, Proportional, State
 
 Labels = NDArray[np.int64]
 """`(n,)`: the group of each token, from 0; no group is empty."""
 
 
-class Merging(Pooling, ABC):
+class Merging(Proportional, ABC):
     """Base of the poolers that merge: `_groups` is what one writes.
 
     `merged`: how long a merged vector is. `unit`: one, as all others are (colpali; Sentence Transformers since 6.2). `mean`:

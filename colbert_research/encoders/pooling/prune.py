@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colbert_research.encoders.base import TokenVectors
-from colbert_research.encoders.pooling.base import Document, Pooling, State, document_rng
+from colbert_research.encoders.pooling.base import Document, Proportional, State, document_rng
 from colbert_research.ragged import item_of_row
 from colbert_research.settings import ConfigError
 
 CHUNK_ROWS = 1 << 18  # tokens looked at together by `fit`
 
 
-class Pruning(Pooling, ABC):
+class Pruning(Proportional, ABC):
     """Base of the poolers that prune: the tokens of the highest `_importance` stay, the first of equal ones."""
 
     def _pool(self, document: Document, kept: int, state: State, seed: int) -> Document:

@@ -2,6 +2,7 @@
 
 from colbert_research.config import Config
 from colbert_research.encoders.pooling.base import NoPoolingConfig
+from colbert_research.encoders.pooling.dominance import DominancePruningConfig
 from colbert_research.encoders.pooling.kmeans import KMeansPoolingConfig
 from colbert_research.encoders.pooling.merge import SequentialPoolingConfig
 from colbert_research.encoders.pooling.prune import (
@@ -22,5 +23,6 @@ POOLERS: dict[str, type[Config]] = {
     "prune_norm": NormPruningConfig,
     "prune_position": PositionPruningConfig,
     "prune_voronoi": VoronoiPruningConfig,
+    "prune_dominance": DominancePruningConfig,
     "prune_random": RandomPruningConfig,
 }
