@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from colbert_research.encoders.projection import Projection
 from colbert_research.encoders.reduce import REDUCERS, IdentityConfig, RandomProjectionConfig, SVDConfig, project
 from colbert_research.experiment.stage import Stage
 from colbert_research.experiment.stages import reduce
-from colbert_research.ragged import save_npy
+from colbert_research.ragged import Ragged, save_npy
 from colbert_research.settings import ConfigError
 
 EPS = float(np.finfo(np.float32).eps)
@@ -187,6 +188,20 @@ def test_memory_of_reducing_is_flat_in_the_size_of_the_collection(tmp_path, rng,
             tracemalloc.stop()
     # what is drawn to know the sample is a permutation of the row numbers, 8 bytes each, where a vector has 256
     assert peaks[1] - peaks[0] <= 8 * 6 * 5000 + 2**16
+
+
+@pytest.mark.parametrize("given", [np.eye(DIM, 3, dtype=np.float32), Projection(np.eye(DIM, 3, dtype=np.float32))])
+def test_a_reducer_of_ones_own_gives_a_matrix_or_a_projection(sample, given):
+    vectors = Ragged.from_list([sample])
+    found = reduce._fit(stage_of(given), vectors)
+    assert isinstance(found, Projection) and found.mean is None and np.array_equal(found.matrix, np.eye(DIM, 3))
+    with pytest.raises(ConfigError, match=r"reducer\.kind=own gave no projection; use reducer\.kind=identity"):
+        reduce._fit(stage_of(None), vectors)
+
+
+def stage_of(given) -> Stage:
+    reducer = SimpleNamespace(kind="own", sample_size=lambda n: 1, fit=lambda sample, *, seed: given)
+    return Stage("reduce", {"reducer": reducer, "seed": 0})
 
 
 def test_identity_only_converts():
