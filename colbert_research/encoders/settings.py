@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from colbert_research.config import Config, content_hash
-from colbert_research.encoders import processor
+from colbert_research.encoders.processor import check_cpu, check_cuda
 from colbert_research.encoders.weights import find_model, model_hash
 from colbert_research.settings import ConfigError
 
@@ -86,7 +86,7 @@ def place(device: str, precision: str) -> "torch.device":
     if where.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"device {device!r} was asked for and this machine has no CUDA device: use device: auto or cpu")
-        processor.check_cuda(precision)
+        check_cuda(precision)
     return where
 
 
@@ -94,7 +94,7 @@ def resolved(device: str, precision: str) -> str:
     """The name of a device, with `auto` replaced by what it means on this machine; `ConfigError` where a CPU would emulate."""
     name = ("cuda" if has_cuda() else "cpu") if device == "auto" else device
     if name.partition(":")[0] == "cpu":
-        processor.check_cpu(precision)
+        check_cpu(precision)
     return name
 
 
