@@ -1,7 +1,7 @@
 """An index that grows by additions, beside one that is built of the same content at once: time of each addition, latencies.
 
-    python experiments/benchmarks/updates.py [--documents 100000] [--added 10000] [--batch 100] [--deleted 0.0] \
-        [--strategy "plaid ncells=4 ndocs=1024 n_exact=256"]... [--output lines.jsonl]
+    python experiments/benchmarks/updates.py [--documents 100000] [--added 10000] [--batch 100] [--centroids K] \
+        [--deleted 0.0] [--strategy "plaid ncells=4 ndocs=1024 n_exact=256"]... [--output lines.jsonl]
 
 Token vectors are synthetic (`data/synthetic.py`), 128 dimensions, about 80 a document. Both indexes have the same centroids.
 The structures of the strategies are built before the first addition, so that every addition extends them. Latencies are medians
@@ -36,6 +36,7 @@ STRATEGIES = ("plaid ncells=4 ndocs=1024 n_exact=256", "auto", "exhaustive", "wa
 @click.option("--documents", default=100_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--added", default=10_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--batch", default=100, show_default=True, type=click.IntRange(min=1))
+@click.option("--centroids", type=click.IntRange(min=1), help="Instead of the codec's default for so many tokens.")
 @click.option("--deleted", default=0.0, show_default=True, type=click.FloatRange(0, 0.9), help="Share deleted at the end.")
 @click.option("--strategy", "strategies", multiple=True, default=STRATEGIES, show_default=True, help="Kind and settings.")
 @click.option("--queries", default=100, show_default=True, type=click.IntRange(min=1))
@@ -45,6 +46,7 @@ def main(
     documents: int,
     added: int,
     batch: int,
+    centroids: int | None,
     deleted: float,
     strategies: Sequence[str],
     queries: int,
@@ -57,7 +59,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         vectors, asked = synthetic.write(Path(folder) / "vectors").vectors, synthetic.queries(queries)[0].vectors
         start = time.perf_counter()
-        index = build_index(Path(folder) / "grown", *part(vectors, 0, documents), ResidualConfig(nbits=4))
+        codec = ResidualConfig(nbits=4, centroids=centroids)
+        index = build_index(Path(folder) / "grown", *part(vectors, 0, documents), codec)
         built = time.perf_counter() - start
         for strategy in chosen:
             strategy.search(index, asked.slice(0, 1), 10)
@@ -70,8 +73,8 @@ def main(
             chosen[0].search(index, asked.slice(0, 1), 10)
             adds.append(middle - start)
             firsts.append(time.perf_counter() - middle)
-        centroids = index.codec.centroids
-        fresh = build_index(Path(folder) / "fresh", *part(vectors, 0, n), ResidualConfig(nbits=4), centroids=centroids)
+        fitted = index.codec.centroids
+        fresh = build_index(Path(folder) / "fresh", *part(vectors, 0, n), codec, centroids=fitted)
         gone = [str(i) for i in np.random.default_rng(0).choice(n, int(deleted * n), replace=False)]
         grown = index.delete(gone) if gone else index
         start = time.perf_counter()
@@ -86,7 +89,7 @@ def main(
             "code": code_version(),
             "segments": len(grown.segments),
             "blocks": len(grown.contents.blocks),
-            "centroids": len(centroids),
+            "centroids": len(fitted),
             "build s": round(built, 1),
             "compact s": round(compacted, 1),
             "add s, median": round(float(np.median(adds)), 4),
