@@ -2,40 +2,76 @@
 
 import logging
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.evaluation import overlap
+from colbert_research.evaluation.agreement import n_recall, rank_biased_overlap
 from colbert_research.experiment.rankings import rankings_beside
 from colbert_research.experiment.record import OVERLAP, RANKING, Record, found_records
+from colbert_research.ranking import Ranking
 
 logger = logging.getLogger("colbert_research")
 DEPTH = 10
 NAME = f"overlap@{DEPTH}"
+WITHIN = {10: (20, 50, 100, 200), 100: (200, 500, 1000)}
+"""How deep a ranking is looked at for the reference's best k, as far as it goes."""
+PERSISTENCE = (0.9, 0.99)
 
 
 def compare_rankings(folder: str | Path) -> None:
     """Write `overlap.json` beside each record whose ranking and exact reference lie below `folder`.
 
-    It holds overlap@10, the reference's id, and the hashes of the two rankings, so that it counts for no others.
+    It holds overlap@10, further `figures` of agreement (see `agreement`), the reference's id, and the hashes of the two
+    rankings, so that it counts for no others. What is there already of the same two is kept.
     """
     found = {path: record for path, record in found_records(folder) if _deep_enough(record)}
-    exact = {_space(record): path for path, record in found.items() if _is_reference(record)}
+    references = sorted(((p, r) for p, r in found.items() if _is_reference(r)), key=lambda each: _depth(each[1]))
+    exact = {_space(record): path for path, record in references}
     for path, record in found.items():
         reference = exact.get(_space(record))
         if reference is None or not all((p / RANKING).is_file() for p in (path, reference)):
             continue
         if not record.dataset.get("queries", 1):
             continue
+        rankings = {"own": _hash(record), "reference": _hash(found[reference])}
+        if _written(path).get("rankings") == rankings and "figures" in _written(path):
+            continue
         try:
             record.verify(path, RANKING)
             found[reference].verify(reference, RANKING)
             exact_ranking, ranking = rankings_beside(reference, path)
-            value = overlap(ranking, exact_ranking, DEPTH)
+            value, figures = overlap(ranking, exact_ranking, DEPTH), agreement(ranking, exact_ranking)
         except (ValueError, OSError, LookupError) as error:  # damaged, or no ranking at all
             logger.warning("passed over: %s", error)
             continue
-        rankings = {"own": _hash(record), "reference": _hash(found[reference])}
-        write_json(path / OVERLAP, {NAME: value, "reference": found[reference].id, "rankings": rankings})
+        told = {NAME: value, "figures": figures, "reference": found[reference].id, "rankings": rankings}
+        write_json(path / OVERLAP, told)
+
+
+def agreement(ranking: Ranking, reference: Ranking) -> dict[str, float]:
+    """Means over the queries whose reference found something: overlap@100, nRecall@k within a depth (`WITHIN`), RBO.
+
+    Depths that one of the two rankings does not go to are left out.
+    """
+    own, theirs = (int(np.diff(each.offsets).max(initial=0)) for each in (ranking, reference))
+    found = {f"overlap@{k}": n_recall(ranking, reference, k) for k in WITHIN if k > DEPTH and k <= min(own, theirs)}
+    for k, depths in WITHIN.items():
+        for depth in depths if k <= theirs else ():
+            if depth <= own:
+                found[f"nRecall@{k} within {depth}"] = n_recall(ranking, reference, k, within=depth)
+    found |= {f"RBO(p={p:g})": rank_biased_overlap(ranking, reference, p=p) for p in PERSISTENCE}
+    return {name: float(np.nanmean(values)) for name, values in found.items()}
+
+
+def agreement_of(path: Path, record: Record) -> dict[str, float]:
+    """All figures of agreement that were computed for a record's ranking, overlap@10 among them; none, where there are none."""
+    if (value := overlap_of(path, record)) is None:
+        return {}
+    figures = _written(path).get("figures", {})
+    return {NAME: value} | {str(name): float(figure) for name, figure in figures.items()}
 
 
 def overlap_of(path: Path, record: Record) -> float | None:
@@ -79,6 +115,19 @@ def _is_reference(record: Record) -> bool:
     """Whether a record scores every document's own token vectors."""
     config = record.config
     return (config["codec"]["kind"], config["search"]["kind"], pooling_of(record)) == ("exact", "exhaustive", "")
+
+
+def _depth(record: Record) -> tuple[bool, int]:
+    """How good a reference a record is: float32 before less, deep before shallow."""
+    return record.config["codec"].get("dtype") == "float32", int(record.config["k"])
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """What `overlap.json` holds; nothing where there is none that can be read."""
+    try:
+        return dict(read_json(path / OVERLAP))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _hash(record: Record) -> str:

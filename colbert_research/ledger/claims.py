@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, field_validator
 
 from colbert_research.config import Config, load_config
+from colbert_research.experiment.record import FILE as RECORD
 from colbert_research.ledger.rules import AnyRule
 
 FILE = "claims.yaml"
@@ -30,8 +31,8 @@ class Claim(Config):
 class Ablation(Config):
     """One question, its claims, and where their records lie.
 
-    `records`: folders of records relative to that of the file, the most telling first: claims are judged by the first that
-    holds finished records. `ours`: engine, encoder and data of these records.
+    `records`: folders of records relative to that of the file, the most telling first, one for each grid: a claim is judged by
+    the first whose records it can be judged by. `ours`: engine, encoder and data of these records.
     """
 
     name: str
@@ -47,6 +48,11 @@ class Ablation(Config):
         if twice := sorted({each for each in ids if ids.count(each) > 1}):
             raise ValueError(f"two claims are called {twice[0]!r}")
         return claims
+
+    def folder(self, beside: Path) -> Path:
+        """The first of the folders of `records`, beside the file's, that holds finished records; the last where none does."""
+        folders = [beside / name for name in self.records]
+        return next((folder for folder in folders if any(folder.rglob(RECORD))), folders[-1])
 
     @classmethod
     def load(cls, file: str | Path) -> Self:

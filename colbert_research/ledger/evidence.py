@@ -4,16 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from colbert_research.experiment.differing import settings_of_now
-from colbert_research.experiment.overlaps import NAME as OVERLAP
-from colbert_research.experiment.overlaps import overlap_of
+from colbert_research.experiment.overlaps import agreement_of
 from colbert_research.experiment.record import PER_QUERY, Record, found_records
 from colbert_research.settings import ConfigError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 Where = Mapping[str, Any]
 """Settings that a record has to have, by dotted name: a value, or a list of those that will do."""
@@ -42,6 +38,10 @@ class Item:
         """The same with every figure and value moved, which it never measured: to see whether a rule can fail."""
         values = {measure: {query: value + by for query, value in each.items()} for measure, each in self.values.items()}
         return replace(self, figures={name: value + by for name, value in self.figures.items()}, read=lambda: values)
+
+    def given(self, figure: str, value: float) -> "Item":
+        """The same with one figure as given."""
+        return replace(self, figures={**self.figures, figure: value}, read=lambda: self.values)
 
     def scaled(self, by: float) -> "Item":
         """The same with every figure multiplied."""
@@ -101,12 +101,6 @@ def _agree(one: Where, other: Where, named: Iterable[str]) -> bool:
 
 
 def _item(path: Path, record: Record) -> Item:
-    figures = {**record.metrics, **record.index_figures(), "bytes/token": record.bytes_per_token}
-    figures["code bytes/token"] = float(record.index["code_bytes_per_token"])
-    figures |= {name: float(value) for name, value in record.costs().items() if name.startswith(("ms_", "bytes_"))}
-    if (overlap := overlap_of(path, record)) is not None:
-        figures[OVERLAP] = overlap
-
     def read() -> dict[str, dict[str, float]]:
         import pandas as pd
 
@@ -114,7 +108,23 @@ def _item(path: Path, record: Record) -> Item:
         table = pd.read_parquet(path / PER_QUERY)
         return {str(name): dict(zip(rows["query_id"], rows["value"], strict=True)) for name, rows in table.groupby("measure")}
 
-    return Item(record.id, str(record.dataset["name"]), settings_of_now(record.config), figures, read)
+    return Item(record.id, str(record.dataset["name"]), settings_of_now(record.config), _figures(path, record), read)
+
+
+def _figures(path: Path, record: Record) -> dict[str, float]:
+    """Every number of a record: metrics, costs, sizes, seconds of stages, work for each query, agreement with exact search."""
+    queries = max(1, int(record.results.get("queries", record.dataset.get("queries", 1))))
+    found = {**record.metrics, "bytes/token": record.bytes_per_token, "documents": float(record.dataset["documents"])}
+    found["code bytes/token"] = float(record.index["code_bytes_per_token"])
+    found |= {name: float(value) for name, value in record.costs().items() if name.startswith(("ms_", "bytes_"))}
+    found |= {name: float(value) for name, value in record.index.items() if isinstance(value, int | float)}
+    found |= {f"bytes of {name}": float(value) for name, value in record.index["bytes"].items()}
+    found |= {f"seconds of {name}": float(value) for name, value in record.measured["seconds"].items()}
+    for unit in ("centroids", "documents", "tokens", "bytes"):
+        for stage, counts in record.work.items():
+            found[f"{unit}/query in {stage}"] = counts[unit] / queries
+        found[f"{unit}/query"] = sum(counts[unit] for counts in record.work.values()) / queries
+    return found | agreement_of(path, record)
 
 
 def _texts(value: Any) -> list[str]:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_research.artifacts import write_text
-from colbert_research.experiment.record import FILE as RECORD
 from colbert_research.experiment.record import RecordError
 from colbert_research.experiment.summary import markdown
 from colbert_research.ledger.claims import FILE, Ablation, Claim
 from colbert_research.ledger.evidence import Evidence
-from colbert_research.ledger.rules import UNTESTABLE, VERDICTS, Finding, LackingError
+from colbert_research.ledger.findings import UNTESTABLE, VERDICTS, Finding, LackingError
 from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -107,14 +106,18 @@ class Ledger:
 
 
 def judge(ablation: Ablation, folder: Path) -> list[Judged]:
-    """Every claim of an ablation by the records in the first of its folders that holds any.
+    """Every claim of an ablation, each by the records in the first of its folders whose records have what it asks for.
 
     A figure or a setting that records lack, and files that are not those of a record, make a claim not testable, and are the
     reason that is given.
     """
-    chosen = next((name for name in ablation.records if any((folder / name).rglob(RECORD))), ablation.records[-1])
-    evidence = Evidence.below(folder / chosen)
-    return [Judged(ablation.name, claim, finding_of(claim, evidence), str(folder / chosen)) for claim in ablation.claims]
+    found = [(str(folder / name), Evidence.below(folder / name)) for name in ablation.records]
+    found = [each for each in found if each[1].items] or found[-1:]
+    judged = []
+    for claim in ablation.claims:
+        findings = [Judged(ablation.name, claim, finding_of(claim, evidence), where) for where, evidence in found]
+        judged.append(next((each for each in findings if each.finding.records), findings[0]))
+    return judged
 
 
 def finding_of(claim: Claim, evidence: Evidence) -> Finding:

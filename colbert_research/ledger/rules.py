@@ -1,78 +1,36 @@
-"""How a claim is judged by records: each rule says what must hold, and computes one of four verdicts. Nothing else sets one."""
+"""The rules by which claims are judged: differences, figures, ratios, orders; those of several figures are in `relations`."""
 
 import math
-from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from colbert_research.config import Config
 from colbert_research.evaluation.paired import differences
 from colbert_research.evaluation.power import detectable
 from colbert_research.evaluation.significance import bootstrap_interval
-from colbert_research.ledger.evidence import Evidence, Item
-
-REPRODUCED, TREND, REFUTED, UNTESTABLE = "reproduced", "trend only", "not reproduced", "not testable here"
-VERDICTS = (REPRODUCED, TREND, REFUTED, UNTESTABLE)
-TREND_CORRELATION = 0.8
-"""Spearman's correlation from which an order that is not kept everywhere is still a trend."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A verdict, `ours` (what was measured), a sentence with the reason, and the ids of the records behind it."""
-
-    verdict: str
-    ours: str
-    reason: str
-    records: tuple[str, ...] = ()
-
-
-class LackingError(LookupError):
-    """A record has no such figure, or no values of such a measure."""
-
-
-class Rule(Config, ABC):
-    """Base of all rules."""
-
-    @abstractmethod
-    def judge(self, evidence: Evidence) -> Finding:
-        """The verdict of some records."""
-
-    @abstractmethod
-    def violated(self, evidence: Evidence) -> Evidence:
-        """Made-up records by which the claim does not hold, to see that the rule can fail."""
-
-
-class Bounded(Rule):
-    """Rules that ask whether a number lies from `low` to `high`, of which one may be left out."""
-
-    low: float | None = None
-    high: float | None = None
-
-    @model_validator(mode="after")
-    def _can_fail(self) -> Self:
-        low, high = self.bounds
-        if not low <= high or (low, high) == (-math.inf, math.inf):
-            raise ValueError(f"give low, high, or both, low <= high; with low={self.low} and high={self.high} it is no rule")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
-
-    def inside(self, value: float) -> bool:
-        low, high = self.bounds
-        return low <= value <= high
-
-    def wanted(self) -> str:
-        if self.low is None or self.high is None:
-            return f"at most {self.high:g}" if self.low is None else f"at least {self.low:g}"
-        return f"from {self.low:g} to {self.high:g}"
+from colbert_research.ledger.evidence import Evidence
+from colbert_research.ledger.findings import (
+    REFUTED,
+    REPRODUCED,
+    TREND,
+    TREND_CORRELATION,
+    UNTESTABLE,
+    Bounded,
+    Finding,
+    Rule,
+    by_collection,
+    far,
+    figure_of,
+    ids_of,
+    judged,
+    none_of,
+    rank_correlation,
+    values_of,
+)
+from colbert_research.ledger.relations import Correlation, Exists, Gain, Shares, Slope
 
 
 class MeanDifference(Bounded):
@@ -91,10 +49,10 @@ class MeanDifference(Bounded):
     def judge(self, evidence: Evidence) -> Finding:
         pairs = list(evidence.pairs(self.of, self.to))
         if not pairs:
-            return _none(self.of, self.to)
+            return none_of(self.of, self.to)
         found: dict[tuple[str, str], list[float]] = defaultdict(list)
         for one, other in pairs:
-            mine, theirs = (_values(item, self.measure) for item in (one, other))
+            mine, theirs = (values_of(item, self.measure) for item in (one, other))
             if mine.keys() != theirs.keys():
                 return Finding(UNTESTABLE, "", f"records {one.id} and {other.id} are of different queries")
             for query, value in zip(mine, _difference(mine, theirs), strict=True):
@@ -102,7 +60,7 @@ class MeanDifference(Bounded):
         each = np.array([np.mean(values) for values in found.values()])
         mean, (low, high) = float(each.mean()), bootstrap_interval(each)
         ours = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
-        ids = tuple(dict.fromkeys(item.id for pair in pairs for item in pair))
+        ids = ids_of(item for pair in pairs for item in pair)
         told = f"{self.measure} over {len(each)} queries, wanted {self.wanted()}"
         if self.inside(low) and self.inside(high):
             return Finding(REPRODUCED, ours, told, ids)
@@ -129,12 +87,12 @@ class Figure(Bounded):
     def judge(self, evidence: Evidence) -> Finding:
         items = evidence.where(self.of)
         if not items:
-            return _none(self.of)
-        means = _by_collection(items, self.figure)
-        return _judged({name: np.mean(values) for name, values in means.items()}, self, items, self.figure)
+            return none_of(self.of)
+        means = by_collection(items, self.figure)
+        return judged({name: np.mean(values) for name, values in means.items()}, self, items, self.figure)
 
     def violated(self, evidence: Evidence) -> Evidence:
-        return evidence.replaced(evidence.where(self.of), lambda item: item.shifted(_far(self)))
+        return evidence.replaced(evidence.where(self.of), lambda item: item.shifted(far(self)))
 
 
 class Ratio(Bounded):
@@ -153,12 +111,12 @@ class Ratio(Bounded):
     def judge(self, evidence: Evidence) -> Finding:
         pairs = list(evidence.pairs(self.of, self.to))
         if not pairs:
-            return _none(self.of, self.to)
+            return none_of(self.of, self.to)
         found: dict[str, list[float]] = defaultdict(list)
         for one, other in pairs:
-            found[one.collection].append(math.log(_figure(one, self.figure) / _figure(other, self.figure)))
+            found[one.collection].append(math.log(figure_of(one, self.figure) / figure_of(other, self.figure)))
         means = {name: math.exp(float(np.mean(values))) for name, values in found.items()}
-        return _judged(means, self, [item for pair in pairs for item in pair], f"ratio of {self.figure}")
+        return judged(means, self, [item for pair in pairs for item in pair], f"ratio of {self.figure}")
 
     def violated(self, evidence: Evidence) -> Evidence:
         factor = 1e9 if self.low is None else 1e-9
@@ -181,10 +139,8 @@ class Ordered(Rule):
     tolerance: float = Field(0.0, ge=0)
 
     def judge(self, evidence: Evidence) -> Finding:
-        from scipy import stats
-
         items = evidence.where({**self.of, self.along: list(self.values)})
-        means = [_by_collection([i for i in items if i.has({self.along: value})], self.figure) for value in self.values]
+        means = [by_collection([i for i in items if i.has({self.along: value})], self.figure) for value in self.values]
         if any(not each or each.keys() != means[0].keys() for each in means):
             return Finding(UNTESTABLE, "", f"no records for every value of {self.along} on every collection")
         rows = {name: np.array([np.mean(each[name]) for each in means]) for name in means[0]}
@@ -193,10 +149,10 @@ class Ordered(Rule):
         moved = all(sign * (row[-1] - row[0]) > self.tolerance for row in rows.values())
         ours = "; ".join(f"{name}: " + ", ".join(f"{value:.4g}" for value in row) for name, row in rows.items())
         reason = f"{self.figure} {self.direction} with {self.along} over {', '.join(map(str, self.values))}"
-        ids = tuple(dict.fromkeys(item.id for item in items))
+        ids = ids_of(items)
         if kept and moved:
             return Finding(REPRODUCED, ours, reason, ids)
-        correlations = [sign * _correlation(stats, row) for row in rows.values()]
+        correlations = [sign * rank_correlation(np.arange(len(row)), row) for row in rows.values()]
         said = f"{reason}; Spearman's correlation is {min(correlations):.2f} at least"
         return Finding(TREND if min(correlations) >= TREND_CORRELATION else REFUTED, ours, said, ids)
 
@@ -224,53 +180,11 @@ class Untestable(Rule):
         return evidence
 
 
-AnyRule = Annotated[MeanDifference | Figure | Ratio | Ordered | Untestable, Field(discriminator="kind")]
-
-
-def _judged(means: Mapping[str, Any], rule: Bounded, items: Sequence[Item], what: str) -> Finding:
-    ours = "; ".join(f"{name}: {float(value):.4g}" for name, value in means.items())
-    inside = [rule.inside(float(value)) for value in means.values()]
-    reason = f"{what}, wanted {rule.wanted()}"
-    ids = tuple(dict.fromkeys(item.id for item in items))
-    if all(inside):
-        return Finding(REPRODUCED, ours, reason, ids)
-    return Finding(TREND if len(inside) > 1 and 2 * sum(inside) >= len(inside) else REFUTED, ours, reason, ids)
-
-
-def _none(*settings: Mapping[str, Any]) -> Finding:
-    told = " beside ".join(" ".join(f"{name}={value}" for name, value in each.items()) or "any" for each in settings)
-    return Finding(UNTESTABLE, "", f"no records of {told}: the sweep has not run")
-
-
-def _by_collection(items: Sequence[Item], figure: str) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = defaultdict(list)
-    for item in items:
-        found[item.collection].append(_figure(item, figure))
-    return dict(found)
-
-
-def _figure(item: Item, name: str) -> float:
-    if name not in item.figures or math.isnan(item.figures[name]):
-        raise LackingError(f"record {item.id} has no {name}; it has {', '.join(sorted(item.figures))}")
-    return item.figures[name]
-
-
-def _values(item: Item, measure: str) -> Mapping[str, float]:
-    if measure not in item.values:
-        raise LackingError(f"record {item.id} has no values of {measure}; it has {', '.join(item.values)}")
-    return item.values[measure]
+AnyRule = Annotated[
+    MeanDifference | Figure | Ratio | Ordered | Correlation | Slope | Gain | Shares | Exists | Untestable,
+    Field(discriminator="kind"),
+]
 
 
 def _difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Any:
     return differences(list(ours.values()), [theirs[query] for query in ours])
-
-
-def _far(rule: Bounded) -> float:
-    """A shift that leads any figure out of the range: figures are less than 10^12."""
-    return 1e13 if rule.low is None else -1e13
-
-
-def _correlation(stats: Any, row: Any) -> float:
-    if np.ptp(row) == 0:
-        return 0.0
-    return float(stats.spearmanr(np.arange(len(row)), row).statistic)

@@ -10,18 +10,10 @@ from click.testing import CliRunner
 from colbert_research.cli import main
 from colbert_research.ledger import Ablation, Claim, Evidence, Ledger
 from colbert_research.ledger.evidence import Item
+from colbert_research.ledger.findings import REFUTED, REPRODUCED, TREND, UNTESTABLE
 from colbert_research.ledger.ledger import finding_of
-from colbert_research.ledger.rules import (
-    REFUTED,
-    REPRODUCED,
-    TREND,
-    UNTESTABLE,
-    Figure,
-    MeanDifference,
-    Ordered,
-    Ratio,
-    Untestable,
-)
+from colbert_research.ledger.relations import Correlation, Exists, Gain, Shares, Slope
+from colbert_research.ledger.rules import Figure, MeanDifference, Ordered, Ratio, Untestable
 from colbert_research.settings import ConfigError
 
 QUERIES = [f"q{i}" for i in range(60)]
@@ -147,6 +139,18 @@ RULES = [
     Ratio(figure="bytes/token", of={"codec.kind": "exact"}, to={"codec.nbits": 2}, low=10),
     Ordered(figure="overlap@10", along="codec.nbits", values=(1, 2, 4)),
     Ordered(figure="bytes/token", along="codec.nbits", values=(4, 2, 1), direction="falling"),
+    Correlation(figure="overlap@10", beside="bytes/token", of={"codec.kind": "residual"}, low=0.9),
+    Correlation(figure="bytes/token", beside="overlap@10", of={"codec.kind": "residual"}, low=0.5, high=1),
+    Slope(figure="bytes/token", over="codec.nbits", of={"codec.kind": "residual"}, low=0.9, high=1.1),
+    Slope(figure="bytes/token", over="codec.nbits", of={"codec.kind": "residual"}, high=1.1),
+    Gain(figure="overlap@10", along="codec.nbits", values=(1, 2, 4), of={"codec.kind": "residual"}, low=1.9, high=2.1),
+    Gain(figure="bytes/token", along="codec.nbits", values=(1, 2, 4), of={"codec.kind": "residual"}, low=1.5),
+    Exists(of={"codec.kind": "residual"}, conditions=({"figure": "overlap@10", "low": 0.92},)),
+    Exists(
+        of={"codec.kind": "residual"},
+        to={"codec.kind": "exact"},
+        conditions=({"figure": "bytes/token", "ratio": True, "high": 0.01}, {"figure": "overlap@10", "low": 0.92}),
+    ),
 ]
 
 
@@ -154,6 +158,69 @@ RULES = [
 def test_every_rule_can_fail(rule):
     assert rule.judge(EVIDENCE).verdict == REPRODUCED
     assert rule.judge(rule.violated(EVIDENCE)).verdict == REFUTED
+
+
+def test_the_rules_of_several_figures_can_tell():
+    falling = [item(bits, 0.5, **{"overlap@10": 1 / bits, "bytes/token": bits**2}) for bits in (1, 2, 4)]
+    evidence = Evidence(tuple(falling))
+    rising = Correlation(figure="overlap@10", beside="bytes/token", low=0.9)
+    assert (rising.judge(evidence).verdict, rising.judge(evidence).ours) == (REFUTED, "nfcorpus: -1")
+    slope = Slope(figure="bytes/token", over="codec.nbits", low=0.4, high=0.6)
+    assert (slope.judge(evidence).verdict, slope.judge(evidence).ours) == (REFUTED, "3 records: 2")
+    few = Evidence(tuple(falling[:2]))
+    assert {rule.judge(few).verdict for rule in (rising, slope)} == {UNTESTABLE}
+    gain = Gain(figure="overlap@10", along="codec.nbits", values=(4, 2, 1), low=1.9, high=2.1)
+    assert gain.judge(evidence).verdict == REPRODUCED
+    backwards = gain.model_copy(update={"values": (1, 2, 4)})
+    assert "gains nothing" in backwards.judge(evidence).reason
+    exists = Exists(of={"codec.kind": "residual"}, conditions=({"figure": "overlap@10", "low": 0.6, "high": 0.9},))
+    assert exists.judge(evidence).verdict == REFUTED
+    both = Evidence((*falling, item(1, 0.5, collection="b", **{"overlap@10": 0.7})))
+    assert (exists.judge(both).verdict, exists.judge(both).ours) == (TREND, "nfcorpus: none; b: b-1-64-0.5")
+
+
+def test_shares_of_variance():
+    """By hand: bits move a figure by 4, centroids by 1, so that their shares are 16/17 and 1/17."""
+    grid = [item(b, 0.5, centroids=c, **{"overlap@10": 4.0 * (b == 2) + (c == 9)}) for b in (1, 2) for c in (8, 9)]
+    rule = Shares(figure="overlap@10", axes=("codec.nbits", "codec.centroids"))
+    found = rule.judge(Evidence(tuple(grid)))
+    assert (found.verdict, found.ours) == (REPRODUCED, "nfcorpus: 0.941, 0.059")
+    assert rule.judge(rule.violated(Evidence(tuple(grid)))).verdict == REFUTED
+    other = rule.model_copy(update={"axes": ("codec.centroids", "codec.nbits")})
+    assert other.judge(Evidence(tuple(grid))).verdict == REFUTED
+    assert rule.judge(Evidence(tuple(grid[:2]))).verdict == UNTESTABLE
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"kind": "correlation", "figure": "a", "beside": "b", "low": -1}, "always lies between"),
+        ({"kind": "exists", "of": {}, "conditions": [{"figure": "a", "low": 1, "ratio": True}]}, "needs `to`"),
+        ({"kind": "exists", "of": {}, "conditions": [{"figure": "a"}]}, "it is no rule"),
+        ({"kind": "exists", "of": {}, "conditions": []}, "at least 1"),
+    ],
+)
+def test_a_rule_of_several_figures_that_holds_always_is_none(rule, message):
+    with pytest.raises(ValueError, match=message):
+        Claim.model_validate({**CLAIM, "rule": rule})
+
+
+def test_a_claim_is_judged_by_the_first_grid_that_has_what_it_asks_for(tmp_path):
+    """A full grid that has begun hides no finished quick one, and what neither has is not testable."""
+    from tests.ledger.made_up import make_up
+
+    grid = {"base": str(Path("configs/residual.yaml").resolve()), "overrides": {"measures": ["RR@10"]}}
+    points = {"full": [{"codec.nbits": 4}], "quick": [{"codec.nbits": 2}, {"codec.kind": "exact"}]}
+    for name, each in points.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**grid, "points": each}))
+        make_up(tmp_path / f"{name}.yaml", tmp_path / "03" / name)
+    sixteen = {**CLAIM, "id": "four", "rule": {"kind": "figure", "figure": "RR@10", "of": {"codec.nbits": 4}, "low": 0.1}}
+    nothing = {**CLAIM, "id": "eight", "rule": {**CLAIM["rule"], "of": {"codec.nbits": 8}}}
+    text = yaml.safe_dump({**ABLATION, "claims": [CLAIM, sixteen, nothing]})
+    (tmp_path / "03" / "claims.yaml").write_text(text)
+    entries = Ledger.load(tmp_path).entries
+    assert [Path(each.folder).name for each in entries] == ["quick", "full", "full"]
+    assert [bool(each.finding.records) for each in entries] == [True, True, False]
 
 
 def committed():

@@ -32,8 +32,8 @@ def finish(process) -> str:
     return out + (errors or "")
 
 
-OF_AN_EXPERIMENT = [path for path in sorted((ROOT / "notebooks").rglob("*.ipynb")) if path.stem not in ("compare", "rag")]
-"""All but the one that compares the records of several, which tests/sweep executes, and that of tests/rag."""
+OF_AN_EXPERIMENT = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem not in ("compare", "rag")]
+"""All but the one that compares the records of several, which tests/sweep executes, and those of tests/rag and tests/ledger."""
 
 
 @pytest.mark.parametrize("notebook", OF_AN_EXPERIMENT, ids=lambda p: p.stem)

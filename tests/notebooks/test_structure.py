@@ -9,12 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+OF_RECORDS = ("compare.ipynb", "rag.ipynb", "ablations/")
+"""Those that make no record; tests/ledger has more to say of ablations."""
 
 
 EXPERIMENT = ["config", "overrides", "output"]
 
 
-@pytest.fixture(params=[path.name for path in NOTEBOOKS])
+@pytest.fixture(params=[path.relative_to(ROOT / "notebooks").as_posix() for path in NOTEBOOKS])
 def name(request):
     return request.param
 
@@ -43,7 +45,7 @@ def test_one_parameters_cell_that_papermill_can_read(name, notebook):
         "inspect.ipynb": [*EXPERIMENT, "query_id"],
         "rag.ipynb": ["model", "pages", "chat", "output"],
     }
-    assert [m[1] for m in found] == own.get(name, EXPERIMENT)
+    assert [m[1] for m in found] == (["records"] if name.startswith("ablations/") else own.get(name, EXPERIMENT))
     assert {m[2] for m in found} == {"str"}
 
 
@@ -68,4 +70,4 @@ def test_stages_have_headings_and_the_record_is_saved_last(name, notebook):
     headings = [c for c in notebook.cells if c.cell_type == "markdown" and c.source.startswith("#")]
     assert len(headings) >= 3
     code = [c.source for c in notebook.cells if c.cell_type == "code"]
-    assert ".save()" in code[-1] or name in ("compare.ipynb", "rag.ipynb"), "which make no record"
+    assert ".save()" in code[-1] or name.startswith(OF_RECORDS)

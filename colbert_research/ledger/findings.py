@@ -1,0 +1,133 @@
+"""What judging a claim gives, and what every rule has: verdicts, bounds, and figures of records by collection."""
+
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from pydantic import model_validator
+
+from colbert_research.config import Config
+from colbert_research.ledger.evidence import Evidence, Item
+
+REPRODUCED, TREND, REFUTED, UNTESTABLE = "reproduced", "trend only", "not reproduced", "not testable here"
+VERDICTS = (REPRODUCED, TREND, REFUTED, UNTESTABLE)
+TREND_CORRELATION = 0.8
+"""Spearman's correlation from which an order that is not kept everywhere is still a trend."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict, `ours` (what was measured), a sentence with the reason, and the ids of the records behind it."""
+
+    verdict: str
+    ours: str
+    reason: str
+    records: tuple[str, ...] = ()
+
+
+class LackingError(LookupError):
+    """A record has no such figure, or no values of such a measure."""
+
+
+class Rule(Config, ABC):
+    """Base of all rules."""
+
+    @abstractmethod
+    def judge(self, evidence: Evidence) -> Finding:
+        """The verdict of some records."""
+
+    @abstractmethod
+    def violated(self, evidence: Evidence) -> Evidence:
+        """Made-up records by which the claim does not hold, to see that the rule can fail."""
+
+
+class Bounds(Config):
+    """From `low` to `high`, of which one may be left out."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> Self:
+        low, high = self.bounds
+        if not low <= high or (low, high) == (-math.inf, math.inf):
+            raise ValueError(f"give low, high, or both, low <= high; with low={self.low} and high={self.high} it is no rule")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
+
+    def inside(self, value: float) -> bool:
+        low, high = self.bounds
+        return low <= value <= high
+
+    def wanted(self) -> str:
+        if self.low is None or self.high is None:
+            return f"at most {self.high:g}" if self.low is None else f"at least {self.low:g}"
+        return f"from {self.low:g} to {self.high:g}"
+
+
+class Bounded(Bounds, Rule):
+    """Rules that ask whether a number lies from `low` to `high`."""
+
+
+def judged(means: Mapping[str, Any], rule: Bounded, items: Iterable[Item], what: str) -> Finding:
+    """The finding of a bounded figure of each collection: the trend where it is inside on half of several, or more."""
+    ours = "; ".join(f"{name}: {float(value):.4g}" for name, value in means.items())
+    inside = [rule.inside(float(value)) for value in means.values()]
+    reason = f"{what}, wanted {rule.wanted()}"
+    if all(inside):
+        return Finding(REPRODUCED, ours, reason, ids_of(items))
+    return Finding(TREND if len(inside) > 1 and 2 * sum(inside) >= len(inside) else REFUTED, ours, reason, ids_of(items))
+
+
+def none_of(*settings: Mapping[str, Any]) -> Finding:
+    """That no records have such settings."""
+    told = " beside ".join(" ".join(f"{name}={value}" for name, value in each.items()) or "any" for each in settings)
+    return Finding(UNTESTABLE, "", f"no records of {told}: the sweep has not run")
+
+
+def by_collection(items: Iterable[Item], figure: str) -> dict[str, list[float]]:
+    """Collection -> the figure of each of its records."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for item in items:
+        found[item.collection].append(figure_of(item, figure))
+    return dict(found)
+
+
+def figure_of(item: Item, name: str) -> float:
+    """A figure of a record. Raises LackingError."""
+    if name not in item.figures or math.isnan(item.figures[name]):
+        raise LackingError(f"record {item.id} has no {name}; it has {', '.join(sorted(item.figures))}")
+    return item.figures[name]
+
+
+def values_of(item: Item, measure: str) -> Mapping[str, float]:
+    """Query -> value, of a record. Raises LackingError."""
+    if measure not in item.values:
+        raise LackingError(f"record {item.id} has no values of {measure}; it has {', '.join(item.values)}")
+    return item.values[measure]
+
+
+def far(rule: Bounds) -> float:
+    """A shift that leads any figure out of the range: figures are less than 10^12."""
+    return 1e13 if rule.low is None else -1e13
+
+
+def rank_correlation(one: Any, other: Any) -> float:
+    """Spearman's correlation; 0 where one of the two is the same everywhere."""
+    from scipy import stats
+
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(stats.spearmanr(one, other).statistic)
+
+
+def ids_of(items: Iterable[Item]) -> tuple[str, ...]:
+    """Their ids, each once."""
+    return tuple(dict.fromkeys(item.id for item in items))

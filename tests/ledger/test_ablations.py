@@ -1,0 +1,95 @@
+"""Every ablation has claims, grids and a notebook that fit each other, seen on records that were made up."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from colbert_research.ledger import Ablation, Evidence
+from colbert_research.ledger.findings import REFUTED
+from colbert_research.ledger.ledger import finding_of
+from colbert_research.ledger.rules import Untestable
+from colbert_research.sweep.config import SweepConfig
+from tests.ledger.made_up import config_of, make_up
+from tests.warm import PAPERMILL, Program
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = sorted((ROOT / "experiments" / "ablations").glob("*/claims.yaml"))
+NUMBERS = [file.parent.name for file in CLAIMS]
+GRIDS = ROOT / "configs" / "sweeps" / "ablations"
+
+
+def notebook_of(number: str) -> Path:
+    (found,) = (ROOT / "notebooks" / "ablations").glob(f"{number}_*.ipynb")
+    return found
+
+
+def test_every_notebook_and_every_grid_has_claims():
+    notebooks = {path.name.partition("_")[0] for path in (ROOT / "notebooks" / "ablations").glob("*.ipynb")}
+    grids = {path.stem.partition("_")[0] for path in GRIDS.glob("*.yaml")}
+    assert notebooks == grids == {*NUMBERS}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_its_notebook_follows_the_form(number):
+    notebook = nbformat.read(notebook_of(number), as_version=4)
+    (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    assert parameters.source.startswith('records: str = ""')
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    for call in (f'View.open("{number}", records)', ".claims()", ".verdicts()", ".reasons()", "plot_"):
+        assert call in code
+    assert notebook.cells[0].source.startswith(f"# {number} · ")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_its_claims_are_judged_by_its_grids_and_can_fail(number, tmp_path):
+    """By the records of the quick grid, made up, or by those of the full one; all but those that say they cannot be tested."""
+    ablation = Ablation.load(ROOT / "experiments" / "ablations" / number / "claims.yaml")
+    waiting = {claim.id: claim for claim in ablation.claims if not isinstance(claim.rule, Untestable)}
+    for name in reversed(ablation.records):
+        if waiting:
+            make_up(GRIDS / f"{number}_{name}.yaml", tmp_path / name)
+            evidence = Evidence.below(tmp_path / name)
+            for claim in list(waiting.values()):
+                if finding_of(claim, evidence).records:
+                    assert claim.rule.judge(claim.rule.violated(evidence)).verdict == REFUTED, claim.id
+                    del waiting[claim.id]
+    assert not waiting, {name: finding_of(claim, evidence).reason for name, claim in waiting.items()}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_point_of_its_grids_is_an_experiment(number):
+    for file in GRIDS.glob(f"{number}_*.yaml"):
+        found = [config_of(file, point) for point in SweepConfig.load(file).expand()]
+        assert len({config.model_dump_json() for config in found}) == len(found), f"{file.name} has a point twice"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_its_notebook_shows_records_and_that_there_are_none(number, tmp_path):
+    """Cell after cell, in this process; what a cell shows is made."""
+    make_up(GRIDS / f"{number}_quick.yaml", tmp_path / "records")
+    (tmp_path / "none").mkdir()
+    for folder in ("none", "records"):
+        names: dict[str, object] = {}
+        for cell in nbformat.read(notebook_of(number), as_version=4).cells:
+            if cell.cell_type == "code":
+                tree = ast.parse(cell.source)
+                last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+                exec(compile(tree, number, "exec"), names)
+                if "parameters" in cell.metadata.get("tags", []):
+                    names["records"] = str(tmp_path / folder)
+                if last is not None:
+                    shown = repr(eval(compile(ast.Expression(last.value), number, "eval"), names))
+        assert shown.startswith(f"'{len(names['ablation'].ablation.claims)} claims: ")
+
+
+def test_a_notebook_runs_under_papermill(tmp_path):
+    make_up(GRIDS / "03_quick.yaml", tmp_path / "records")
+    given = [notebook_of("03"), tmp_path / "out.ipynb", "-p", "records", tmp_path / "records"]
+    process = Program(PAPERMILL, *given, cwd=ROOT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    outputs = str([cell.get("outputs") for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells])
+    for shown in ("28 records of nfcorpus, scifact", "image/png", "not testable here"):
+        assert shown in outputs
