@@ -14,6 +14,7 @@ from colbert_research.search.imputation import IMPUTATIONS
 from colbert_research.search.ladr import Ladr
 from colbert_research.search.losses import Loss, LossFinder
 from colbert_research.search.muvera import Muvera
+from colbert_research.search.operators import Operator
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.registry import STRATEGIES
 from colbert_research.search.rerank import Rerank
@@ -21,6 +22,7 @@ from colbert_research.search.retriever import Hit, Retriever
 from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.trace import Trace
 from colbert_research.search.warp import Warp
+from colbert_research.search.weighted import Weighted
 
 __all__ = [
     "ANNS",
@@ -42,6 +44,7 @@ __all__ = [
     "LossFinder",
     "Muvera",
     "NextPlaid",
+    "Operator",
     "Plaid",
     "Queries",
     "Rerank",
@@ -51,4 +54,5 @@ __all__ = [
     "TokenAnn",
     "Trace",
     "Warp",
+    "Weighted",
 ]

@@ -8,10 +8,12 @@ from colbert_research.search.emvb import Emvb
 from colbert_research.search.exhaustive import Exhaustive
 from colbert_research.search.ladr import Ladr
 from colbert_research.search.muvera import Muvera
+from colbert_research.search.operators import Operator
 from colbert_research.search.plaid import Plaid
 from colbert_research.search.rerank import Rerank
 from colbert_research.search.token_ann import TokenAnn
 from colbert_research.search.warp import Warp
+from colbert_research.search.weighted import Weighted
 
 STRATEGIES: dict[str, type[Config]] = {
     "exhaustive": Exhaustive,
@@ -26,6 +28,8 @@ STRATEGIES: dict[str, type[Config]] = {
     "ladr": Ladr,
     "warp": Warp,
     "emvb": Emvb,
+    "weighted": Weighted,
+    "operator": Operator,
     "cuda_exhaustive": CudaExhaustive,
     "cuda_plaid": CudaPlaid,
 }

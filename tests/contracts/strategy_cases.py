@@ -14,11 +14,13 @@ from colbert_research.search import (
     Ladr,
     Muvera,
     NextPlaid,
+    Operator,
     Plaid,
     Rerank,
     StanfordPlaid,
     TokenAnn,
     Warp,
+    Weighted,
 )
 
 N_DOCUMENTS, DIM = 60, 32
@@ -59,6 +61,11 @@ CASES = [
         Emvb(ncells=2, bit_threshold={"quantile": 0.7}, n_filtered=25, n_exact=15, term_threshold={"quantile": 0.6}),
         "residual-1",
     ),
+    (Weighted(first_stage="mean_vector", weight=0.5), "residual-4"),
+    (Operator(), "exact"),
+    (Operator(operator="mean"), "residual-4"),
+    (Operator(operator="top", n=2, specials="drop"), "exact"),
+    (Operator(operator="first"), "exact"),
 ]
 CASES += [
     (strategy, codec)
@@ -78,7 +85,9 @@ CASES += [
     if strategy.kind in ON_DEVICE
 ]
 CASES.append((CudaExhaustive(memory_gb=9e-6), "residual-4"))  # about fifteen documents at a time
-OWN_SCORES = {"warp", "emvb"}
+OWN_ORDER = {"weighted", "operator"}
+"""Strategies that score every document, and not by MaxSim but in their exhaustive equivalent."""
+OWN_SCORES = {"warp", "emvb", *OWN_ORDER}
 """Strategies whose scores are MaxSim only in their exhaustive equivalent; their own tests say what they are otherwise."""
 IDS = [f"{strategy.kind}{i}-{codec}" for i, (strategy, codec) in enumerate(CASES)]
 
