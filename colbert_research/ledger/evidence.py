@@ -12,7 +12,7 @@ from colbert_research.experiment.record import PER_QUERY, Record, found_records
 from colbert_research.settings import ConfigError, nearest
 
 Where = Mapping[str, Any]
-"""Settings that a record has to have, by dotted name: a value, or a list of those that will do."""
+"""Settings that a record has to have, by dotted name: a value, or a list of those that will do; `collection` is one of them."""
 NOT_TOLD = ("dataset.", "measures", "latency")
 
 
@@ -108,7 +108,8 @@ def _item(path: Path, record: Record) -> Item:
         table = pd.read_parquet(path / PER_QUERY)
         return {str(name): dict(zip(rows["query_id"], rows["value"], strict=True)) for name, rows in table.groupby("measure")}
 
-    return Item(record.id, str(record.dataset["name"]), settings_of_now(record.config), _figures(path, record), read)
+    name = str(record.dataset["name"])
+    return Item(record.id, name, {**settings_of_now(record.config), "collection": name}, _figures(path, record), read)
 
 
 def _figures(path: Path, record: Record) -> dict[str, float]:

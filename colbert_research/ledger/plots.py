@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from colbert_research.ledger.views import View
+    from colbert_research.ledger.views import Series, View
 
 WIDTH, HEIGHT, DPI = 4.2, 2.5, 130
 MARKERS, DASHES = "os^Dv<>p*X", ("-", "--", "-.", ":")
-FEW = 4
-"""Lines that a legend puts side by side no more."""
+FEW, LETTERS = 8, 52
+"""Values of x that all get a tick; letters in a line of a legend."""
 
 
 def plot_lines(
@@ -20,36 +20,70 @@ def plot_lines(
     by: Sequence[str] = (),
     where: Mapping[str, Any] | None = None,
     log: bool = False,
+    join: bool = True,
     lines: Mapping[str, float] | None = None,
     labels: tuple[str, str] | None = None,
 ) -> Any:
     """A matplotlib figure with a panel per collection: `y` over `x`, figures or settings, a line for each value of `by`.
 
-    `log`: x on a logarithmic axis. `lines`: horizontal lines with a name each, such as a paper's number. `labels`: of the
-    axes, where the names of x and y will not do. Without records the panel says so.
+    `log`: x on a logarithmic axis. `join`: whether the points of one line are joined. `lines`: horizontal lines with a name
+    each, such as a paper's number. `labels`: of the axes, where the names of x and y will not do. Without records the panel
+    says so.
     """
-    series = view.series(x, y, by, where)
+    return _drawn(view.series(x, y, by, where), by, log=log, lines=lines, labels=labels or (x, y), join=join)
+
+
+def plot_curves(
+    view: "View",
+    figures: Mapping[str, float],
+    *,
+    by: Sequence[str] = (),
+    where: Mapping[str, Any] | None = None,
+    log: bool = False,
+    lines: Mapping[str, float] | None = None,
+    labels: tuple[str, str],
+) -> Any:
+    """`plot_lines` along figures of one kind, such as recall within depths: `figures` says at which x each of them stands."""
+    return _drawn(view.curves(figures, by, where), by, log=log, lines=lines, labels=labels)
+
+
+def _drawn(
+    series: "Series",
+    by: Sequence[str],
+    *,
+    log: bool,
+    lines: Mapping[str, float] | None,
+    labels: tuple[str, str],
+    join: bool = True,
+) -> Any:
+    from matplotlib.ticker import StrMethodFormatter
+
     figure, panels = _panels(list(series))
     names = list(dict.fromkeys(label for each in series.values() for label in each))
     shades = _shades(len(names))
     for collection, axes in panels.items():
         for label, points in series.get(collection, {}).items():
             i = names.index(label)
-            style = {"color": shades[i], "marker": MARKERS[i % len(MARKERS)], "linestyle": DASHES[i % len(DASHES)]}
+            style = {
+                "color": shades[i],
+                "marker": MARKERS[i % len(MARKERS)],
+                "linestyle": DASHES[i % len(DASHES)] if join else "",
+            }
             axes.plot(*zip(*points, strict=True), label=label, markersize=4.5, linewidth=1.2, **style)
         for i, (name, height) in enumerate((lines or {}).items()):
             axes.axhline(height, color="0.45", linewidth=0.9, linestyle=DASHES[(i + 1) % len(DASHES)])
             axes.annotate(name, (1, height), xycoords=("axes fraction", "data"), fontsize=7, ha="right", va="bottom")
         if log:
             axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             ticks = sorted({at for points in series.get(collection, {}).values() for at, _ in points})
-            if len(ticks) <= 2 * FEW:
+            if len(ticks) <= FEW:
                 axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
                 axes.minorticks_off()
-        axes.set_ylabel((labels or (x, y))[1], fontsize=8)
-    list(panels.values())[-1].set_xlabel((labels or (x, y))[0], fontsize=8)
+        axes.set_ylabel(labels[1], fontsize=8)
+    list(panels.values())[-1].set_xlabel(labels[0], fontsize=8)
     if names != [""]:
-        _legend(figure, list(panels.values()))
+        _legend(figure, list(panels.values()), ", ".join(name.removesuffix(".kind") for name in by))
     return figure
 
 
@@ -77,9 +111,9 @@ def plot_bars(
         called, order = dict(names or {}), list(names or {})
         rows = sorted(zip(keys, column, strict=True), key=lambda row: order.index(row[0]) if row[0] in order else len(order))
         bars = axes.barh([called.get(key, key) for key, _ in rows], [value for _, value in rows], color="0.75", edgecolor="0.2")
-        axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=2)
+        axes.bar_label(bars, fmt="%.4g", fontsize=8, padding=2)
         axes.invert_yaxis()
-        axes.margins(x=0.18)
+        axes.margins(x=0.2)
         axes.set_xlabel(figure, fontsize=8)
     return drawn
 
@@ -116,9 +150,10 @@ def _shades(n: int) -> list[Any]:
     return [colormaps["cividis"](0.75 * i / max(1, n - 1)) for i in range(n)]
 
 
-def _legend(figure: Any, panels: Sequence[Any]) -> None:
+def _legend(figure: Any, panels: Sequence[Any], title: str) -> None:
+    """Below the panels, in as many columns as its labels leave room for."""
     found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if found:
-        columns = 2 if len(found) > FEW or max(map(len, found)) > 2 * len(MARKERS) else len(found)
-        columns = 1 if max(map(len, found)) > 3 * len(MARKERS) else columns
-        figure.legend([*found.values()], [*found], loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+        columns = max(1, min(len(found), LETTERS // (6 + max(map(len, found)))))
+        shown = {"ncols": columns, "fontsize": 8, "frameon": False, "title": title, "title_fontsize": 8}
+        figure.legend([*found.values()], [*found], loc="outside lower center", **shown)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path("experiments/ablations")
 MISSING = ""
+Series = dict[str, dict[str, list[tuple[float, float]]]]
+"""Collection -> label of a line -> its points."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,9 +88,7 @@ class View:
         rows = [{"id": i.id, "collection": i.collection, **i.settings, **i.figures} for i in self._items(where)]
         return pd.DataFrame(rows)
 
-    def series(
-        self, x: str, y: str, by: Sequence[str] = (), where: Where | None = None
-    ) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    def series(self, x: str, y: str, by: Sequence[str] = (), where: Where | None = None) -> Series:
         """Collection -> label of the settings `by` -> pairs of x and y, ascending in x; both are figures or settings.
 
         Several records of one x are averaged; those that lack one of the two, or in which it is no number, are left out.
@@ -106,6 +106,16 @@ class View:
             collection: {label: [(at, _mean(points[at])) for at in sorted(points)] for label, points in lines.items()}
             for collection, lines in found.items()
         }
+
+    def curves(self, figures: Mapping[str, float], by: Sequence[str] = (), where: Where | None = None) -> Series:
+        """As `series`, along figures that are of one kind: `figures` says at which x each of them stands."""
+        found: Series = {}
+        for figure, at in figures.items():
+            for collection, lines in self.series(figure, figure, by, where).items():
+                for label, points in lines.items():
+                    line = found.setdefault(collection, {}).setdefault(label, [])
+                    line.append((float(at), _mean([value for _, value in points])))
+        return found
 
     def findings(self) -> dict[str, Finding]:
         """Claim id -> what these records say of it."""
@@ -136,7 +146,9 @@ class View:
 
 
 def _cell(settings: Mapping[str, Any], name: str) -> Any:
-    value = settings.get(name, MISSING)
+    value = settings.get(name)
+    if value is None:
+        return MISSING
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else value_text(value)
 
 
