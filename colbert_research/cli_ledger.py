@@ -11,14 +11,16 @@ import click
 def ledger(folder: Path, write: Path | None) -> None:
     """Judge every claim of the claims.yaml files below FOLDER by the records beside them, and print the verdicts.
 
-    Overlaps with exact search are computed first, where rankings lie beside the records.
+    Agreement with exact search is computed first, where rankings lie beside the records, and figures of clusters, where claims
+    ask for them and the cache holds the indexes.
     """
-    from colbert_research.experiment.overlaps import compare_rankings
-    from colbert_research.ledger import Ledger
+    from colbert_research.ledger import Ablation, Ledger
+    from colbert_research.ledger.claims import FILE
     from colbert_research.settings import ConfigError
 
     try:
-        compare_rankings(folder)
+        for file in sorted(folder.rglob(FILE)):
+            Ablation.load(file).measure(file.parent)
         found = Ledger.load(folder)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error

@@ -9,7 +9,17 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from colbert_research.artifacts import remove_unfinished_texts, sha256_file, sync_folder, write_text
-from colbert_research.experiment.record import CONFIG, FILE, OVERLAP, PER_QUERY, RANKING, NewerRecordError, Record, RecordError
+from colbert_research.experiment.record import (
+    ANATOMY,
+    CONFIG,
+    FILE,
+    OVERLAP,
+    PER_QUERY,
+    RANKING,
+    NewerRecordError,
+    Record,
+    RecordError,
+)
 from colbert_research.locks import Lock
 from colbert_research.ranking import Ranking
 from colbert_research.settings import ConfigError
@@ -127,7 +137,7 @@ class OutputFolder:
                 for path in ready.values():
                     path.unlink(missing_ok=True)
                 raise
-            for name in (FILE, OVERLAP):
+            for name in (FILE, OVERLAP, ANATOMY):
                 (self.path / name).unlink(missing_ok=True)
             sync_folder(self.path)
             for name, path in ready.items():  # the record last

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("colbert_research")
 FILE, CONFIG, RANKING, PER_QUERY = "record.json", "config.yaml", "ranking.parquet", "per_query.parquet"
-OVERLAP = "overlap.json"
+OVERLAP, ANATOMY = "overlap.json", "anatomy.json"
 FORMAT = 2
 """Of `record.json`: 1 named the code and the machine of whoever wrote it last; 2 quotes an origin for each stage."""
 COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")

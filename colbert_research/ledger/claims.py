@@ -6,6 +6,8 @@ from typing import Self
 from pydantic import Field, field_validator
 
 from colbert_research.config import Config, load_config
+from colbert_research.experiment.anatomies import measure_clusters
+from colbert_research.experiment.overlaps import compare_rankings
 from colbert_research.experiment.record import FILE as RECORD
 from colbert_research.ledger.rules import AnyRule
 
@@ -32,13 +34,15 @@ class Ablation(Config):
     """One question, its claims, and where their records lie.
 
     `records`: folders of records relative to that of the file, the most telling first, one for each grid: a claim is judged by
-    the first whose records it can be judged by. `ours`: engine, encoder and data of these records.
+    the first whose records it can be judged by. `ours`: engine, encoder and data of these records. `clusters`: whether claims
+    ask for figures of clusters, which are then computed beside the records where their artifacts are in the cache.
     """
 
     name: str
     question: str
     ours: str
     records: tuple[str, ...] = Field(("full", "quick"), min_length=1)
+    clusters: bool = False
     claims: tuple[Claim, ...] = Field(min_length=1)
 
     @field_validator("claims")
@@ -53,6 +57,12 @@ class Ablation(Config):
         """The first of the folders of `records`, beside the file's, that holds finished records; the last where none does."""
         folders = [beside / name for name in self.records]
         return next((folder for folder in folders if any(folder.rglob(RECORD))), folders[-1])
+
+    def measure(self, folder: Path) -> None:
+        """Compute beside the records below a folder what they do not hold themselves: agreement with exact search, clusters."""
+        compare_rankings(folder)
+        if self.clusters:
+            measure_clusters(folder)
 
     @classmethod
     def load(cls, file: str | Path) -> Self:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from colbert_research.experiment.anatomies import clusters_of
 from colbert_research.experiment.differing import settings_of_now
 from colbert_research.experiment.overlaps import agreement_of
 from colbert_research.experiment.record import PER_QUERY, Record, found_records
@@ -50,7 +51,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Records, in the order in which they were found."""
+    """Records, in the order in which they were found, and their `collections` by name."""
 
     items: tuple[Item, ...]
 
@@ -61,7 +62,7 @@ class Evidence:
 
     @property
     def collections(self) -> list[str]:
-        return list(dict.fromkeys(item.collection for item in self.items))
+        return sorted({item.collection for item in self.items})
 
     def where(self, settings: Where) -> list[Item]:
         """The records with some settings. Raises ConfigError for a setting that none has, with the nearest name."""
@@ -113,7 +114,7 @@ def _item(path: Path, record: Record) -> Item:
 
 
 def _figures(path: Path, record: Record) -> dict[str, float]:
-    """Every number of a record: metrics, costs, sizes, seconds of stages, work for each query, agreement with exact search."""
+    """Every number of a record: metrics, costs, sizes, seconds of stages, work of a query, and what was measured beside it."""
     queries = max(1, int(record.results.get("queries", record.dataset.get("queries", 1))))
     found = {**record.metrics, "bytes/token": record.bytes_per_token, "documents": float(record.dataset["documents"])}
     found["code bytes/token"] = float(record.index["code_bytes_per_token"])
@@ -125,7 +126,7 @@ def _figures(path: Path, record: Record) -> dict[str, float]:
         for stage, counts in record.work.items():
             found[f"{unit}/query in {stage}"] = counts[unit] / queries
         found[f"{unit}/query"] = sum(counts[unit] for counts in record.work.values()) / queries
-    return found | agreement_of(path, record)
+    return found | agreement_of(path, record) | clusters_of(path, record)
 
 
 def _texts(value: Any) -> list[str]:

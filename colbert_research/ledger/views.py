@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from colbert_research.experiment.differing import value_text
-from colbert_research.experiment.overlaps import compare_rankings
 from colbert_research.ledger.claims import FILE, Ablation
 from colbert_research.ledger.evidence import Evidence, Item, Where
 from colbert_research.ledger.findings import VERDICTS, Finding
@@ -33,7 +32,7 @@ class View:
     @classmethod
     def open(cls, number: str, records: str | Path = "") -> Self:
         """The ablation in `experiments/ablations/<number>`; `records`: the folder of a sweep's records, unless given the first
-        of the ablation's own that holds finished ones. Agreement with exact search is computed where rankings lie there.
+        of the ablation's own that holds finished ones. What records do not hold is computed beside them (`Ablation.measure`).
 
         Raises ConfigError where there is no such ablation or no such folder.
         """
@@ -46,7 +45,7 @@ class View:
         if records and not folder.is_dir():
             raise ConfigError(f"records={str(records)!r} is no folder; run the sweep, or leave it out for {file.parent}'s own")
         if folder.is_dir():
-            compare_rankings(folder)
+            ablation.measure(folder)
         return cls(ablation, folder, Evidence.below(folder))
 
     def __repr__(self) -> str:
@@ -104,7 +103,7 @@ class View:
                 points.setdefault(float(at), []).append(float(value))
         return {
             collection: {label: [(at, _mean(points[at])) for at in sorted(points)] for label, points in lines.items()}
-            for collection, lines in found.items()
+            for collection, lines in sorted(found.items())
         }
 
     def curves(self, figures: Mapping[str, float], by: Sequence[str] = (), where: Where | None = None) -> Series:

@@ -12,12 +12,19 @@ import yaml
 from colbert_research.artifacts import sha256_file
 from colbert_research.config import content_hash, load_config
 from colbert_research.experiment import ExperimentConfig, Record
-from colbert_research.experiment.record import CONFIG, FILE, OVERLAP, PER_QUERY
+from colbert_research.experiment.anatomies import DISTINCT, SCORES, SHARES
+from colbert_research.experiment.record import ANATOMY, CONFIG, FILE, OVERLAP, PER_QUERY
 from colbert_research.sweep.config import Point, SweepConfig
 
 QUERIES = 12
 AGREEMENT = ("overlap@100", "RBO(p=0.9)", "RBO(p=0.99)")
 WITHIN = {10: (20, 50, 100, 200), 100: (200, 500, 1000)}
+CLUSTERS = (
+    *("median cluster purity", "median token purity", "clusters of purity above .95", "tokens of purity above .95"),
+    *(f"clusters of at most {n} tokens{more}" for n in DISTINCT for more in ("", ", shuffled")),
+    *(f"{what} of purity up to {share:g}" for what in ("clusters", "tokens") for share in SHARES),
+    *(f"centroids scoring up to {score:g}" for score in SCORES),
+)
 UNITS = ("centroids", "documents", "tokens", "bytes")
 STAGES = ("probe", "candidates", "first stage", "pruned interaction", "interaction", "exact", "score", "scan", "terms")
 
@@ -53,7 +60,7 @@ def _write(folder: Path, config: ExperimentConfig, rng: np.random.Generator) -> 
         id=content_hash("made up", settings)[:12],
         config=settings,
         dataset={"name": name, "fingerprint": name, "documents": 100, "queries": QUERIES, "judgements": 40},
-        stages={"encode documents": name},
+        stages={"encode documents": name, "index": name},
         metrics={measure: float(each.mean()) for measure, each in values.items()},
         results={"queries": QUERIES, "fewer_than_k": 0, "shortest": config.k},
         work={stage: {unit: int(rng.integers(100, 10_000)) for unit in UNITS} for stage in STAGES},
@@ -75,3 +82,5 @@ def _write(folder: Path, config: ExperimentConfig, rng: np.random.Generator) -> 
     figures |= {f"nRecall@{k} within {depth}": float(rng.uniform(0.5, 1)) for k in WITHIN for depth in WITHIN[k]}
     told = {"overlap@10": float(rng.uniform(0.5, 1)), "figures": figures, "rankings": {"own": ""}}
     (folder / OVERLAP).write_text(json.dumps(told))
+    shares = {name: float(rng.uniform(0, 1)) for name in CLUSTERS} if settings["codec"].get("centroids") else {}
+    (folder / ANATOMY).write_text(json.dumps({"figures": shares, "index": name}))

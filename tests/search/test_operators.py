@@ -36,7 +36,7 @@ def scored(index, queries, strategy) -> np.ndarray:
 
 
 def by_hand(index, queries, of) -> np.ndarray:
-    """The sum over a query's tokens of `of` their similarities with a document's tokens; NaN without tokens, for it is not found."""
+    """The sum over a query's tokens of `of` their similarities with a document's; NaN without tokens: it is not found."""
     documents = index.vectors_of(index.document_ids)
     each = [documents[i].astype(np.float64) for i in range(len(LENGTHS))]
     asked = [queries[q].astype(np.float64) for q in range(len(queries))]
