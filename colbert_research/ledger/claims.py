@@ -18,7 +18,8 @@ class Claim(Config):
     """One claim. There is no place to write a verdict: `rule` computes it from records.
 
     `claim`: in a sentence. `paper`: authors and year. `where`: its table, figure or section. `published`: the paper's number,
-    in its words. `setup`: engine, encoder and data of the paper where they are not ours.
+    in its words. `setup`: engine, encoder and data of the paper where they are not ours. `needs`: what a machine must have to
+    make the records, where not every one can.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -27,6 +28,7 @@ class Claim(Config):
     where: str = Field(min_length=2)
     published: str = Field(min_length=1)
     setup: str = ""
+    needs: str = ""
     rule: AnyRule
 
 
@@ -34,8 +36,9 @@ class Ablation(Config):
     """One question, its claims, and where their records lie.
 
     `records`: folders of records relative to that of the file, the most telling first, one for each grid: a claim is judged by
-    the first whose records it can be judged by. `ours`: engine, encoder and data of these records. `clusters`: whether claims
-    ask for figures of clusters, which are then computed beside the records where their artifacts are in the cache.
+    the first whose records it can be judged by; a folder may hold lines of benchmarks, too. `ours`: engine, encoder and data of
+    these records. `clusters`: whether claims ask for figures of clusters, which are then computed beside the records where their
+    artifacts are in the cache.
     """
 
     name: str

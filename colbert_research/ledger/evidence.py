@@ -1,5 +1,6 @@
 """What claims are judged by: the records of an ablation, with their settings, figures and values of each query."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,11 +11,14 @@ from colbert_research.experiment.anatomies import clusters_of
 from colbert_research.experiment.differing import settings_of_now
 from colbert_research.experiment.overlaps import agreement_of
 from colbert_research.experiment.record import PER_QUERY, Record, found_records
+from colbert_research.ledger.measured import lines_of
 from colbert_research.settings import ConfigError, nearest
 
 Where = Mapping[str, Any]
 """Settings that a record has to have, by dotted name: a value, or a list of those that will do; `collection` is one of them."""
 NOT_TOLD = ("dataset.", "measures", "latency")
+SHARE = re.compile(r"\w+ scored (?P<some>\d+) of (?P<all>\d+) (?P<unit>\w+)")
+"""A search's note of how much of its work it did, as EMVB's of terms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +61,13 @@ class Evidence:
 
     @classmethod
     def below(cls, folder: str | Path) -> "Evidence":
-        """The finished records below a folder; one that cannot be read is named in the log and passed over."""
-        return cls(tuple(_item(path, record) for path, record in found_records(folder)))
+        """The finished records below a folder, then the lines of benchmarks in it (see `measured`).
+
+        What cannot be read is named in the log and passed over.
+        """
+        records = [_item(path, record) for path, record in found_records(folder)]
+        lines = [Item(id, name, {"collection": name, **told}, figures) for id, name, told, figures in lines_of(folder)]
+        return cls((*records, *lines))
 
     @property
     def collections(self) -> list[str]:
@@ -126,6 +135,9 @@ def _figures(path: Path, record: Record) -> dict[str, float]:
         for stage, counts in record.work.items():
             found[f"{unit}/query in {stage}"] = counts[unit] / queries
         found[f"{unit}/query"] = sum(counts[unit] for counts in record.work.values()) / queries
+    for note in record.measured.get("search_notes", ()):
+        if told := SHARE.match(note):
+            found[f"share of {told['unit']} scored"] = int(told["some"]) / int(told["all"])
     return found | agreement_of(path, record) | clusters_of(path, record)
 
 

@@ -3,7 +3,7 @@
 import html
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,9 +123,12 @@ def judge(ablation: Ablation, folder: Path) -> list[Judged]:
 def finding_of(claim: Claim, evidence: Evidence) -> Finding:
     """What the claim's rule finds, or why it cannot tell."""
     try:
-        return claim.rule.judge(evidence)
+        finding = claim.rule.judge(evidence)
     except (LackingError, RecordError, ConfigError) as error:
-        return Finding(UNTESTABLE, "", str(error.args[0]))
+        finding = Finding(UNTESTABLE, "", str(error.args[0]))
+    return (
+        replace(finding, reason=f"{finding.reason}; it needs {claim.needs}") if claim.needs and not finding.records else finding
+    )
 
 
 def _page(words: str, frame: "pd.DataFrame") -> str:

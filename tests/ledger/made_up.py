@@ -15,6 +15,7 @@ from colbert_research.experiment import ExperimentConfig, Record
 from colbert_research.experiment.anatomies import DISTINCT, SCORES, SHARES
 from colbert_research.experiment.record import ANATOMY, CONFIG, FILE, OVERLAP, PER_QUERY
 from colbert_research.sweep.config import Point, SweepConfig
+from colbert_research.sweep.sweep import importing
 
 QUERIES = 12
 AGREEMENT = ("overlap@100", "RBO(p=0.9)", "RBO(p=0.99)")
@@ -39,7 +40,8 @@ def make_up(sweep: Path, folder: Path, *, most: int = 400) -> int:
 
 def config_of(sweep: Path, point: Point) -> ExperimentConfig:
     """The experiment of a point of a sweep's file; what it names need not be there."""
-    return _config(str((sweep.parent / point.base).resolve()), point.text)
+    with importing([str(sweep.parent)]):  # modules of a sweep's own
+        return _config(str((sweep.parent / point.base).resolve()), point.text)
 
 
 @cache
@@ -74,7 +76,10 @@ def _write(folder: Path, config: ExperimentConfig, rng: np.random.Generator) -> 
             "anisotropy": float(rng.uniform(0, 0.5)),
         },
         latency={"query_ms": dict.fromkeys(("median", "p95", "mean"), float(rng.uniform(1, 9))), "threads": 1, "stage_ms": {}},
-        measured={"seconds": {stage: float(rng.uniform(1, 9)) for stage in ("encode documents", "cluster", "index", "rank")}},
+        measured={
+            "seconds": {stage: float(rng.uniform(1, 9)) for stage in ("encode documents", "cluster", "index", "rank")},
+            "search_notes": [f"emvb scored {int(rng.integers(1, 100))} of 100 terms, in words"],
+        },
     )
     file = {"bytes": (folder / PER_QUERY).stat().st_size, "sha256": sha256_file(folder / PER_QUERY)}
     (folder / FILE).write_text(record.text({PER_QUERY: file}))
