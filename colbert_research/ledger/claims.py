@@ -37,8 +37,8 @@ class Ablation(Config):
 
     `records`: folders of records relative to that of the file, the most telling first, one for each grid: a claim is judged by
     the first whose records it can be judged by; a folder may hold lines of benchmarks, too. `ours`: engine, encoder and data of
-    these records. `clusters`: whether claims ask for figures of clusters, which are then computed beside the records where their
-    artifacts are in the cache.
+    these records. `clusters`: whether claims ask for figures of clusters, which are then computed beside the records where
+    their artifacts are in the cache.
     """
 
     name: str

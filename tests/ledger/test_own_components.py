@@ -1,4 +1,4 @@
-"""What sweeps of ablations bring of their own: fusion, search without special tokens, a penalty on length."""
+"""What the sweep of ablation 16 brings of its own: search without special tokens, a penalty on length."""
 
 from pathlib import Path
 
@@ -10,14 +10,13 @@ from colbert_research.data import Collection
 from colbert_research.encoders import TokenVectors
 from colbert_research.index import build_index
 from colbert_research.ragged import Ragged, offsets_of
-from colbert_research.search import Exhaustive, Queries, Rerank, Warp
+from colbert_research.search import Exhaustive, Queries, Warp
 from colbert_research.sweep.sweep import importing
 from tests.contracts.strategy_cases import clustered
 
 GRIDS = Path(__file__).resolve().parents[2] / "configs" / "sweeps" / "ablations"
 N = 40
 with importing([str(GRIDS)]):
-    import ablation_fusion  # type: ignore[import-not-found]
     import ablation_length  # type: ignore[import-not-found]
 
 
@@ -31,44 +30,6 @@ def index(tmp_path_factory):
 @pytest.fixture(scope="module")
 def queries():
     return clustered(2, [5, 3, 8])
-
-
-def fused(weight):
-    return ablation_fusion.Fused(first_stage="mean_vector", weight=weight)
-
-
-def scaled(scores):
-    low, high = min(scores.values()), max(scores.values())
-    return {document: (score - low) / (high - low) for document, score in scores.items()}
-
-
-def test_a_sum_is_between_its_parts(index, queries):
-    """All of MaxSim ranks as MaxSim; none of it as the first stage, which re-ranking by nothing else orders."""
-    exact, whole = Exhaustive().search(index, queries, N), fused(1.0).search(index, queries, N)
-    assert np.array_equal(whole.positions, exact.positions)
-    first, half = fused(0.0).search(index, queries, N), fused(0.5).search(index, queries, N)
-    for q in range(len(queries)):
-        one, other = (scaled(dict(each.top(q))) for each in (exact, first))
-        for document, score in half.top(q):
-            assert score == pytest.approx((one[document] + other[document]) / 2, abs=1e-6)
-
-
-def test_the_first_stage_alone_finds_what_reranking_is_given(index, queries):
-    first = fused(0.0).search(index, queries, 7)
-    given = Rerank(first_stage="mean_vector", depth=7).search(index, queries, 7)
-    for q in range(len(queries)):
-        assert {document for document, _ in first.top(q)} == {document for document, _ in given.top(q)}
-
-
-def test_a_sum_over_a_subset_finds_only_that(index, queries):
-    found = fused(0.5).search(index, queries, 9, subset=["d3", "d8", "d21"])
-    assert {document for q in range(len(queries)) for document, _ in found.top(q)} == {"d3", "d8", "d21"}
-
-
-def test_equal_scores_are_scaled_to_nothing():
-    assert ablation_fusion.scaled(np.array([2.0, -np.inf, 2.0], np.float32)).tolist() == [0, 0, 0]
-    assert ablation_fusion.scaled(np.array([1.0, -np.inf, 3.0, 2.0], np.float32)).tolist() == [0, 0, 1, 0.5]
-    assert ablation_fusion.scaled(np.array([-np.inf], np.float32)).tolist() == [0]
 
 
 def test_a_penalty_is_on_length_alone(index, queries):
