@@ -4,7 +4,7 @@ Source: ColBERT (Khattab and Zaharia 2020), section 4.4 and figure 5, which puts
 """
 
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from colbert_research.index import Index, Scope
 from colbert_research.ragged import Ragged, offsets_of
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import score_all
 from colbert_research.search.decoded import decoded_blocks
 from colbert_research.search.found import best
@@ -31,6 +31,7 @@ class Operator(SearchStrategy):
     token of every text are left out, where BERT has [CLS] and [SEP]; texts of two tokens or fewer keep theirs.
     """
 
+    opens: ClassVar[Opens] = {"score": ("operator", "specials")}
     kind: Literal["operator"] = "operator"
     operator: Literal["max", "mean", "top", "first"] = "max"
     n: int | None = Field(None, ge=1)
@@ -90,7 +91,7 @@ class Operator(SearchStrategy):
 
     def _reduced(self, products: Floats) -> Floats:
         """Of a document's tokens with some query tokens `(n_tokens, n_query_tokens)`: one value for each query token."""
-        if self.n is None:
+        if self.operator != "top" or self.n is None:
             return products.max(axis=0)
         if len(products) > self.n:
             products = np.partition(products, -self.n, axis=0)[-self.n :]

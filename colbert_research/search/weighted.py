@@ -4,7 +4,7 @@ Sources: Bruch et al. 2023, an analysis of fusion functions (min-max normalisati
 arXiv 2605.24938) adds MaxSim over the hidden states of a single-vector model to that model's own score.
 """
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from colbert_research.config import component
 from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import Found, Queries, SearchStrategy
+from colbert_research.search.base import Found, Opens, Queries, SearchStrategy
 from colbert_research.search.candidates import score_all
 from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.found import best
@@ -30,6 +30,7 @@ class Weighted(SearchStrategy):
     its worst, and is not found where it is alone.
     """
 
+    opens: ClassVar[Opens] = {"first stage": ("weight",), "sum": ("weight",)}
     kind: Literal["weighted"] = "weighted"
     first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     weight: float = Field(0.5, ge=0, le=1)

@@ -27,11 +27,13 @@ from colbert_research.search import (
     LossFinder,
     Muvera,
     NextPlaid,
+    Operator,
     Plaid,
     Rerank,
     StanfordPlaid,
     TokenAnn,
     Warp,
+    Weighted,
 )
 from colbert_research.search.cell_ranks import cell_ranks, cells_of
 from colbert_research.search.losses import FOUND, MISRANKED, words
@@ -87,6 +89,10 @@ CASES = [
         {(UNSEEN, "ncells"), ("bit vectors", "n_filtered"), ("interaction", "n_exact")},
     ),
     (Emvb(ncells=8, term_threshold={"quantile": 0.95}), "residual-4", {("exact", "term_threshold")}),
+    (Weighted(**MEAN, weight=0.9), "residual-4", {("sum", "weight")}),
+    (Weighted(**MEAN, weight=1), "residual-4", {("first stage", "weight")}),
+    (Operator(operator="mean"), "exact", {("score", "operator")}),
+    (Operator(operator="top", n=2, specials="drop"), "exact", {("score", "operator and specials")}),
     (CudaExhaustive(), "residual-1", set()),
     (CudaPlaid(**TIGHT), "residual-1", {(UNSEEN, "ncells"), ("pruned interaction", "ndocs")}),
 ]
