@@ -5,6 +5,7 @@ from colbert_research.codecs.centroid import CentroidCodec, CentroidConfig
 from colbert_research.codecs.exact import ExactCodec, ExactConfig
 from colbert_research.codecs.files import open_codec, save_codec
 from colbert_research.codecs.product import ProductCodec, ProductConfig, ResidualProductConfig
+from colbert_research.codecs.rabitq import RabitqCodec, RabitqConfig, ResidualRabitqConfig
 from colbert_research.codecs.registry import CODECS
 from colbert_research.codecs.residual import ResidualCodec, ResidualConfig
 from colbert_research.codecs.scalar import ScalarCodec, ScalarConfig
@@ -20,9 +21,12 @@ __all__ = [
     "ExactConfig",
     "ProductCodec",
     "ProductConfig",
+    "RabitqCodec",
+    "RabitqConfig",
     "ResidualCodec",
     "ResidualConfig",
     "ResidualProductConfig",
+    "ResidualRabitqConfig",
     "ScalarCodec",
     "ScalarConfig",
     "TableCodec",

@@ -44,6 +44,10 @@ class TableCodec(ABC):
     def state(self) -> dict[str, NDArray[Any]]:
         """Fitted arrays, for `config.restore`."""
 
+    def left_over(self, vectors: NDArray[np.float32], centroids: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """What the code is for, of vectors `(n, dim)` and the centroid of each, where there are any: `(n, dim)`."""
+        return vectors if centroids is None else vectors - centroids
+
     @property
     def stores_norms(self) -> bool:
         """Whether decoded vectors differ in length, so that each needs its inverse norm."""
@@ -64,13 +68,13 @@ class TableCodec(ABC):
         return {**ids, self.code: (np.dtype(np.uint8), (self.table.packed_width,)), **norms}
 
     def encode(self, vectors: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        vectors = values = np.asarray(vectors, np.float32)
+        vectors, nearest = np.asarray(vectors, np.float32), None
         codes: dict[str, NDArray[Any]] = {}
         if self.centroids is not None:
             ids = kernels.assign(vectors, self.centroids)
-            values = vectors - self.centroids[ids]
+            nearest = self.centroids[ids]
             codes["centroid_ids"] = ids.astype(centroid_id_type(self.n_centroids))
-        codes[self.code] = self.quantised(self.rotated(values))
+        codes[self.code] = self.quantised(self.rotated(self.left_over(vectors, nearest)))
         if self.stores_norms:
             codes["inverse_norms"] = inverse_norms(kernels.decode(self.tokens(codes, offsets_of([len(vectors)]))), vectors)
         return codes

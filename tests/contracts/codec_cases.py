@@ -6,8 +6,10 @@ from colbert_research.codecs import (
     CentroidConfig,
     ExactConfig,
     ProductConfig,
+    RabitqConfig,
     ResidualConfig,
     ResidualProductConfig,
+    ResidualRabitqConfig,
     ScalarConfig,
 )
 
@@ -28,6 +30,9 @@ CASES = [
     ProductConfig(m=6, rotation="opq"),
     ResidualProductConfig(m=8, centroids=16),
     ResidualProductConfig(m=12, centroids=16, rotation="opq"),
+    *(RabitqConfig(nbits=bits) for bits in (1, 2, 4)),
+    *(ResidualRabitqConfig(nbits=bits, centroids=16) for bits in (1, 2, 4)),
+    ResidualRabitqConfig(nbits=2, centroids="plaid", iterations=1),
     CentroidConfig(centroids=16),
     CentroidConfig(centroids="plaid", iterations=1),
 ]
