@@ -16,6 +16,7 @@ from colbert_research.ranking import Ranking
 from colbert_research.search.base import Queries
 from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.found import joined
+from colbert_research.search.lemur import Estimates, LemurSettings, LemurVectors
 from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
 from colbert_research.search.trace import Trace
 from colbert_research.search.word_counts import bm25s_package
@@ -97,6 +98,20 @@ class MeanVectorStage(FirstStage):
         return ((positions, joined([part @ mean for part in parts])) for mean in means)
 
 
+class LemurStage(LemurSettings, FirstStage):
+    """The inner product of one vector per query and one per document that estimates MaxSim: LEMUR (arXiv 2601.21853)."""
+
+    kind: Literal["lemur"] = "lemur"
+
+    def structures(self) -> tuple[DerivedStructure, ...]:
+        return (LemurVectors(**{name: getattr(self, name) for name in LemurSettings.model_fields}),)
+
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        estimates: Estimates = index.structure(self.structures()[0])
+        positions = np.arange(index.n_positions, dtype=np.int64)
+        return ((positions, estimates.of(np.asarray(query.vectors.values, np.float32))) for query in queries)
+
+
 class TrecStage(FirstStage):
     """A TREC run file, looked up by query id. `missing`: whether a query that the file lacks is an error or finds nothing."""
 
@@ -135,4 +150,9 @@ class TrecStage(FirstStage):
         return path
 
 
-FIRST_STAGES: dict[str, type[Config]] = {"bm25": Bm25Stage, "mean_vector": MeanVectorStage, "trec": TrecStage}
+FIRST_STAGES: dict[str, type[Config]] = {
+    "bm25": Bm25Stage,
+    "mean_vector": MeanVectorStage,
+    "lemur": LemurStage,
+    "trec": TrecStage,
+}

@@ -1,8 +1,9 @@
 """The contract of a changing index: any sequence of changes finds what an index finds that is built of the final content.
 
 Every member of the search axis, on every codec it serves; the fresh build has the same codec, fitted once. What is built for
-each segment by itself and is approximate there (the trained structures and graphs of faiss, LADR's graph of documents) depends
-on how documents lie in segments, so these strategies are held to it with their knobs opened (`exhaustive_equivalent`).
+each segment by itself and is approximate there (the trained structures and graphs of faiss, LADR's graph of documents, LEMUR's
+regressions) depends on how documents lie in segments, so these strategies are held to it with their knobs opened
+(`exhaustive_equivalent`).
 """
 
 import os
@@ -138,6 +139,8 @@ def compared(strategy, index: Index, subset):
     """The ranking by ids and scores, or why there is none."""
     if isinstance(strategy, TokenAnn) and strategy.ann.kind != "flat":
         strategy = strategy.exhaustive_equivalent(index).model_copy(update={"ann": FlatAnn()})
+    if isinstance(strategy, Rerank) and strategy.first_stage.kind == "lemur":
+        strategy = strategy.exhaustive_equivalent(index)
     if isinstance(strategy, Ladr):
         strategy = strategy.exhaustive_equivalent(index).model_copy(update={"graph": MeanVectorGraph()})
     try:
