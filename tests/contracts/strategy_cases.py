@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from colbert_research.codecs import ExactConfig, ResidualConfig, ResidualProductConfig
+from colbert_research.codecs import ExactConfig, ResidualConfig, ResidualProductConfig, ResidualRabitqConfig
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.search import (
     Auto,
@@ -30,6 +30,7 @@ CODECS = {
     "residual-1": ResidualConfig(nbits=1, centroids=8),
     "product": ResidualProductConfig(m=8, centroids=16),
     "opq": ResidualProductConfig(m=16, centroids=8, rotation="opq"),
+    "rabitq": ResidualRabitqConfig(nbits=2, centroids=16),
 }
 # one or more settings of every member; those that need centroids name the codecs they run on
 CASES = [
@@ -71,7 +72,7 @@ CASES = [
 ]
 CASES += [
     (strategy, codec)
-    for codec in ("product", "opq")
+    for codec in ("product", "opq", "rabitq")
     for strategy in (
         Plaid(ncells=3, ndocs=40, n_exact=20),
         Warp(nprobe=4, exact_subset=20),
