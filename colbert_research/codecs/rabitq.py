@@ -111,7 +111,7 @@ class RabitqCodec(TableCodec):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         units = vectors / np.where(lengths > 0, lengths, 1)
         if centroids is None:
-            return units
+            return np.asarray(units, np.float32)
         cosines = np.einsum("nd,nd->n", units, centroids)[:, None]
         # |m x - c| = LENGTH for m = cos + sqrt(LENGTH^2 - sin^2)
         multiples = cosines + np.sqrt(np.maximum(LENGTH**2 - 1 + cosines**2, 0))

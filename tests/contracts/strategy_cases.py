@@ -52,7 +52,7 @@ CASES = [
     (Muvera(repetitions=4, k_sim=3, d_proj=8, n_candidates=20), "residual-4"),
     (Muvera(repetitions=2, k_sim=2, d_proj=None, d_final=64, storage="float16", n_candidates=15), "exact"),
     (Rerank(first_stage="mean_vector", depth=20), "residual-4"),
-    (Rerank(first_stage={"kind": "lemur", "width": 48, "sample": 400}, depth=20), "residual-4"),
+    (Rerank(first_stage={"kind": "lemur", "width": 48, "epochs": 0, "sample": 400}, depth=20), "residual-4"),
     (Rerank(first_stage={"kind": "lemur", "width": 32, "sample": 200, "epochs": 2, "storage": "float16"}, depth=20), "exact"),
     (Ladr(first_stage="mean_vector", n_seeds=8, depth=5, graph={"neighbours": 4}), "residual-4"),
     (Warp(nprobe=4, exact_subset=20), "residual-4"),

@@ -75,7 +75,11 @@ CASES = [
     (TokenAnn(ann=HNSW, k_tokens=3), "exact", {(UNSEEN, "ann and k_tokens")}),
     (Muvera(repetitions=1, k_sim=2, d_proj=4, n_candidates=6), "residual-1", {("fde", "n_candidates")}),
     (Rerank(**MEAN, depth=6), "residual-1", {("first stage", "depth")}),
-    (Rerank(first_stage={"kind": "lemur", "width": 16, "sample": 90}, depth=6), "residual-1", {("first stage", "depth")}),
+    (
+        Rerank(first_stage={"kind": "lemur", "width": 16, "epochs": 0, "sample": 90}, depth=6),
+        "residual-1",
+        {("first stage", "depth")},
+    ),
     (Ladr(**MEAN, n_seeds=5, depth=1, graph={"neighbours": 1}), "residual-1", {("first stage", "n_seeds")}),
     (Warp(nprobe=1), "residual-1", {(UNSEEN, "nprobe"), ("impute", "nprobe")}),
     (Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 3}), "residual-1", {(UNSEEN, "nprobe"), ("impute", "nprobe")}),

@@ -22,7 +22,7 @@ STRATEGIES = [
     TokenAnn(ann={"kind": "hnsw", "m": 4, "ef_search": 30}, k_tokens=20),
     Muvera(repetitions=3, k_sim=2, d_proj=4, storage="float16", n_candidates=10),
     Rerank(first_stage="bm25", depth=10),
-    Rerank(first_stage={"kind": "lemur", "width": 6, "sample": 40}, depth=10),
+    Rerank(first_stage={"kind": "lemur", "width": 6, "epochs": 1, "sample": 40}, depth=10),
     Ladr(first_stage="mean_vector", n_seeds=4, depth=3, graph={"neighbours": 3}),
     Ladr(first_stage="bm25", n_seeds=4, depth=3, graph={"kind": "bm25_graph", "neighbours": 3}),
 ]
