@@ -8,7 +8,7 @@ import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,15 @@ class CheckedFiles(caching.IndexDataCacheFile):  # type: ignore[misc]
     What cannot be written, as on a full disk, is not kept.
     A file is named after what it holds. Numba numbers them, and of two processes that compile at once each may take the same
     number, so that one finds the other's code under its own key.
+    Of the functions in this folder, whose sources `_name` tells apart, files lie where every checkout of these sources looks.
     """
+
+    def __init__(self, cache_path: str, filename_base: str, source_stamp: Any) -> None:
+        if os.path.basename(cache_path) == caching._CacheLocator.get_suitable_cache_subpath(__file__):
+            cache_path, source_stamp = os.path.join(os.path.dirname(cache_path), "kernels"), None
+            with suppress(OSError):
+                os.makedirs(cache_path, exist_ok=True)
+        super().__init__(cache_path, filename_base, source_stamp)
 
     def save(self, key: Any, data: Any) -> None:
         name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:16], 16))
