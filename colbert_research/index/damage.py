@@ -23,7 +23,10 @@ class IndexCorruptedError(ValueError):
 
 def open_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, mmap: bool = True) -> NDArray[Any]:
     """The array in a file; raises IndexCorruptedError for one of another dtype or shape."""
-    array = _mapped(file)
+    return _checked(file, _mapped(file), dtype, shape, mmap)
+
+
+def _checked(file: Path, array: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...], mmap: bool) -> NDArray[Any]:
     if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else ", column after column"
         raise IndexCorruptedError(
@@ -35,7 +38,8 @@ def open_array(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, mmap
 
 def open_rows(file: Path, dtype: np.dtype[Any], trailing: tuple[int, ...] = (), *, mmap: bool = False) -> NDArray[Any]:
     """The array `(n, *trailing)` in a file, whatever n is; raises IndexCorruptedError for any other."""
-    return open_array(file, dtype, (*_mapped(file).shape[:1], *trailing), mmap=mmap)
+    array = _mapped(file)
+    return _checked(file, array, dtype, (*array.shape[:1], *trailing), mmap)
 
 
 def _mapped(file: Path) -> NDArray[Any]:
