@@ -22,10 +22,7 @@ def in_float64(query: np.ndarray, tokens: CodedTokens) -> np.ndarray:
 
 def oracle(scores: np.ndarray, ids: np.ndarray, rows, positions, n_documents: int, wanted: np.ndarray) -> np.ndarray:
     found = np.full((n_documents, len(scores)), NEGATIVE)
-    for q in range(len(scores)):
-        for place in range(n_documents):
-            counted = [scores[q, r] for r, p in zip(rows, positions, strict=True) if p == place and wanted[ids[r], q]]
-            found[place, q] = max(counted, default=NEGATIVE)
+    np.maximum.at(found, np.asarray(positions, np.int64), np.where(wanted[ids[rows]], scores.T[rows], NEGATIVE))
     return found
 
 
@@ -68,10 +65,8 @@ def test_threads_change_nothing(n_threads, monkeypatch):
     wanted = rng.random((11, 5)) < 0.5
     monkeypatch.setattr(threads, "count", lambda: n_threads)
     got = kernels.token_maxima(query, tokens, rows, positions, 300, wanted)
-    counted = np.where(wanted[tokens.centroid_ids[rows]], scores_of_tokens(query, tokens).T[rows], NEGATIVE)
-    expected = np.full((300, 5), NEGATIVE)
-    np.maximum.at(expected, positions, counted)
-    assert np.array_equal(got, expected)
+    scores = scores_of_tokens(query, tokens)
+    assert np.array_equal(got, oracle(scores, tokens.centroid_ids, rows, positions, 300, wanted))
 
 
 def test_everything_wanted_sums_to_maxsim():
