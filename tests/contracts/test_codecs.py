@@ -13,7 +13,7 @@ from tests.contracts.codec_cases import CASES, DIM, IDS, clustered, error, fit, 
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    return clustered(3000)
+    return clustered(1200)
 
 
 def test_every_member_is_covered():
@@ -52,8 +52,9 @@ class TestContract:
         one, two = fit(config, vectors), fit_anew(config, vectors)
         for name, array in one.state().items():
             assert array.tobytes() == two.state()[name].tobytes()
+        again = two.encode(vectors)
         for name, array in one.encode(vectors).items():
-            assert array.tobytes() == two.encode(vectors)[name].tobytes()
+            assert array.tobytes() == again[name].tobytes()
 
     def test_save_and_open(self, config, vectors, tmp_path):
         codec = fit(config, vectors)
@@ -94,10 +95,10 @@ class TestContract:
         assert np.isfinite(decoded).all()
 
     def test_vectors_too_long_for_their_norm_to_be_stored(self, config, vectors):
-        long = vectors * np.float32(2**17)
+        long = vectors[:400] * np.float32(2**17)
         codec = fit(config, long)
         if "rabitq" in config.kind:  # codes of directions, which serve any length
-            codes = codec.encode(vectors)
+            codes = codec.encode(vectors[:400])
             assert all(np.array_equal(array, codes[name]) for name, array in codec.encode(long).items())
         elif "inverse_norms" in codec.layout:
             with pytest.raises(ValueError, match="is too long for codes with a float16 inverse norm, which serve up to 16384"):
