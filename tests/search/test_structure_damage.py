@@ -74,7 +74,7 @@ def test_any_damage_to_any_file(path, queries, structure):
             if damaged == data:
                 continue
             tried += 1
-            if tried % 2 and not os.environ.get("ALL_TRIALS"):  # every other damage, where not all are asked for
+            if tried % 4 and not os.environ.get("ALL_TRIALS"):  # where not all are asked for, a quarter
                 continue
             file.write_bytes(damaged)
             found = None
