@@ -6,6 +6,7 @@ way starts at once. What is tested of the start itself (a command line, a module
 """
 
 import io
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
+
+from colbert_research.sweep import pool
+from colbert_research.sweep.server import serve
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERMILL = """
@@ -27,6 +31,16 @@ papermill_engines.register("in-process", InProcess)
 papermill([*sys.argv[1:], "--engine", "in-process", "--no-progress-bar"])
 """
 """Papermill's own command, without a kernel; that it shows what a kernel does is tested in tests/sweep/test_engine.py."""
+
+COMMAND = """
+import sys
+from tests.warm import fork_servers
+from colbert_research.cli import main
+
+fork_servers()
+main(sys.argv[1:])
+"""
+"""The command of this package, whose sweeps have servers that need not import what it has imported."""
 
 _context = multiprocessing.get_context("forkserver") if sys.platform != "win32" else None
 
@@ -109,6 +123,52 @@ class Program:
         for stream in filter(None, (self.stdin, self.stdout, self.stderr)):
             with suppress(BrokenPipeError):
                 stream.close()
+
+
+class _Server:
+    """What `colbert_research.sweep.pool` asks of the process of a server, by a fork of this one."""
+
+    def __init__(self) -> None:
+        (tasks, ours), (theirs, told) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                os.setsid()
+                os.dup2(tasks, 0)
+                os.dup2(told, 1)
+                os.closerange(3, 1024)  # among them the other end of its input, which would have no end otherwise
+                sys.stdout = os.fdopen(1, "w", closefd=False)
+                logging.getLogger().handlers.clear()  # those of the command
+                serve()
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(tasks)
+        os.close(told)
+        self.stdin, self.stdout, self._status = os.fdopen(ours, "w"), os.fdopen(theirs), None
+
+    def wait(self) -> int:
+        with suppress(ChildProcessError):  # its listener has waited for it
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+    def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+
+class _Subprocess:
+    PIPE = subprocess.PIPE
+
+    @staticmethod
+    def Popen(command: list[str], **more: object) -> object:
+        return _Server() if command[-1] == "colbert_research.sweep.server" else subprocess.Popen(command, **more)
+
+
+def fork_servers() -> None:
+    """Let the servers of this process's sweeps be forks of it."""
+    pool.subprocess = _Subprocess
 
 
 def _perform(source: str, arguments: list[str], env: dict[str, str], cwd: str, *ends) -> None:

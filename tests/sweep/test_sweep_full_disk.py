@@ -15,6 +15,7 @@ from colbert_research.sweep import State, Sweep, tasks
 from colbert_research.sweep.engine import WholeFiles
 from colbert_research.sweep.full import DiskFullError, is_full
 from tests.experiment.small import ROOT
+from tests.warm import COMMAND, Program
 
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
 GRID = {"grid": {"codec.nbits": [1, 4]}, "notebook": NOTEBOOK}
@@ -132,11 +133,10 @@ def test_a_disk_that_is_really_full(write, tmp_path, monkeypatch, what, size):
             if compiled.exists():
                 (place / "numba").symlink_to(compiled.resolve(), target_is_directory=True)
         path, folder = write(**GRID), tmp_path / "out"
-        line = [sys.executable, "-m", "colbert_research", "run", str(path), "--folder", str(folder)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        ran = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
+        ran = Program(COMMAND, "run", path, "--folder", folder)
+        said, errors = ran.communicate(timeout=300)
         assert ran.returncode == 1
-        assert "no room is left on a disk" in ran.stderr, ran.stdout + ran.stderr
+        assert "no room is left on a disk" in errors, said + errors
         before = {}
         for run in Sweep.load(path, folder=folder).runs:
             assert run.state in (State.DONE, State.CRASHED, State.MISSING)
@@ -147,8 +147,9 @@ def test_a_disk_that_is_really_full(write, tmp_path, monkeypatch, what, size):
                 nbformat.validate(nbformat.reads(notebook.read_text(), as_version=4))
         assert len(before) < 2
         assert mount(place, "-o", "remount,size=100m")
-        ran = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        ran = Program(COMMAND, "run", path, "--folder", folder)
+        said, errors = ran.communicate(timeout=300)
+        assert ran.returncode == 0, said + errors
         sweep = Sweep.load(path, folder=folder)
         assert {run.state for run in sweep.runs} == {State.DONE}
         assert all((folder / id / "record.json").read_bytes() == record for id, record in before.items())

@@ -1,8 +1,6 @@
 """A sweep on two hosts with one shared folder: no run is executed twice, and a host that died is not waited for."""
 
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,22 +11,19 @@ import pytest
 
 from colbert_research.experiment import Record
 from tests.experiment.small import ROOT
+from tests.warm import COMMAND, Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
 GRID = {"grid": {"codec.nbits": [1, 4]}, "notebook": NOTEBOOK}
 RUNS = 2
-HOST = "import os, platform\nif name := os.environ.get('NAME_OF_THIS_HOST'):\n    platform.node = lambda: name\n"
+HOST = "import platform\nplatform.node = lambda: {!r}\n"
 """What makes all processes of a command believe that they are on another machine."""
 
 
-def command(sweep: Path, folder: Path, jobs: int = 1, host: str = "one") -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "colbert_research", "run", str(sweep), "--folder", str(folder), "--jobs", str(jobs)]
-    (sweep.parent / "host").mkdir(exist_ok=True)
-    (sweep.parent / "host" / "sitecustomize.py").write_text(HOST)
-    paths = (str(sweep.parent / "host"), str(ROOT), os.environ.get("PYTHONPATH", ""))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "NAME_OF_THIS_HOST": host}
-    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def command(sweep: Path, folder: Path, jobs: int = 1, host: str = "one") -> Program:
+    words = ["run", str(sweep), "--folder", str(folder), "--jobs", str(jobs)]
+    return Program(HOST.format(host) + COMMAND, *words)
 
 
 def finished(folder: Path) -> dict[str, bytes]:
@@ -43,7 +38,7 @@ def test_two_hosts_share_the_work(write, tmp_path):
     path, out = write(**GRID), tmp_path / "out"
     both = [command(path, out, jobs=1, host=host) for host in ("one", "another")]
     for process in both:
-        said, _ = process.communicate(timeout=300)
+        said = "\n".join(process.communicate(timeout=300))
         assert process.returncode == 0, said
     assert len(finished(out)) == RUNS
     for folder in out.glob("*/"):
@@ -68,7 +63,7 @@ def test_a_host_that_died_is_not_waited_for(write, tmp_path):
     assert json.loads(locks[0].read_text())["host"] == "one"
     before = finished(out)
     again = command(path, out, host="another")
-    said, _ = again.communicate(timeout=300)
+    said = "\n".join(again.communicate(timeout=300))
     assert again.returncode == 0, said
     assert len(finished(out)) == RUNS
     assert before.items() <= finished(out).items()

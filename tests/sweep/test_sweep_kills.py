@@ -17,7 +17,7 @@ from colbert_research.experiment import Record, RecordError
 from colbert_research.locks import Lock
 from colbert_research.sweep import Sweep
 from tests.experiment.small import ROOT
-from tests.warm import Program
+from tests.warm import COMMAND, Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")]
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
@@ -26,9 +26,12 @@ ROUNDS, KILLS = (34, 3) if os.environ.get("ALL_TRIALS") else (1, 1)
 RUNS, JOBS = 2, min(2, threads.available())
 
 
-def command(sweep: Path, folder: Path, jobs: int = JOBS) -> Program:
-    words = ["run", str(sweep), "--folder", str(folder), "--jobs", str(jobs)]
-    return Program("import sys; from colbert_research.cli import main; main(sys.argv[1:])", *words)
+STARTED = "import sys; from colbert_research.cli import main; main(sys.argv[1:])"
+"""The command, whose servers are started as they are started by users."""
+
+
+def command(sweep: Path, folder: Path, jobs: int = JOBS, source: str = COMMAND) -> Program:
+    return Program(source, "run", sweep, "--folder", folder, "--jobs", jobs)
 
 
 def finished(folder: Path) -> dict[str, bytes]:
@@ -80,7 +83,7 @@ def test_killed_at_random_moments(write, tmp_path):
         for _ in range(KILLS):
             before = finished(out)
             process = command(path, out)
-            time.sleep(rng.uniform(2, 6))
+            time.sleep(rng.uniform(0.5, 4))
             victims.append(kill_one(process, rng))
             process.communicate(timeout=300)
             assert before.items() <= finished(out).items(), victims
@@ -130,7 +133,7 @@ def test_what_another_process_had_is_taken_over_when_it_dies(write, tmp_path):
         assert other.stdout.readline() == "held\n"
         assert sweep.plan().words().startswith("1 run: 1 running")
         process = command(tmp_path / "bits.yaml", tmp_path / "out")
-        time.sleep(6)
+        time.sleep(4)
         assert process.poll() is None, "it waits"
         other.kill()
         said = "\n".join(process.communicate(timeout=120))
@@ -142,7 +145,7 @@ def test_the_server_is_killed(write, tmp_path):
     """While it imports, and while a worker of its is under way: a new one is started, and what a worker continues is waited
     for. The command hung in 10 of 10."""
     path, out = write(**GRID), tmp_path / "out"
-    process = command(path, out, jobs=1)
+    process = command(path, out, jobs=1, source=STARTED)
     for begun in (False, True):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
