@@ -2,12 +2,14 @@
 
 import os
 import signal
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from colbert_research.artifacts import cache_root
+from colbert_research.locks import locked
 from colbert_research.ragged import Ragged, offsets_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,19 +32,49 @@ def build_folder(request, tmp_path_factory):
     return tmp_path_factory.mktemp("cuda") if kept is None else kept.mkdir("cuda")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch, build_folder):
-    """No test reads or fills the user's stage cache, and none asks a model hub.
+@pytest.fixture(scope="session")
+def _new_caches(tmp_path_factory, build_folder):
+    """New cache roots, one after another: what was compiled, and what is remembered of files that did not change, such as this
+    package's sources, they share.
 
-    What was compiled, and what is remembered of files that did not change, such as this package's sources, they share.
+    Not in a test's `tmp_path`: for each of those pytest reads through the names of all that there are.
     """
-    root = tmp_path.parent / f"{tmp_path.name}.cache"
-    root.mkdir()
-    shared = {"numba": COMPILED, "cuda": build_folder, "fingerprints": tmp_path.parent / "fingerprints"}
-    for name, folder in shared.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        (root / name).symlink_to(folder, target_is_directory=True)
-    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(root))
+    folder = tmp_path_factory.mktemp("caches")
+    shared = {"numba": COMPILED, "cuda": build_folder, "fingerprints": folder / "fingerprints"}
+    for each in shared.values():
+        each.mkdir(parents=True, exist_ok=True)
+
+    def made():
+        for number in count():
+            root = folder / str(number)
+            root.mkdir()
+            for name, target in shared.items():
+                (root / name).symlink_to(target, target_is_directory=True)
+            yield root
+
+    return made()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels(tmp_path_factory):
+    """Side by side, one worker compiles what most suites run while the others wait; else each would compile it, and so would
+    every process that a test starts meanwhile."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    from tests.experiment.small import make, write_folder
+
+    folder = tmp_path_factory.mktemp("kernels")
+    with pytest.MonkeyPatch.context() as patch, locked(tmp_path_factory.getbasetemp().parent / "kernels.lock", "compiling"):
+        patch.setenv("COLBERT_RESEARCH_CACHE", str(folder))
+        data = write_folder(folder / "fruit")
+        for search in ("plaid", "warp", "emvb"):
+            make(folder / "cache", data, f"search={{kind: {search}}}").run("rank")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, _new_caches):
+    """No test reads or fills the user's stage cache, and none asks a model hub."""
+    monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(next(_new_caches)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
