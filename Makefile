@@ -30,8 +30,12 @@ quickstart: install
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+	@# mypy has one process, which the tests leave time for when they wait
+	@$(BIN)/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
+	echo "$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal"; \
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal; tests=$$?; \
+	echo "$(BIN)/mypy"; wait $$types; types=$$?; cat $(VENV)/mypy.log; \
+	test $$tests = 0 && test $$types = 0
 
 lint: install
 	$(BIN)/ruff check --fix .
