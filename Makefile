@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install cuda quickstart test lint clean
+.PHONY: install cuda quickstart test lint docs clean
 CUDA ?= 13
 
 install: $(VENV)/installed
@@ -12,7 +12,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; $(PYTHON) is {v.major}.{v.minor}. Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dev,docs]'
 	@touch $@
 
 # CuPy and NVRTC for CUDA 13 or 12; the pins are those of 13
@@ -41,6 +41,12 @@ lint: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+# the book, with the notebooks executed; those that are as they were are not executed again
+docs: install
+	COLBERT_RESEARCH_PROGRESS=log $(BIN)/python docs/hooks/notebook_pages.py out/notebooks
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo out/book/index.html
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

@@ -42,7 +42,8 @@ def test_conda_has_the_same():
 
 
 def test_every_requirement_is_pinned_within_its_range():
-    for requirement in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+    extras = PROJECT["optional-dependencies"]
+    for requirement in PROJECT["dependencies"] + extras["dev"] + extras["docs"]:
         pinned = pins()[name_of(requirement)]
         lowest = re.search(r">=([0-9.]+)", requirement)
         if lowest:

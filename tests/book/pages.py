@@ -1,0 +1,74 @@
+"""The code of a page of the book, run as a reader would run it, block by block, in a process of its own.
+
+```` ```python ```` is executed, all blocks of a page in one namespace; each line of ```` ```sh ```` is a command; a block with
+`title="FILE"` is written to that file; ```` ```text ```` behind any of them is what it prints, `...` for what varies. Blocks of
+other languages are shown only.
+"""
+
+import doctest
+import io
+import re
+import shlex
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+RUN, SHOWN = ("python", "sh"), ("console", "text", "yaml", "json")
+FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Block(NamedTuple):
+    """A block of code: `title` is the file that it is written to, `printed` what it should print where the page says so."""
+
+    language: str
+    title: str
+    source: str
+    printed: str | None = None
+
+
+def blocks_of(text: str) -> list[Block]:
+    """The blocks of a page in order; a `text` behind one that runs belongs to it. Raises ValueError for an unknown language."""
+    found: list[Block] = []
+    end = 0
+    for match in FENCE.finditer(text):
+        language, title, source = match[1], match[2] or "", match[3]
+        if language not in (*RUN, *SHOWN):
+            raise ValueError(f"a block of {language or 'no language'}; expected one of {', '.join((*RUN, *SHOWN))}")
+        if language == "text" and found and found[-1].language in RUN and not text[end : match.start()].strip():
+            found[-1] = found[-1]._replace(printed=source)
+        else:
+            found.append(Block(language, title, source))
+        end = match.end()
+    return found
+
+
+def perform(blocks: list[Block]) -> None:
+    """Run the blocks in the working folder. Raises AssertionError where one prints something else than the page says."""
+    namespace = vars(sys.modules["__main__"])
+    for block in blocks:
+        if block.title:
+            file = Path(block.title)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.source, encoding="utf-8")
+        elif block.language in RUN:
+            out = io.StringIO()
+            with redirect_stdout(out):
+                if block.language == "python":
+                    exec(compile(block.source, "<page>", "exec"), namespace)
+                else:
+                    for line in block.source.splitlines():
+                        command(shlex.split(line, comments=True))
+            said = out.getvalue()
+            if block.printed is not None and not doctest.OutputChecker().check_output(block.printed, said, LOOSE):
+                raise AssertionError(f"{block.source}\nshould print\n{block.printed}\nand printed\n{said}")
+
+
+def command(words: list[str]) -> None:
+    """A command of this package, in this process. Raises whatever it refuses."""
+    from colbert_research.cli import main
+
+    if words[0] != "colbert-research":
+        raise ValueError(f"a page runs colbert-research alone; given {words}. Show other commands as `console`")
+    main.main(words[1:], prog_name="colbert-research", standalone_mode=False)
