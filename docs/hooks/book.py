@@ -48,9 +48,15 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add to the navigation what is not written there: one page for each module, one for each notebook of an ablation."""
     assert config.nav is not None
     parts = {name: pages for part in config.nav if isinstance(part, dict) for name, pages in part.items()}
-    parts["Results"] += [notebook_pages.page_of(ROOT, path) for path in notebook_pages.ablations(ROOT)]
-    parts["Reference"].append({"Python": [f"reference/{name}.md" for name in ROOMS]})
+    ablations = [notebook_pages.page_of(ROOT, path) for path in notebook_pages.ablations(ROOT)]
+    parts["Results"] += [{"Ablations": ablations}] if ablations else []
+    parts["Reference"].append({"Python": [api(name) for name in ROOMS]})
     return config
+
+
+def api(module: str) -> str:
+    """The page of a module, by its place in the book."""
+    return f"reference/colbert_research.{module}.md"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -58,7 +64,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/settings.md": setting_pages.settings(ROOT / "configs"),
         "reference/configs.md": setting_pages.configs(ROOT / "configs"),
         "reference/commands.md": command_pages.commands(),
-        **{f"reference/{name}.md": f"# {title}\n\n::: colbert_research.{name}\n" for name, title in ROOMS.items()},
+        **{api(name): f"# {title}\n\n::: colbert_research.{name}\n" for name, title in ROOMS.items()},
         **result_pages.pages(ROOT),
     }
     for path in notebook_pages.all_of(ROOT):

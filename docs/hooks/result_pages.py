@@ -5,7 +5,11 @@ from pathlib import Path
 
 from colbert_research.ledger import Ledger
 
-PLACES = {"experiments/RESULTS.md": "results/index.md", "EXPERIMENTS.md": "results/diary.md"}
+PLACES = {
+    "experiments/RESULTS.md": "results/index.md",
+    "EXPERIMENTS.md": "results/diary.md",
+    "CHANGELOG.md": "results/changelog.md",
+}
 """Files of the project that are pages of the book."""
 
 INTRODUCED = """
