@@ -46,13 +46,24 @@ def pages(root: Path, notebook: Path, executed: Path) -> dict[str, str | bytes]:
             parts.append(cell.source)
         elif cell.cell_type == "code" and not {"remove", "injected-parameters"} & {*cell.metadata.get("tags", [])}:
             parts.append(f"```python\n{cell.source}\n```")
-            for place_in_cell, output in enumerate(cell.outputs):
+            for place_in_cell, output in enumerate(_joined(cell.outputs)):
                 stem = f"{Path(place).stem}-{number}-{place_in_cell}"
                 shown, picture = _shown(output, stem)
-                parts += [shown] if shown else []
+                parts += [shown.replace(f"{root}/", "")] if shown else []
                 if picture:
                     files[f"{Path(place).parent.as_posix()}/{stem}.png"] = picture
     return {place: "\n\n".join(parts) + "\n", **files}
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """The outputs of a cell, in which logged lines that follow each other are one."""
+    found: list[Any] = []
+    for output in outputs:
+        if found and output.output_type == found[-1].output_type == "stream":
+            found[-1] = nbformat.v4.new_output("stream", text=found[-1].text + output.text)
+        else:
+            found.append(output)
+    return found
 
 
 def _shown(output: Any, stem: str) -> tuple[str, bytes]:
@@ -87,7 +98,7 @@ def execute(root: Path, folder: Path) -> list[Path]:
     """Execute every notebook whose copy in `folder` is missing or older than what it is made from; returns the new copies."""
     newest = max(file.stat().st_mtime for part in INPUTS for file in (root / part).rglob("*") if file.is_file())
     made = []
-    for notebook in all_of(root):
+    for notebook in filter(has_records, all_of(root)):
         copy = folder / notebook.relative_to(root / "notebooks")
         if copy.is_file() and copy.stat().st_mtime > newest:
             continue
@@ -100,6 +111,14 @@ def execute(root: Path, folder: Path) -> list[Path]:
         draft.replace(copy)
         made.append(copy)
     return made
+
+
+def has_records(notebook: Path) -> bool:
+    """Whether a notebook has what it shows; `NN_name.ipynb` of an ablation reads the records of experiments/ablations/NN."""
+    if notebook.parent.name != "ablations":
+        return True
+    folder = notebook.parents[2] / "experiments" / "ablations" / notebook.name.partition("_")[0]
+    return any(folder.rglob("record.json"))
 
 
 def _parameters(notebook: Path) -> list[Any]:

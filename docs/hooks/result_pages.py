@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
-from colbert_research.ledger import Ledger
+from notebook_pages import ablations as notebooks
+from notebook_pages import page_of
+
+from colbert_research.ledger import Ablation, Judged, Ledger
 
 PLACES = {
     "experiments/RESULTS.md": "results/index.md",
@@ -23,7 +26,7 @@ def pages(root: Path) -> dict[str, str | bytes]:
     """Every page of results, and every figure, by its place in the book."""
     figures = {f"figures/{path.name}": path.read_bytes() for path in sorted((root / "experiments/figures").glob("*.png"))}
     copies = {place: relinked((root / file).read_text(encoding="utf-8"), "../") for file, place in PLACES.items()}
-    return {**figures, **copies, "results/ledger.md": ledger(root / "experiments/ablations")}
+    return {**figures, **copies, "results/ledger.md": ledger(root)}
 
 
 def relinked(text: str, up: str) -> str:
@@ -34,42 +37,29 @@ def relinked(text: str, up: str) -> str:
     return text
 
 
-def ledger(folder: Path) -> str:
-    """Every claim below a folder, under the question that it belongs to, with the verdict that the records give it."""
+def ledger(root: Path) -> str:
+    """Every claim of the project's ablations, under the question that it belongs to, with the verdict that records give it."""
+    folder = root / "experiments/ablations"
     found = Ledger.load(folder)
-    lines = [
-        "# Ledger of claims",
-        "",
-        INTRODUCED.strip(),
-        "",
-        f"**{found.words()}**",
-        "",
-        *_table(["paper", *found.counts()], found.by_paper().to_numpy().tolist()),
-    ]
-    for ablation in dict.fromkeys(each.ablation for each in found.entries):
-        entries = [each for each in found.entries if each.ablation == ablation]
-        question, ours = _asked(folder, ablation)
-        lines += ["", f"## {ablation}: {question}" if question else f"## {ablation}", ""]
-        lines += [f"Here: {ours}", ""] if ours else []
-        rows = [
-            [
-                f"**{each.finding.verdict}**",
-                each.claim.claim,
-                f"{each.claim.paper}, {each.claim.where}: {each.claim.published}",
-                f"{each.finding.ours} ({each.finding.reason})" if each.finding.ours else each.finding.reason,
-            ]
-            for each in entries
+    ablations = {each.name: each for each in map(Ablation.load, sorted(folder.rglob("claims.yaml")))}
+    lines = ["# Ledger of claims", "", INTRODUCED.strip(), "", f"**{found.words()}**", ""]
+    lines += _table(["paper", *found.counts()], found.by_paper().to_numpy().tolist())
+    for name, ablation in ablations.items():
+        lines += ["", f"## {name}: {ablation.question}", "", f"Here: {' '.join(ablation.ours.split())}", ""]
+        pages = [page_of(root, path) for path in notebooks(root) if path.name.startswith(f"{name}_")]
+        lines += [
+            line for page in pages for line in (f"[Its notebook](../{page}): tables and figures of the same records.", "")
         ]
-        lines += _table(["verdict", "claim", "published", "here"], rows)
+        entries = [each for each in found.entries if each.ablation == name]
+        lines += _table(["verdict", "claim", "published", "here"], [_row(each) for each in entries])
     return "\n".join(lines) + "\n"
 
 
-def _asked(folder: Path, ablation: str) -> tuple[str, str]:
-    """The question of an ablation, and what its records are of."""
-    from colbert_research.ledger import Ablation
-
-    found = [Ablation.load(file) for file in sorted(folder.rglob("claims.yaml"))]
-    return next(((each.question, " ".join(each.ours.split())) for each in found if each.name == ablation), ("", ""))
+def _row(judged: Judged) -> list[object]:
+    claim, finding = judged.claim, judged.finding
+    published = f"{claim.paper}, {claim.where}: {claim.published}"
+    here = f"{finding.ours} ({finding.reason})" if finding.ours else finding.reason
+    return [f"**{finding.verdict}**", claim.claim, published, here]
 
 
 def _table(heads: list[str], rows: list[list[object]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The code of a page of the book, run as a reader would run it, block by block, in a process of its own.
+"""The code of a page of the book, run as a reader would run it, block by block.
 
 ```` ```python ```` is executed, all blocks of a page in one namespace; each line of ```` ```sh ```` is a command; a block with
 `title="FILE"` is written to that file; ```` ```text ```` behind any of them is what it prints, `...` for what varies. Blocks of
@@ -7,12 +7,14 @@ other languages are shown only.
 
 import doctest
 import io
+import os
 import re
 import shlex
 import sys
+import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RUN, SHOWN = ("python", "sh"), ("console", "text", "yaml", "json")
 FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -47,22 +49,43 @@ def blocks_of(text: str) -> list[Block]:
 def perform(blocks: list[Block]) -> None:
     """Run the blocks in the working folder. Raises AssertionError where one prints something else than the page says."""
     namespace = vars(sys.modules["__main__"])
-    for block in blocks:
-        if block.title:
-            file = Path(block.title)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block.source, encoding="utf-8")
-        elif block.language in RUN:
-            out = io.StringIO()
-            with redirect_stdout(out):
-                if block.language == "python":
-                    exec(compile(block.source, "<page>", "exec"), namespace)
-                else:
-                    for line in block.source.splitlines():
-                        command(shlex.split(line, comments=True))
-            said = out.getvalue()
-            if block.printed is not None and not doctest.OutputChecker().check_output(block.printed, said, LOOSE):
-                raise AssertionError(f"{block.source}\nshould print\n{block.printed}\nand printed\n{said}")
+    before = dict(namespace)
+    try:
+        for block in blocks:
+            run(block, namespace)
+    finally:
+        namespace.clear()
+        namespace.update(before)
+
+
+def run(block: Block, namespace: dict[str, Any]) -> None:
+    if block.title:
+        file = Path(block.title)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.source, encoding="utf-8")
+    if block.title or block.language not in RUN:
+        return
+    out = io.StringIO()
+    with redirect_stdout(out):
+        if block.language == "python":
+            exec(compile(block.source, "<page>", "exec"), namespace)
+        else:
+            for line in block.source.splitlines():
+                command(shlex.split(line, comments=True))
+    if block.printed is not None and not doctest.OutputChecker().check_output(block.printed, out.getvalue(), LOOSE):
+        raise AssertionError(f"{block.source}\nshould print\n{block.printed}\nand printed\n{out.getvalue()}")
+
+
+def perform_in(folders: dict[str, list[Block]]) -> list[str]:
+    """Run the blocks of several pages, each in a folder of its own; what went wrong, page by page."""
+    faults = []
+    for folder, blocks in folders.items():
+        os.chdir(folder)
+        try:
+            perform(blocks)
+        except (Exception, SystemExit):  # noqa: BLE001 (whatever stops a page, the others are run)
+            faults.append(f"{folder}:\n{traceback.format_exc()}")
+    return faults
 
 
 def command(words: list[str]) -> None:

@@ -103,6 +103,7 @@ def test_a_notebook_is_a_page_with_its_outputs_and_pictures(tmp_path):
     table = '<style scoped>x</style><table border="1" class="dataframe">\n\n<tr></tr></table>'
     outputs = [
         nbformat.v4.new_output("stream", text="\x1b[31mlogged\x1b[0m\n"),
+        nbformat.v4.new_output("stream", text=f"into {tmp_path}/out\n"),
         nbformat.v4.new_output("display_data", {"text/html": table, "text/plain": "a table"}),
         nbformat.v4.new_output("display_data", {"image/png": "aGk=", "text/plain": "a figure"}),
     ]
@@ -119,7 +120,7 @@ def test_a_notebook_is_a_page_with_its_outputs_and_pictures(tmp_path):
     made = notebook_pages.pages(tmp_path, source, tmp_path / "out")
     page = made["notebooks/ablations/03_bits.md"]
     assert "!!! note" not in page
-    assert "```text\nlogged\n```" in page
+    assert "```text\nlogged\ninto out\n```" in page
     assert '<div class="output">\n<table class="dataframe">\n<tr></tr></table>\n</div>' in page
     assert "](03_bits-0-2.png)" in page
     assert made["notebooks/ablations/03_bits-0-2.png"] == b"hi"
@@ -129,12 +130,24 @@ def test_a_notebook_is_a_page_with_its_outputs_and_pictures(tmp_path):
         notebook_pages.pages(tmp_path, source, tmp_path / "out")
 
 
+def test_an_ablation_without_records_is_not_executed(tmp_path):
+    import notebook_pages
+
+    notebook = tmp_path / "notebooks" / "ablations" / "03_bits.ipynb"
+    assert not notebook_pages.has_records(notebook)
+    record = tmp_path / "experiments" / "ablations" / "03" / "quick" / "0a" / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    assert notebook_pages.has_records(notebook)
+    assert notebook_pages.has_records(notebook.parents[1] / "plaid.ipynb")
+
+
 def test_a_ledger_shows_each_claim_under_its_question():
     import result_pages
 
     from colbert_research.ledger import Ledger
 
-    page = result_pages.ledger(ROOT / "experiments" / "ablations")
+    page = result_pages.ledger(ROOT)
     for each in Ledger.load(ROOT / "experiments" / "ablations").entries:
         assert f"| **{each.finding.verdict}** | " in page
         assert " ".join(each.claim.claim.split()).replace("|", "\\|").replace("<", "&lt;") in page
