@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from colbert_research.experiment import Record
-from colbert_research.experiment.memory import available_memory
 from colbert_research.experiment.plan import ENCODED
 from colbert_research.experiment.stage import Stage
+from colbert_research.memory import MODEL, PROCESS, available_memory
 from colbert_research.settings import ConfigError
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.schedule import shared_stages
@@ -16,8 +16,6 @@ from colbert_research.sweep.states import State
 
 logger = logging.getLogger("colbert_research")
 GB = 10**9
-PROCESS, ENCODER = 0.4 * GB, 2.2 * GB
-"""A process with its libraries; one with a model of the size of BERT and a batch."""
 OF_VECTORS = {"reduce": 1.5, "pool": 1.5}
 OF_SAMPLE = 3.5
 """Bytes for each byte of the vectors that are read, or of the sample that a codec is fitted on: the largest that were measured
@@ -99,7 +97,7 @@ def _estimate(run: Run, stage: Stage) -> float:
     tokens, width = _size(run, encoded)
     reduced = getattr(config.reducer, "dim", None) or width
     if stage.kind == "encode":
-        return PROCESS if config.encoder.kind == "hashing" else ENCODER
+        return PROCESS if config.encoder.kind == "hashing" else MODEL
     if stage.kind in OF_VECTORS:
         return PROCESS + OF_VECTORS[stage.kind] * 4 * tokens * width
     vectors = 4.0 * tokens * reduced

@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from colbert_research.executors.processes import PINNED
 from colbert_research.sweep.tasks import Task
 
-PINNED = ("COLBERT_RESEARCH_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""What numerical libraries read when they are loaded."""
 LOST = -9
 """The status of a task whose end nobody saw, because the server was killed."""
 

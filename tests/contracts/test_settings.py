@@ -14,6 +14,7 @@ from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.reduce import REDUCERS
+from colbert_research.executors import EXECUTORS, Resources
 from colbert_research.experiment import ExperimentConfig
 from colbert_research.index.build import BuildConfig
 from colbert_research.search import STRATEGIES
@@ -22,8 +23,8 @@ from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.graphs import GRAPHS
 from colbert_research.search.imputation import IMPUTATIONS
 
-AXES = [DATASETS, ENCODERS, POOLERS, REDUCERS, CODECS, STRATEGIES, ANNS, FIRST_STAGES, GRAPHS, IMPUTATIONS]
-MEMBERS = {cls for axis in AXES for cls in axis.values()} | {BuildConfig, ExperimentConfig, Threshold}
+AXES = [DATASETS, ENCODERS, POOLERS, REDUCERS, CODECS, STRATEGIES, ANNS, FIRST_STAGES, GRAPHS, IMPUTATIONS, EXECUTORS]
+MEMBERS = {cls for axis in AXES for cls in axis.values()} | {BuildConfig, ExperimentConfig, Resources, Threshold}
 SCORES = {
     ("Threshold", "value"),
     ("StanfordPlaid", "centroid_score_threshold"),

@@ -86,7 +86,7 @@ def test_each_stage_keeps_its_own_origin(cache, folder, monkeypatch):
 
 
 def test_peak_memory_is_that_of_the_stage(cache, folder, monkeypatch):
-    from colbert_research.experiment.memory import peak_memory
+    from colbert_research.memory import peak_memory
 
     with peak_memory() as large:
         del (held := bytearray(200_000_000))[:]
@@ -98,7 +98,7 @@ def test_peak_memory_is_that_of_the_stage(cache, folder, monkeypatch):
 
 @pytest.mark.parametrize("reset", [True, False])
 def test_peak_memory_without_the_kernels_help(monkeypatch, reset):
-    from colbert_research.experiment import memory
+    from colbert_research import memory
 
     if not reset:
         monkeypatch.setattr(memory, "_set_back", lambda: False)

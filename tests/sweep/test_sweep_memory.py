@@ -4,7 +4,7 @@ import pytest
 
 from colbert_research import threads
 from colbert_research.experiment import Record
-from colbert_research.experiment.memory import available_memory
+from colbert_research.memory import available_memory
 from colbert_research.settings import ConfigError
 from colbert_research.sweep import Sweep
 from colbert_research.sweep import memory as sweep_memory

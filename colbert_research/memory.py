@@ -7,6 +7,8 @@ from pathlib import Path
 
 from colbert_research.threads import control_groups
 
+PROCESS, MODEL = 0.4e9, 2.2e9
+"""Bytes of a process with its libraries; of one with a model of the size of BERT and a batch."""
 INTERVAL = 0.02  # seconds between looks, where the system does not keep the maximum itself
 _RESET = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")

@@ -1,0 +1,232 @@
+"""What every executor promises, whatever its workers are."""
+
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from colbert_research import threads
+from colbert_research.executors import EXECUTORS, Executor, Resources, WorkerDiedError
+from colbert_research.settings import ConfigError
+from tests.contracts import executor_functions as functions
+from tests.ray_nodes import cluster_of
+
+KINDS = [
+    "inline",
+    pytest.param("processes", marks=pytest.mark.slow),
+    pytest.param("ray", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """One connection for all tests, which executors use as they find it."""
+    pytest.importorskip("ray")
+    with cluster_of(1):
+        yield
+
+
+@pytest.fixture(params=KINDS)
+def kind(request) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    return request.param
+
+
+@pytest.fixture
+def executor(kind):
+    with EXECUTORS[kind]().start() as started:
+        yield started
+
+
+@pytest.fixture
+def with_workers(kind):
+    """An executor that has workers which can die."""
+    if kind == "inline":
+        pytest.skip("its worker is this process")
+    with EXECUTORS[kind](workers=1, attempts=2).start() as started:
+        yield started
+
+
+def test_every_item_comes_once_with_its_result(executor):
+    assert isinstance(executor, Executor)
+    assert sorted(executor.map(functions.double, range(10))) == [(i, 2 * i) for i in range(10)]
+    assert list(executor.map(functions.double, [])) == []
+    assert list(executor.map(partial(functions.double), [4])) == [(4, 8)]
+    assert sorted(executor.map(functions.double, [1, 1, 1])) == [(1, 2)] * 3, "equal items are several"
+
+
+def test_items_are_taken_when_a_worker_is_free(executor):
+    taken = []
+    found = executor.map(functions.double, (taken.append(i) or i for i in itertools.count()))
+    for _ in range(3):
+        item, result = next(found)
+        assert result == 2 * item
+    assert len(taken) <= 3 + executor.workers()
+    found.close()
+
+
+def test_an_error_names_its_item_and_loses_no_other_result(executor):
+    given = []
+    with pytest.raises(ValueError, match="three is refused") as caught:
+        given.extend(executor.map(functions.refuse_three, range(1000)))
+    assert {0, 1, 2} <= {item for item, _ in given}, "they were begun before"
+    assert len(given) < 1000, "no other item is begun"
+    assert str(caught.value) == "three is refused"
+    told = "\n".join(caught.value.__notes__)
+    assert "its item was 3" in told and "refuse_three" in told and "in process" in told
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "said"),
+    [
+        (functions.raise_strange, RuntimeError, "StrangeError: strange"),
+        (functions.leave, SystemExit, "I leave"),
+        (functions.give_a_lock, TypeError, "the result, a lock, cannot be pickled"),
+    ],
+)
+def test_errors_that_cannot_cross(kind, function, error, said):
+    with EXECUTORS[kind]().start() as executor, pytest.raises(error, match=said):
+        list(executor.map(function, [1]))
+
+
+def test_what_cannot_cross_to_a_worker(executor):
+    def local(item):
+        return item
+
+    for function in (lambda item: item, local, partial(local, 1), executor.map):
+        with pytest.raises(TypeError, match=r"imports its function by name.*top level of a module"):
+            executor.map(function, [1])
+    with pytest.raises(TypeError, match=r"item .*function.* cannot be pickled"):
+        list(executor.map(functions.double, [local]))
+
+
+def test_a_worker_has_the_threads_that_are_asked_for(kind, executor):
+    assert list(executor.map(functions.threads_here, [0], Resources(cpus=1))) == [(0, 1)]
+    if (most := threads.available()) > 1 and kind != "ray":  # whose node here has one
+        assert list(executor.map(functions.threads_here, [0], Resources(cpus=most))) == [(0, most)]
+
+
+def test_more_than_there_is(kind, executor):
+    many = 10**6
+    with pytest.raises(ConfigError, match=f"{many} "):
+        executor.map(functions.double, [1], Resources(cpus=many))
+    if kind != "inline":
+        with EXECUTORS[kind](workers=many).start() as asked, pytest.raises(ConfigError, match=f"{many} workers.*there is room"):
+            asked.workers()
+
+
+def test_an_item_whose_worker_dies_is_begun_again(with_workers, tmp_path):
+    items = [(str(tmp_path), i) for i in range(4)]
+    assert sorted(with_workers.map(functions.die_once, items)) == [(item, item[1]) for item in items]
+    assert (tmp_path / "died").exists()
+
+
+def test_not_for_ever(with_workers):
+    with pytest.raises(WorkerDiedError, match=r"^2 workers died with 7 in hand, the last one: .*memory"):
+        list(with_workers.map(functions.die, [7]))
+    assert list(with_workers.map(functions.double, [7])) == [(7, 14)], "the executor goes on"
+
+
+def begun(folder: Path) -> list[int]:
+    deadline = time.monotonic() + 60
+    while not (found := list(folder.glob("begun.*"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [int(path.suffix[1:]) for path in found]
+
+
+def gone(processes: list[int]) -> bool:
+    deadline = time.monotonic() + 20
+    while (left := any(psutil.pid_exists(each) for each in processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not left
+
+
+@pytest.fixture
+def heard():
+    """An interrupt is heard here, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_an_interrupt_leaves_nothing_running(with_workers, tmp_path):
+    """It comes while a worker is busy."""
+    interrupt = threading.Thread(target=lambda: begun(tmp_path) and os.kill(os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(with_workers.map(functions.wait_for, [str(tmp_path)]))
+    interrupt.join()
+    assert gone(begun(tmp_path))
+
+
+@pytest.mark.slow
+def test_what_a_function_prints_is_no_answer(capfd):
+    with EXECUTORS["processes"](workers=1).start() as executor:
+        assert list(executor.map(functions.speak, [1])) == [(1, "")]
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_processes_do_not_outlive_who_started_them(tmp_path):
+    from tests.warm import Program
+
+    source = (
+        "import sys\nfrom colbert_research.executors import EXECUTORS\n"
+        "from tests.contracts.executor_functions import wait_for\n"
+        "with EXECUTORS['processes'](workers=1).start() as executor: list(executor.map(wait_for, [sys.argv[1]]))"
+    )
+    with Program(source, tmp_path) as program:
+        workers = begun(tmp_path)
+        assert workers
+        program.kill()
+    assert gone(workers)
+
+
+def test_memory_is_divided(monkeypatch, caplog):
+    from colbert_research.executors import processes
+
+    monkeypatch.setattr(processes, "available_memory", lambda: int(5e9))
+    monkeypatch.setattr(threads, "count", lambda: 8)
+    with EXECUTORS["processes"](memory=2 * 10**9).start() as executor:
+        assert executor.workers() == 2
+        assert executor.workers(Resources(cpus=3)) == 2
+        assert not caplog.records
+        assert executor.workers(Resources(memory=6 * 10**9)) == 1, "less is not to be had"
+    assert caplog.messages == ["it may not fit into memory: 6.0 GB a worker, 5.0 GB are available"]
+    with EXECUTORS["processes"](memory=2 * 10**9, workers=3).start() as executor, pytest.raises(ConfigError) as error:
+        executor.workers()
+    assert str(error.value) == (
+        "executor processes: 3 workers, each with 2.0 GB of the 5.0 GB that are available: there is room for 2"
+    )
+
+
+def test_gpus_are_divided(monkeypatch):
+    from colbert_research.executors import processes
+
+    monkeypatch.setattr(threads, "count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,7")
+    assert processes._shares(1) == ["2", "3", "7"]
+    assert processes._shares(2) == ["2,3"]
+    assert processes._shares(0.5) == ["2", "3", "7"] * 2
+    with EXECUTORS["processes"](gpus=1).start() as executor:
+        assert executor.workers() == 3
+        with pytest.raises(ConfigError, match="1 workers, each with 4 of the 3 GPUs: there is room for 0"):
+            executor.workers(Resources(gpus=4))
+    with pytest.raises(ValueError, match=r"a part of one GPU, or whole ones; given 1\.5"):
+        Resources(gpus=1.5)
+
+
+def test_importing_executors_imports_no_ray():
+    import subprocess
+
+    program = "import sys, colbert_research.executors, colbert_research.experiment; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)
