@@ -11,6 +11,7 @@ from colbert_research.data import DATASETS
 from colbert_research.encoders import ENCODERS
 from colbert_research.encoders.pooling import POOLERS
 from colbert_research.encoders.reduce import REDUCERS
+from colbert_research.executors import EXECUTORS
 from colbert_research.index.writing import BuildConfig
 from colbert_research.search import STRATEGIES
 from colbert_research.settings import ConfigError, flat
@@ -42,7 +43,8 @@ class ExperimentConfig(Config):
     """Dataset, encoder, reducer, pooling, codec, index and search of one experiment, and what is measured.
 
     `k`: documents retrieved for each query; no measure may look deeper. `vectors`: precision in which token vectors are kept
-    between stages. `latency`: time the search too; left out, only its ranking is computed.
+    between stages. `latency`: time the search too; left out, only its ranking is computed. `executor`: where texts are encoded;
+    it decides no byte, and is no part of what the experiment is.
     """
 
     dataset: component("dataset", DATASETS, default="beir") = "beir"  # type: ignore[valid-type]
@@ -57,6 +59,7 @@ class ExperimentConfig(Config):
     measures: tuple[str, ...] = ("nDCG@10", "R@10", "R@50", "R@100", "R@1000", "RR@10", "Success@5", "AP")
     latency: LatencyConfig | None = None
     seed: Seed = 42
+    executor: component("executor", EXECUTORS, default="inline") = "inline"  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _measures_can_be_computed(self) -> Self:
@@ -64,6 +67,9 @@ class ExperimentConfig(Config):
 
         check_depth(parse_measures(self.measures), self.k)
         return self
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name != "executor"}
 
     def check_kinds(self) -> None:
         """Raise ConfigError for a component whose `kind` is not its own, so that its `config.yaml` would run another one."""

@@ -21,9 +21,10 @@ def as_of_now(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def settings_of_now(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a record's config by dotted name, `as_of_now`; reading them loads no component of one's own."""
+    """The settings of a record's config by dotted name, `as_of_now`, without where it was computed, which decides nothing;
+    reading them loads no component of one's own."""
     with no_imports():
-        return dict(flat(as_of_now(config)))
+        return {name: value for name, value in flat(as_of_now(config)) if name.partition(".")[0] != "executor"}
 
 
 def value_text(value: Any) -> str:

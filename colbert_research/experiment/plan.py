@@ -1,6 +1,7 @@
 """The stages of an experiment, in order, from its config."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from colbert_research.experiment.config import ExperimentConfig
 from colbert_research.experiment.stage import Stage
@@ -16,8 +17,8 @@ def planned(workspace: Workspace, config: ExperimentConfig) -> dict[str, Stage]:
     Structures beside the codes are named after their kinds. No model is loaded and nothing computed; a collection is read only
     where its files are not known yet.
     """
-    documents = encode.plan(workspace, config, "documents")
-    queries = encode.plan(workspace, config, "queries")
+    sides = (encode.plan(workspace, config, "documents"), encode.plan(workspace, config, "queries"))
+    documents, queries = (replace(each, means={**each.means, "executor": config.executor}) for each in sides)
     reduced = reduce.plan(workspace, config, documents)
     pooled = pool.plan(workspace, config, reduced)
     clustered = cluster.plan(workspace, config, pooled)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 END = "<!-- end of records -->\n"
 SHORT = ("collection", "dim", "codec", "search", "nDCG@10", "R@100", "overlap@10", "bytes/token", "record")
 """Columns of a table of some records, whose settings are in the table of all."""
-LOCATIONS = ("dataset.", "encoder.model", "encoder.revision")
-"""Settings that a summary leaves out: they say where data lie."""
+LOCATIONS = ("dataset.", "encoder.model", "encoder.revision", "executor.")
+"""Settings that a summary leaves out: they say where data lie, and where it was computed."""
 
 
 def summarize(

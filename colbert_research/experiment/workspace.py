@@ -13,11 +13,12 @@ from colbert_research.cache import Artifact, DamagedArtifactError, StageCache
 from colbert_research.config import Config, canonical_json
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, fingerprint_of, rounding_of
+from colbert_research.experiment import elsewhere
 from colbert_research.experiment.facts import CollectionFacts, facts_of
-from colbert_research.experiment.memory import peak_memory
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import RESUMES, Stage
 from colbert_research.fingerprints import stat_of
+from colbert_research.memory import peak_memory
 from colbert_research.settings import ConfigError
 from colbert_research.threads import one_blas_thread
 
@@ -167,14 +168,20 @@ class Workspace:
         start = time.perf_counter()
         products = nullcontext() if stage.kind == "latency" else one_blas_thread()
         with peak_memory() as peak, products:
-            notes = stage.module.compute(self, stage, folder)
+            notes = self._compute(stage, folder)
         return {
             **notes,
             "seconds": time.perf_counter() - start,
-            "peak_memory_bytes": peak.bytes,
+            "peak_memory_bytes": max(peak.bytes, notes.get("peak_memory_bytes", 0)),
             "origin": origin(),
             "stage": stage.description(),
         }
+
+    def _compute(self, stage: Stage, folder: Path) -> Mapping[str, Any]:
+        """Fill the folder: here, or where the stage says."""
+        if getattr(stage.means.get("executor"), "kind", "inline") == "inline":
+            return stage.module.compute(self, stage, folder)
+        return elsewhere.compute(stage, folder, self.collection_of(stage))
 
 
 def _stats(dataset: Any) -> Any:

@@ -93,6 +93,8 @@ def before() -> dict[str, str]:
         ("cli.py", None),
         ("config.py", None),
         ("progress.py", None),
+        ("executors/loop.py", None),
+        ("experiment/elsewhere.py", None),
         ("data/beir.py", None),
     ],
 )
