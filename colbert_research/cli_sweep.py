@@ -31,6 +31,7 @@ def sweep_command(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--yes", is_flag=True, help=f"Also where there are more than {MANY} experiments.")
     @wraps(function)
     def command(sweep: Path, folder: Path | None, yes: bool, **options: Any) -> Any:
+        from colbert_research.executors import WorkerDiedError
         from colbert_research.settings import ConfigError
         from colbert_research.sweep import Sweep
 
@@ -42,7 +43,7 @@ def sweep_command(function: Callable[..., Any]) -> Callable[..., Any]:
                     f"{sweep} has {found.config.size} points; say --yes if they are meant, or execute some with `run --limit`"
                 )
             return function(found, **options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, WorkerDiedError) as error:
             raise click.ClickException(str(error)) from error
 
     return command
@@ -64,7 +65,13 @@ def plan(sweep: "Sweep", jobs: int) -> None:
 @click.option("--only", default="", help='Settings that a run must have: "codec.nbits=4 codec.centroids=1024".')
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many of the runs that are left.")
 @click.option("--retry", is_flag=True, help="Those that failed, too.")
-def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) -> None:
+@click.option(
+    "--executor",
+    default="inline",
+    show_default=True,
+    help='Whose workers execute the runs, each with its own --jobs: "ray address=auto cpus=8", "slurm workers=8 memory=16G".',
+)
+def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool, executor: str) -> None:
     """Execute the runs of the SWEEP that are not done, and write summary.csv beside their records.
 
     Relative paths are looked for beside the SWEEP's file, then in its project (the nearest folder above it with a
@@ -75,9 +82,14 @@ def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool) ->
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     click.echo(sweep.plan().words(jobs))
+    if executor.split(" ")[0] == "slurm":
+        if limit is not None:
+            raise click.ClickException("--limit counts the runs of one process; choose those of all workers by --only")
+        click.echo(sweep.submit(executor, jobs=jobs, only=only, retry=retry))
+        return
     try:
         with logging_redirect_tqdm():  # lines go above the bar
-            table = sweep.run(jobs=jobs, only=only, limit=limit, retry=retry)
+            table = sweep.run(jobs=jobs, only=only, limit=limit, retry=retry, executor=executor)
     except KeyboardInterrupt:
         click.echo(f"\ninterrupted; {sweep.plan().words(jobs)}. The same command continues")
         raise SystemExit(130) from None

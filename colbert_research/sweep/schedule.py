@@ -61,7 +61,8 @@ def execute(runs: Sequence[Run], *, jobs: int, ended: Callable[[Run, State], Non
 def _all(
     pool: Pool, runs: list[Run], *, jobs: int, ended: Callable[[Run, State], None], look: float, timed: bool = False
 ) -> None:
-    each = max(1, threads.available() // jobs)
+    each = max(1, threads.count() // jobs)
+    before = {run.id for run in runs if run.state in SETTLED}
     stages = {} if timed else shared_stages(runs)
     waiting, elsewhere = list(runs), list[Run]()
     under_way: dict[int, Run | Stage] = {}
@@ -74,6 +75,9 @@ def _all(
         while not full and len(under_way) < jobs and (task := _next(waiting, stages, under_way)) is not None:
             if isinstance(task, Run):
                 waiting.remove(task)
+                if task.id not in before and (state := task.state) in SETTLED:  # by another process meanwhile
+                    ended(task, state)
+                    continue
                 own = task.experiment.config.latency
                 n = (own.threads or threads.available()) if timed and own else each
                 under_way[pool.begin(changed(task.task, threads=n), fresh=timed)] = task

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from colbert_research import threads
 from colbert_research.artifacts import write_text
+from colbert_research.config import Config
 from colbert_research.evaluation.comparison import DEFAULT, Comparison
 from colbert_research.evaluation.difference import Criteria
 from colbert_research.experiment import Record, Workspace
@@ -30,6 +31,7 @@ from colbert_research.sweep.report import Reported, write_report
 from colbert_research.sweep.runs import Run
 from colbert_research.sweep.schedule import LOOK, execute
 from colbert_research.sweep.states import FAILURE, SETTLED, State, write_failure
+from colbert_research.sweep.workers import Share, check_shareable, execute_elsewhere, executor_of, forget_failures, submit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,15 +106,20 @@ class Sweep:
         limit: int | None = None,
         retry: bool = False,
         look: float = LOOK,
+        executor: Config | str = "inline",
     ) -> "pd.DataFrame":
         """Execute the runs that are not done, `jobs` at a time, and write `summary.csv`; returns the table of `frame`.
 
         `only`: settings that a run must have, as overrides are written. `limit`: so many of those that are left, the first
         ones. `retry`: those that failed too. Processes share the threads of this machine. What another process has is waited
-        for. Raises ConfigError for more jobs than there are threads or memory, DiskFullError where a disk is full.
+        for. `executor`: whose workers each execute runs so, over a shared folder (`ray address=auto cpus=8`); here by default.
+        Raises ConfigError for more jobs than there are threads or memory, DiskFullError where a disk is full.
         """
-        most = threads.available()
-        if not 1 <= jobs <= most:
+        elsewhere, most = executor_of(executor), threads.available()
+        if elsewhere.kind == "slurm":
+            raise ConfigError("executor slurm: nobody waits for its jobs; use Sweep.submit, or the command `run`")
+        share = None if elsewhere.kind == "inline" else self._share(jobs, only, limit)
+        if share is None and not 1 <= jobs <= most:
             expected = f"1 to {most}, the CPUs" if most > 1 else "1, the only CPU"
             raise ConfigError(f"jobs: expected {expected} of this process; given {jobs}")
         left = [run for run in self.selected(only) if self._is_left(run, retry)][:limit]
@@ -126,7 +133,9 @@ class Sweep:
             ) from None
         claim_folder(self.folder, self.name, self._file)
         own = [run for run in left if _only_here(run)]
-        check_memory(self.runs, [run for run in left if run not in own], jobs)
+        others = [run for run in left if run not in own]
+        if share is None:
+            check_memory(self.runs, others, jobs)
         with reporting(total=len(left), description=f"sweep {self.name}", unit="runs") as report:
 
             def ended(run: Run, state: State) -> None:
@@ -137,9 +146,31 @@ class Sweep:
             for run in own:
                 _execute_here(run)
                 ended(run, run.state)
-            execute([run for run in left if run not in own], jobs=jobs, ended=ended, look=look)
+            if share is None:
+                execute(others, jobs=jobs, ended=ended, look=look)
+            elif others:
+                forget_failures(others)
+                execute_elsewhere(elsewhere, work, share, others, ended=ended, look=look)
         self._write_summary()
         return self.frame()
+
+    def submit(self, executor: Config | str, *, jobs: int = 1, only: str | Mapping[str, Any] = "", retry: bool = False) -> str:
+        """Hand the runs that are not done to Slurm (`slurm workers=8 memory=16G`), as a job of which it says the number.
+
+        `jobs`, `only`, `retry`: as `run` has them, in every worker. Raises ConfigError where `sbatch` is not there, or refuses.
+        """
+        elsewhere, share = executor_of(executor), self._share(jobs, only, None)
+        if elsewhere.kind != "slurm":
+            raise ConfigError(f"executor {elsewhere.kind} is waited for: use Sweep.run")
+        left = [run for run in self.selected(only) if self._is_left(run, retry)]
+        if not left:
+            return "nothing is left to run"
+        claim_folder(self.folder, self.name, self._file)
+        forget_failures(left)
+        return submit(elsewhere, share, name=self.name)
+
+    def _share(self, jobs: int, only: str | Mapping[str, Any], limit: int | None) -> Share:
+        return Share(check_shareable(self._file, limit), str(self.folder), jobs, written(dict(flat(parse_overrides(only)))))
 
     def selected(self, only: str | Mapping[str, Any] = "") -> list[Run]:
         """The runs that have some settings. Raises ConfigError where there is none."""
@@ -247,6 +278,11 @@ class Sweep:
         if state in (State.DAMAGED, State.NEWER):
             logger.warning("%s %s: %s", run.id, state, why)
         return state not in SETTLED or (retry and state is State.FAILED)
+
+
+def work(share: Share) -> None:
+    """Execute what is left of a sweep, in a worker."""
+    Sweep.load(share.file, folder=share.folder).run(jobs=share.jobs, only=share.only)
 
 
 def _flat(run: Run) -> dict[str, Any]:
