@@ -70,7 +70,7 @@ def encode_shard(shard: Shard) -> Part:
     if (rounding := rounding_of(config)) != (expected := stage.settings["rounding"]):
         raise ConfigError(
             f"this worker would encode with {rounding}, and {stage.name} is named by {expected}: let encoder.device and "
-            "encoder.dtype say which is meant, and executor.gpus give each worker a GPU where it is cuda"
+            "encoder.precision say which is meant, and executor.gpus give each worker a GPU where it is cuda"
         )
     encoder = _encoder(config, stage.settings["encoder"])
     documents = stage.settings["side"] == "documents"
