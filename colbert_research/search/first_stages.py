@@ -95,7 +95,8 @@ class MeanVectorStage(FirstStage):
         parts: tuple[NDArray[np.float32], ...] = index.structure(MeanVectors())
         positions = np.arange(index.n_positions, dtype=np.int64)
         means = (mean_vectors(query.vectors)[0] for query in queries)
-        return ((positions, joined([part @ mean for part in parts])) for mean in means)
+        # row by row: BLAS rounds a row by where it lies among the others, so a document's cosine would depend on its segment
+        return ((positions, joined([np.einsum("ij,j->i", part, mean) for part in parts])) for mean in means)
 
 
 class LemurStage(LemurSettings, FirstStage):

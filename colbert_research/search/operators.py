@@ -81,7 +81,8 @@ class Operator(SearchStrategy):
         scores = np.full((len(queries), len(documents)), -np.inf, np.float32)
         filled = np.flatnonzero(np.diff(documents.offsets))
         for start, piece in queries.chunks(TOKENS_AT_ONCE):
-            products = np.asarray(documents.values, np.float32) @ np.asarray(piece.values, np.float32).T
+            # float64, then rounded: float32 sums of BLAS depend on where a document lies among the others
+            products = (np.asarray(documents.values, np.float64) @ np.asarray(piece.values, np.float64).T).astype(np.float32)
             reduced = np.empty((len(filled), products.shape[1]), np.float32)
             for row, document in enumerate(filled):
                 reduced[row] = self._reduced(products[documents.offsets[document] : documents.offsets[document + 1]])
