@@ -55,12 +55,12 @@ class SVDConfig(Config):
         """The projection. Raises `ConfigError` for directions that cannot be whitened, because the sample has no part in them,
         and for a mean of no token."""
         _check_width(self.dim, sample.shape[1])
-        tokens, mean = np.asarray(sample, np.float64), None
+        tokens, mean = np.array(sample, np.float64), None
         if self.centre:
             if not len(tokens):
                 raise ConfigError("reducer.centre=true needs the mean of the document tokens, and the collection has none")
             mean = tokens.mean(axis=0)
-            tokens = tokens - mean
+            tokens -= mean
         moments, vectors = np.linalg.eigh(tokens.T @ tokens)
         directions = vectors[:, ::-1][:, : self.dim]
         # an eigenvector's sign is arbitrary: fix it, so that the same sample gives the same bytes everywhere
