@@ -21,7 +21,13 @@ from tests.ray_nodes import cluster_of
 KINDS = [
     "inline",
     pytest.param("processes", marks=pytest.mark.slow),
-    pytest.param("ray", marks=pytest.mark.slow),
+    pytest.param(
+        "ray",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not os.environ.get("ALL_TRIALS"), reason="a minute; see tests/sweep/test_ray_cluster.py"),
+        ],
+    ),
 ]
 
 
@@ -115,7 +121,7 @@ def test_a_worker_has_the_threads_that_are_asked_for(kind, executor):
 
 
 def test_more_than_there_is(kind, executor):
-    many = 10**6
+    many = 10**5
     with pytest.raises(ConfigError, match=f"{many} "):
         executor.map(functions.double, [1], Resources(cpus=many))
     if kind != "inline":

@@ -1,5 +1,6 @@
 """Encoding through an executor: the bytes, the keys and the ids of one process, whoever computes and however often."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -68,7 +69,7 @@ def whole(many, tmp_path_factory) -> dict[str, bytes]:
     [
         "{kind: here}",
         pytest.param("{kind: processes}", marks=pytest.mark.slow),
-        pytest.param("{kind: ray}", marks=pytest.mark.slow),  # a cluster of this machine, started and ended
+        pytest.param("{kind: ray}", marks=pytest.mark.skipif(not os.environ.get("ALL_TRIALS"), reason="half a minute")),
     ],
 )
 def test_the_same_bytes_under_the_same_keys(cache, many, whole, executor):

@@ -1,4 +1,7 @@
-"""A Ray cluster of three nodes, on this machine: what it computes is what one process does, and a node may die meanwhile."""
+"""A Ray cluster on this machine: what it computes is what one process does, and a node may die meanwhile.
+
+One node, and one test, are what always runs; three nodes and the rest, as the contract of executors on Ray, by `ALL_TRIALS=1`.
+"""
 
 import os
 import sys
@@ -15,14 +18,16 @@ from tests.experiment.small import ROOT
 from tests.ray_nodes import cluster_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="nodes are processes of POSIX")]
+ALL_TRIALS = bool(os.environ.get("ALL_TRIALS"))
+trial = pytest.mark.skipif(not ALL_TRIALS, reason="takes a minute")
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Three nodes of one CPU each, which this process is connected to."""
+    """Nodes of one CPU each, which this process is connected to."""
     pytest.importorskip("ray")
-    with cluster_of(3) as found:
+    with cluster_of(3 if ALL_TRIALS else 1) as found:
         yield found
 
 
@@ -39,6 +44,16 @@ def begun(folder, n: int) -> None:
     assert len(list(folder.glob("begun.*"))) >= n
 
 
+def test_items_on_ray(executor, tmp_path):
+    """With a worker that dies, and an error."""
+    items = [(str(tmp_path), i) for i in range(3)]
+    assert sorted(executor.map(functions.die_once, items)) == [(item, item[1]) for item in items]
+    assert (tmp_path / "died").exists()
+    with pytest.raises(ValueError, match="three is refused"):
+        list(executor.map(functions.refuse_three, [3]))
+
+
+@trial
 def test_a_worker_with_other_code_is_refused(executor, monkeypatch):
     real = on_ray.versions()
     monkeypatch.setattr(on_ray, "versions", lambda: {**real, "colbert_research": "sources 0123456789ab"})
@@ -46,6 +61,7 @@ def test_a_worker_with_other_code_is_refused(executor, monkeypatch):
         list(executor.map(functions.double, [1]))
 
 
+@trial
 @pytest.mark.usefixtures("cluster")
 def test_a_folder_that_workers_do_not_share_is_refused(tmp_path):
     with EXECUTORS["ray"]().start(shared=[tmp_path / "cache"]) as executor:
@@ -55,6 +71,7 @@ def test_a_folder_that_workers_do_not_share_is_refused(tmp_path):
             list(executor.map(functions.double, [1]))
 
 
+@trial
 def test_there_is_no_room(executor):
     assert executor.workers() == 3
     with pytest.raises(ConfigError, match="1 workers that take 2 CPU each, and there is room for 0: the cluster has 3 nodes"):
@@ -70,6 +87,7 @@ def test_an_address_without_a_cluster(address, monkeypatch):
         pass
 
 
+@trial
 def test_a_node_is_killed(cluster, executor, tmp_path):
     """While each node has an item in hand; those of the dead one are begun again on the others."""
     folders = [tmp_path / str(i) for i in range(3)]
@@ -92,7 +110,7 @@ def test_a_node_is_killed(cluster, executor, tmp_path):
     assert sum(len(list(folder.glob("begun.*"))) for folder in folders) == 4, "one was begun twice"
 
 
-@pytest.mark.skipif(not os.environ.get("ALL_TRIALS"), reason="a minute")
+@trial
 def test_a_sweep_is_executed_by_the_nodes(cluster, write, tmp_path):
     path = write(grid={"codec.nbits": [1, 2, 4]}, notebook=NOTEBOOK)
     whole, shared = (Sweep.load(path, folder=tmp_path / name) for name in ("whole", "shared"))
