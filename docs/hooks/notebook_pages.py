@@ -16,8 +16,8 @@ import nbformat
 UNEXECUTED = "!!! note\n    This copy of the book was built without executing the notebook; `make docs` does.\n"
 LONGEST = 60
 """Lines of plain text shown of one output."""
-INPUTS = ("colbert_research", "configs", "notebooks", "experiments/ablations")
-"""What a notebook is made from, beside itself: if any of it is newer than an executed copy, it is executed again."""
+INPUTS = ("colbert_research", "configs")
+"""What every notebook is made from, beside itself: if any of it is newer than an executed copy, it is executed again."""
 
 
 def all_of(root: Path) -> list[Path]:
@@ -96,11 +96,10 @@ def _text(text: str) -> str:
 
 def execute(root: Path, folder: Path) -> list[Path]:
     """Execute every notebook whose copy in `folder` is missing or older than what it is made from; returns the new copies."""
-    newest = max(file.stat().st_mtime for part in INPUTS for file in (root / part).rglob("*") if file.is_file())
     made = []
     for notebook in filter(has_records, all_of(root)):
         copy = folder / notebook.relative_to(root / "notebooks")
-        if copy.is_file() and copy.stat().st_mtime > newest:
+        if copy.is_file() and copy.stat().st_mtime > changed(root, notebook):
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         draft = copy.with_suffix(".draft.ipynb")
@@ -113,12 +112,21 @@ def execute(root: Path, folder: Path) -> list[Path]:
     return made
 
 
+def changed(root: Path, notebook: Path) -> float:
+    """When the newest of what a notebook is made from was written: its own file, package, configs, an ablation's records."""
+    folders = [*(root / part for part in INPUTS), *([records_of(notebook)] if notebook.parent.name == "ablations" else [])]
+    inside = (file for folder in folders for file in folder.rglob("*") if "__pycache__" not in file.parts)
+    return max(file.stat().st_mtime for file in (notebook, *inside) if file.is_file())
+
+
+def records_of(notebook: Path) -> Path:
+    """Where the records of an ablation's notebook lie, whose name is NN_name: experiments/ablations/NN."""
+    return notebook.parents[2] / "experiments" / "ablations" / notebook.name.partition("_")[0]
+
+
 def has_records(notebook: Path) -> bool:
-    """Whether a notebook has what it shows; `NN_name.ipynb` of an ablation reads the records of experiments/ablations/NN."""
-    if notebook.parent.name != "ablations":
-        return True
-    folder = notebook.parents[2] / "experiments" / "ablations" / notebook.name.partition("_")[0]
-    return any(folder.rglob("record.json"))
+    """Whether a notebook has what it shows; those of ablations read records."""
+    return notebook.parent.name != "ablations" or any(records_of(notebook).rglob("record.json"))
 
 
 def _parameters(notebook: Path) -> list[Any]:

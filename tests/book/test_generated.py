@@ -1,7 +1,9 @@
 """Pages that are made from the code say what the code says."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -140,6 +142,20 @@ def test_an_ablation_without_records_is_not_executed(tmp_path):
     record.write_text("{}")
     assert notebook_pages.has_records(notebook)
     assert notebook_pages.has_records(notebook.parents[1] / "plaid.ipynb")
+
+
+def test_a_notebook_is_executed_again_where_what_it_is_made_from_changed(tmp_path):
+    import notebook_pages
+
+    notebook = tmp_path / "notebooks" / "ablations" / "03_bits.ipynb"
+    record = tmp_path / "experiments" / "ablations" / "03" / "quick" / "0a" / "record.json"
+    source, compiled = tmp_path / "colbert_research" / "a.py", tmp_path / "colbert_research" / "__pycache__" / "a.pyc"
+    for when, file in enumerate((notebook, source, record, compiled), start=1):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+        os.utime(file, (when, when))
+    assert notebook_pages.changed(tmp_path, notebook) == 3
+    assert notebook_pages.changed(tmp_path, Path(shutil.copy2(notebook, notebook.parents[1]))) == 2, "of no ablation"
 
 
 def test_a_ledger_shows_each_claim_under_its_question():
