@@ -8,7 +8,8 @@ import click
 @click.command()
 @click.argument("folder", default="experiments/ablations", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--write", type=click.Path(file_okay=False, path_type=Path), help="Write ledger.md, .csv and .html there, too.")
-def ledger(folder: Path, write: Path | None) -> None:
+@click.option("--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A page whose table is replaced.")
+def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
     """Judge every claim of the claims.yaml files below FOLDER by the records beside them, and print the verdicts.
 
     Agreement with exact search is computed first, where rankings lie beside the records, and figures of clusters, where claims
@@ -22,6 +23,8 @@ def ledger(folder: Path, write: Path | None) -> None:
         for file in sorted(folder.rglob(FILE)):
             Ablation.load(file).measure(file.parent)
         found = Ledger.load(folder)
+        if into is not None:
+            found.put_into(into)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
     for each in found.entries:

@@ -1,7 +1,7 @@
 """A summary of records: what was chosen, what it cost and what it gave, one row per record, to commit and to show."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from colbert_research.settings import ConfigError, flat, merge, parse_overrides
 if TYPE_CHECKING:
     import pandas as pd
 
-END = "<!-- end of records -->\n"
+END = "end of records"
 SHORT = ("collection", "dim", "codec", "search", "nDCG@10", "R@100", "overlap@10", "bytes/token", "record")
 """Columns of a table of some records, whose settings are in the table of all."""
 LOCATIONS = ("dataset.", "encoder.model", "encoder.revision", "executor.")
@@ -87,13 +87,26 @@ def put_into(page: Path, folder: str | Path, table: "pd.DataFrame") -> None:
     A mark may name some records, `<!-- records of FOLDER: ID ID -->`, which are then shown in that order, in fewer columns.
     Raises ConfigError for a page without such marks, and for records that are not in the table.
     """
-    text, start = page.read_text(encoding="utf-8"), f"<!-- records of {Path(folder).as_posix()}"
-    marks = list(re.finditer(rf"{re.escape(start)}(?:: ([0-9a-f ]+))? -->\n(.*?){re.escape(END)}", text, re.DOTALL))
+    put_between(
+        page,
+        f"records of {Path(folder).as_posix()}",
+        END,
+        lambda ids: markdown(some(table, ids.split()) if ids else table),
+    )
+
+
+def put_between(page: Path, start: str, end: str, made: Callable[[str], str]) -> None:
+    """Replace what stands between the comments `start` and `end` of a page, which may stand there several times.
+
+    `made`: what to put there; it is given what follows `start: ` in the comment, or nothing. Raises ConfigError for a page
+    without such comments.
+    """
+    text = page.read_text(encoding="utf-8")
+    marks = list(re.finditer(rf"<!-- {re.escape(start)}(?:: ([^\n]+))? -->\n(.*?)<!-- {re.escape(end)} -->\n", text, re.DOTALL))
     if not marks:
-        raise ConfigError(f"{page} lacks the lines '{start} -->' and {END.strip()!r}, between which the table is put")
+        raise ConfigError(f"{page} lacks the lines '<!-- {start} -->' and '<!-- {end} -->', between which the table is put")
     for mark in reversed(marks):
-        shown = some(table, mark[1].split()) if mark[1] else table
-        text = f"{text[: mark.start(2)]}\n{markdown(shown)}\n{text[mark.end(2) :]}"
+        text = f"{text[: mark.start(2)]}\n{made(mark[1] or '')}\n{text[mark.end(2) :]}"
     write_text(page, text)
 
 

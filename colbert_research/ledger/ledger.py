@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from colbert_research.artifacts import write_text
 from colbert_research.experiment.record import RecordError
-from colbert_research.experiment.summary import markdown
+from colbert_research.experiment.summary import markdown, put_between
 from colbert_research.ledger.claims import FILE, Ablation, Claim
 from colbert_research.ledger.evidence import Evidence
 from colbert_research.ledger.findings import UNTESTABLE, VERDICTS, Finding, LackingError
@@ -77,14 +77,14 @@ class Ledger:
         return {verdict: found[verdict] for verdict in VERDICTS}
 
     def by_paper(self) -> "pd.DataFrame":
-        """One row for each paper: how many of its claims have each verdict."""
+        """One row for each paper with a verdict that records gave: how many of its claims have each; the last, all others."""
         import pandas as pd
 
-        papers = dict.fromkeys(each.claim.paper for each in self.entries)
-        rows = [
-            {"paper": paper, **Ledger(tuple(e for e in self.entries if e.claim.paper == paper)).counts()} for paper in papers
-        ]
-        return pd.DataFrame(rows)
+        papers = dict.fromkeys(each.claim.paper for each in self.entries if each.finding.verdict != UNTESTABLE)
+        parts = {paper: tuple(each for each in self.entries if each.claim.paper == paper) for paper in papers}
+        if others := tuple(each for each in self.entries if each.claim.paper not in papers):
+            parts[f"{len({each.claim.paper for each in others})} others"] = others
+        return pd.DataFrame([{"paper": paper, **Ledger(entries).counts()} for paper, entries in parts.items()])
 
     def words(self) -> str:
         """How many claims have each verdict, in a sentence."""
@@ -99,10 +99,14 @@ class Ledger:
         short = frame[["ablation", "claim", "paper", "where", "published", "ours", "verdict"]]
         files = [folder / f"ledger.{kind}" for kind in ("md", "csv", "html")]
         table = short.map(lambda text: str(text).replace("|", "\\|"))
-        write_text(files[0], f"# Ledger of claims\n\n{self.words()}\n\n{markdown(table)}")
+        write_text(files[0], f"# Ledger of claims\n\n{self.words()}\n\n{markdown(self.by_paper())}\n{markdown(table)}")
         write_text(files[1], frame.to_csv(index=False))
         write_text(files[2], _page(self.words(), frame))
         return files
+
+    def put_into(self, page: Path) -> None:
+        """Replace the table by paper between the comments `ledger` and `end of ledger` of a page. Raises ConfigError."""
+        put_between(page, "ledger", "end of ledger", lambda _: f"{self.words()}\n\n{markdown(self.by_paper())}")
 
 
 def judge(ablation: Ablation, folder: Path) -> list[Judged]:
