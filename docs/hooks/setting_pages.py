@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from colbert_research.config import Config, Threshold
+from colbert_research.executors import EXECUTORS
 from colbert_research.experiment.config import AXES, ExperimentConfig, LatencyConfig
 from colbert_research.index.writing import BuildConfig
 from colbert_research.search import ANNS, FIRST_STAGES, GRAPHS, IMPUTATIONS
@@ -26,8 +27,9 @@ WITHIN: dict[str, Mapping[str, type[Config]]] = {
     "imputation": IMPUTATIONS,
     "first_stage": FIRST_STAGES,
     "graph": GRAPHS,
+    "executor": EXECUTORS,
 }
-"""Settings of strategies that are members of a registry themselves."""
+"""Settings of strategies and of sweeps that are members of a registry themselves."""
 PARTS = {"index": BuildConfig, "latency": LatencyConfig}
 WORDS: dict[Any, str] = {
     int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "none", Any: "any",
@@ -64,7 +66,7 @@ def settings(configs: Path) -> str:
     for axis, registry in AXES.items():
         lines += _axis(axis, registry, f"`{axis}.kind` is one of these; by default `{_default_kind(axis)}`. {ANY}", used)
     for axis, registry in WITHIN.items():
-        lines += _axis(axis, registry, f"What the `{axis}` of a strategy may be.", {})
+        lines += _axis(axis, registry, f"What the setting `{axis}` may be.", {})
     lines += ["", "## Thresholds", "", _told(Threshold), "", *_table(Threshold)]
     lines += ["", "## A sweep", "", _told(SweepConfig), "", *_table(SweepConfig)]
     return "\n".join(lines) + "\n"
