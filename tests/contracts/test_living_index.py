@@ -228,7 +228,10 @@ def on_host(codec: str) -> list:
     cases = [(s, name) for s, name in EVERY if name == codec and not s.kind.startswith("cuda")]
     if os.environ.get("ALL_TRIALS"):
         return cases
-    return list({(s.structures(), hasattr(s, "ncells")): (s, name) for s, name in reversed(cases)}.values())[::-1]
+    first: dict = {}
+    for strategy, name in cases:
+        first.setdefault((strategy.structures(), hasattr(strategy, "ncells")), (strategy, name))
+    return list(first.values())
 
 
 WIDTHS = {(c.kind, *(getattr(c, name, None) for name in ("nbits", "m", "dtype"))): c for c in CODEC_CASES}

@@ -18,7 +18,7 @@ from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import FIRST_STAGES, Queries, Rerank, Trace
 from colbert_research.search.bm25 import Bm25Settings
-from colbert_research.search.first_stages import Bm25Stage, MeanVectorStage, TrecStage
+from colbert_research.search.first_stages import Bm25Stage, LemurStage, MeanVectorStage, TrecStage
 from colbert_research.search.word_counts import WordCounts, split
 from colbert_research.settings import ConfigError
 from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
@@ -47,6 +47,7 @@ def stages(run_file):
     return {
         "bm25": Bm25Stage(),
         "mean_vector": MeanVectorStage(),
+        "lemur": LemurStage(width=32, epochs=1),
         "trec": TrecStage(path=str(run_file), missing="nothing"),
     }
 
