@@ -85,8 +85,11 @@ def test_the_step_errs_less_than_one_that_covers_everything_or_half(vectors, bit
     st.sampled_from(["uniform", "least_squares", "quantiles"]),
 )
 @example(np.array([[1e-45], [0], [0]], np.float32), 1, "uniform")  # their standard deviation is zero in float32
+@example(np.array([[-1, -1], [-3e-27, 0], *[[1, 1]] * 4], np.float32), 8, "least_squares")  # its levels were not ascending
 def test_numbers_are_searchsorted(values, bits, levels):
     buckets = Buckets.fit(values, bits, scaled=True, levels=levels)
+    assert (np.diff(buckets.cutoffs) >= 0).all()
+    assert (np.diff(buckets.levels) >= 0).all()
     expected = np.searchsorted(buckets.cutoffs, values / buckets.scales, side="left")
     assert np.array_equal(buckets.numbers(values), expected)
 

@@ -92,4 +92,5 @@ def _lloyd(values: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[n
         if np.array_equal(moved, means):
             break
         means = moved
-    return means
+    ascending: NDArray[np.float64] = np.maximum.accumulate(means)  # differences of sums round away what is small beside them
+    return ascending
