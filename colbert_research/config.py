@@ -222,7 +222,8 @@ def load_config(model: type[C], path: str | Path | None = None, overrides: str |
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path or 'the config'} is not valid: {explain(error, model)}") from None
+        where = f"{path} with its overrides" if path and overrides else path or "the config"
+        raise ConfigError(f"{where} is not valid: {explain(error, model)}") from None
 
 
 def explain(error: ValidationError, model: type[Config]) -> str:

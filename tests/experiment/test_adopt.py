@@ -163,4 +163,4 @@ def test_from_the_shell(folder, updated, tmp_path, monkeypatch):
     assert notes["origin"]["commit"]
     wrong = CliRunner().invoke(main, ["cache", "adopt", str(TINY), "codec.nbit=2"])
     assert wrong.exit_code == 1
-    assert wrong.output.startswith(f"Error: {TINY} is not valid: ")
+    assert wrong.output.startswith(f"Error: {TINY} with its overrides is not valid: ")
