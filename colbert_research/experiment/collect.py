@@ -53,6 +53,8 @@ def kept(cache: StageCache, records: Iterable[str | Path]) -> list[Kept]:
     for file in sorted(files):
         try:
             record = Record.open(file.parent)
+        except FileNotFoundError:  # replaced at this instant, by an experiment that has just used what it names
+            continue
         except RecordError as error:
             logger.warning("cannot be read, and keeps whatever key stands in it: %s", error)
             with suppress(OSError):

@@ -84,6 +84,11 @@ class OutputFolder:
                 raise OutputInUseError(
                     f"{self.path} is being written by {lock.holder()}; wait until that ends, end it, or choose another output"
                 )
+            try:
+                self._check_record()  # again: whoever had the folder in between may have finished
+            except ConfigError:
+                lock.release()
+                raise
             if not _held:
                 atexit.register(_release_all)
             _held[place] = _Claim(lock, self.id, os.getpid())
@@ -162,13 +167,11 @@ class OutputFolder:
     def _check_record(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"output {str(self.path)!r} is a file; expected a folder, or the name of one to be made")
-        if not (self.path / FILE).is_file():
-            return
         try:
             there = Record.open(self.path).id
         except NewerRecordError as error:
             raise ConfigError(f"{error}, or choose another output") from error
-        except RecordError:  # damaged: it may be replaced
+        except (FileNotFoundError, RecordError):  # none, or a damaged one: it may be replaced
             return
         if there != self.id:
             raise ConfigError(

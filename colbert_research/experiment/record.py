@@ -286,6 +286,8 @@ def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
     for path in sorted(Path(folder).rglob(FILE)):
         try:
             yield path.parent, Record.open(path.parent)
+        except FileNotFoundError:  # replaced by its experiment at this instant
+            continue
         except RecordError as error:
             logger.warning("passed over: %s", error)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from colbert_research.experiment import Record, start
+from colbert_research.cache import StageCache
+from colbert_research.experiment import Record, load_records, output, start
 from colbert_research.experiment import stage as stage_module
+from colbert_research.experiment.collect import kept
 from colbert_research.experiment.output import OutputInUseError
 from colbert_research.settings import ConfigError
 from tests.experiment.small import FILES, SETTINGS, TINY, make
@@ -108,6 +110,45 @@ def test_another_experiments_record_is_kept(cache, folder, tmp_path):
         make(cache, folder, "codec.nbits=1", output=tmp_path / "out").save()
     assert Record.open(tmp_path / "out") == Record.open(tmp_path / "out")
     assert Record.open(tmp_path / "out").id == first.id
+
+
+def test_a_record_that_another_process_finishes_while_the_folder_is_claimed(cache, folder, tmp_path, monkeypatch):
+    """It was replaced where it appeared between the look for one and the lock, and said to be missing where it went."""
+    other = make(cache, folder, "codec.nbits=1", tmp_path / "other")
+    other.save()
+    files = os.listdir(tmp_path / "other")
+    taken = output.Lock.try_acquire
+
+    def take(lock):
+        os.rename(tmp_path / "other", tmp_path / "out")
+        return taken(lock)
+
+    monkeypatch.setattr(output.Lock, "try_acquire", take)
+    with pytest.raises(ConfigError, match=f"holds the record of experiment {other.id}"):
+        make(cache, folder, output=tmp_path / "out").output.claim()
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(files)
+    monkeypatch.undo()
+
+    opened = Record.open
+
+    def vanish(place):
+        if not (tmp_path / "replaced").exists():
+            os.rename(tmp_path / "out", tmp_path / "replaced")
+        return opened(place)
+
+    monkeypatch.setattr(Record, "open", vanish)
+    make(cache, folder, output=tmp_path / "out").output.claim()
+
+
+def test_a_record_that_is_replaced_while_a_folder_is_read(cache, folder, tmp_path, monkeypatch):
+    make(cache, folder, output=tmp_path / "out").save()
+
+    def vanish(place):
+        raise FileNotFoundError(place)
+
+    monkeypatch.setattr(Record, "open", vanish)
+    assert load_records(tmp_path).empty
+    assert len(kept(StageCache(cache), [tmp_path])) == 5
 
 
 def test_a_folder_that_was_removed_meanwhile(cache, folder, tmp_path):
