@@ -39,7 +39,7 @@ LAYERS = {
     "search": 4,
     "evaluation": 5,
     "experiment": 6,
-    **dict.fromkeys(("training", "integrations", "sweep", "ledger"), 7),
+    **dict.fromkeys(("training", "integrations", "sweep", "ledger", "serving"), 7),
     **dict.fromkeys(("rag", "cli_index", "cli_ledger", "cli_sweep"), 8),
     "cli": 9,
     "__main__": 10,
