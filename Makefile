@@ -1,10 +1,10 @@
-# Two commands: `make quickstart` and `make test`. Both make .venv and install what is pinned in constraints.txt.
+# `make quickstart`, `make test`, `make test-all`: each makes .venv and installs what is pinned in constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install cuda quickstart test lint docs clean
+.PHONY: install cuda quickstart test test-all lint docs clean
 CUDA ?= 13
 
 install: $(VENV)/installed
@@ -27,13 +27,14 @@ quickstart: install
 	@$(BIN)/jupyter nbconvert --log-level ERROR --to html out/quickstart.ipynb
 	@$(BIN)/colbert-research show out/quickstart.ipynb
 
-test: install
+# test: all but the tests marked slow; test-all: every test, which is what protects main
+test test-all: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@# mypy has one process, which the tests leave time for when they wait
 	@$(BIN)/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
-	echo "$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal"; \
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal; tests=$$?; \
+	set -- $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal $(if $(filter test,$@),-m "not slow"); \
+	echo "$$@"; "$$@"; tests=$$?; \
 	echo "$(BIN)/mypy"; wait $$types; types=$$?; cat $(VENV)/mypy.log; \
 	test $$tests = 0 && test $$types = 0
 

@@ -37,6 +37,7 @@ def test_a_cache_that_cannot_be_written_to_names_the_variable(tmp_path, monkeypa
         StageCache(tmp_path / "root").run("encode", "a1", lambda folder: {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["raise RuntimeError", "return Path(__file__) / 'below a file'"])
 def test_importing_asks_for_no_home(tmp_path, home):
     """Without a home folder, as in some containers, or with one that is not there: kernels are compiled all the same."""

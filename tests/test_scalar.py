@@ -78,6 +78,7 @@ def test_the_step_errs_less_than_one_that_covers_everything_or_half(vectors, bit
     assert squared_error(chosen) <= squared_error(covering / 2) * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     arrays(np.float32, (6, 5), elements=st.floats(-4, 4, width=32)),

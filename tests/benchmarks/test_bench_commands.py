@@ -41,6 +41,7 @@ def run(main, *arguments) -> tuple[list[dict], str]:
     return [json.loads(line) for line in lines], result.stdout.split("\n\n", 1)[1]
 
 
+@pytest.mark.slow
 def test_ours(scripts, folder, tmp_path):
     codecs = ["--codec", "exact", "--codec", "residual nbits=8 centroids=8"]
     with pytest.raises(AssertionError, match="plaid needs an index whose codec has centroids"):
@@ -62,6 +63,7 @@ def test_ours(scripts, folder, tmp_path):
     assert " 1.00 " in rows[1]
 
 
+@pytest.mark.slow
 def test_peers_and_their_failures(scripts, folder, tmp_path):
     script = tmp_path / "peers.py"
     script.write_text(SCRIPT)
@@ -75,6 +77,7 @@ def test_peers_and_their_failures(scripts, folder, tmp_path):
     assert f"{1.5 / lines[0]['ms_median']:.2f}" in table.splitlines()[-2]
 
 
+@pytest.mark.slow
 def test_without_the_peers_script_ours_are_measured_all_the_same(scripts, folder, tmp_path):
     lines, _ = run(
         scripts("search").main,
@@ -138,6 +141,7 @@ class TestScaling:
             held = np.ones(2**26, np.uint8)
         assert peak[0] - before[0] >= held.nbytes / 2
 
+    @pytest.mark.slow
     def test_one_size(self, scripts):
         settings = {"dim": 16, "model": "tokens", "queries": 5, "threads": 1, "k": 10, "strategies": ["exhaustive"]}
         codec = scripts("bench_build").codec_of("residual nbits=4 centroids=64")
@@ -165,6 +169,7 @@ class TestScaling:
         assert float(codes.split()[-1]) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_kernels(scripts, tmp_path):
     output = tmp_path / "lines.jsonl"
     arguments = ["--tiers", "generic", "--documents", "3", "--repeats", "1", "--threads", "1", "--output", output]

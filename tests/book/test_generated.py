@@ -158,6 +158,7 @@ def test_a_notebook_is_executed_again_where_what_it_is_made_from_changed(tmp_pat
     assert notebook_pages.changed(tmp_path, Path(shutil.copy2(notebook, notebook.parents[1]))) == 2, "of no ablation"
 
 
+@pytest.mark.slow
 def test_a_ledger_shows_each_claim_under_its_question():
     import result_pages
 

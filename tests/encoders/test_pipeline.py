@@ -212,6 +212,7 @@ def of_checkpoint(folder, tiny) -> TextPipeline:
     return TextPipeline.of(MultiVectorConfig(model=str(folder), device="cpu", batch_tokens=64), dim=tiny.DIM)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_same_vectors(checkpoint, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pipeline = of_checkpoint("checkpoint", tiny)  # by a relative path

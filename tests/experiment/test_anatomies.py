@@ -21,6 +21,7 @@ def run(cache, folder, tmp_path):
     return tmp_path / "runs" / "a"
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_codes(run, cache):
     record = Record.open(run)
     found = clusters_of(run, record)
@@ -37,6 +38,7 @@ def test_the_figures_are_those_of_the_codes(run, cache):
     assert not (run.parent / "exact" / "anatomy.json").exists()
 
 
+@pytest.mark.slow
 def test_they_count_for_no_other_index_and_are_computed_once(run, cache, caplog):
     file, record = run / "anatomy.json", Record.open(run)
     write_json(file, {**read_json(file), "figures": {"kept": 1.0}})

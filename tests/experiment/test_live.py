@@ -156,6 +156,7 @@ def test_a_global_with_the_name_of_a_local_variable(own):
     assert own(mine(above="i = 1\noutput = 'a'", body=body)) == own(mine(above="i = 2\noutput = 'b'", body=body))
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_every_process(tmp_path):
     text = MINE.format(**{**PLAIN, "above": "W = {'a', 'b', 'c', 'd'}\nF = {'f': len, 'g': lambda x: x}", "body": "W, F"})
     (tmp_path / "mine_codec.py").write_text(text)
@@ -200,6 +201,7 @@ print(sources_of("index", {"codec": Mine()})["hash"])
 """
 
 
+@pytest.mark.slow
 def test_a_script_counts_as_it_runs(tmp_path):
     """A global from the command line, and a file that is saved again while the process runs."""
     (tmp_path / "s.py").write_text(SCRIPT)

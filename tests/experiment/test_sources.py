@@ -247,6 +247,7 @@ sources.check_loaded(loaded.__name__, sources.Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_what_is_edited_before_a_fork_is_noticed_after_it(tmp_path):
     """The child runs what its parent had loaded, which its own age does not tell."""

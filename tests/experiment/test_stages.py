@@ -45,6 +45,7 @@ def test_they_are_equal_by_kind_and_key(cache, folder):
     assert one["encode documents"] != one["encode queries"]
 
 
+@pytest.mark.slow
 def test_another_process_computes_a_pickled_stage_with_what_it_needs(cache, folder):
     stage = make(cache, folder).stages["rank"]
     copied = pickle.loads(pickle.dumps(stage))

@@ -243,6 +243,7 @@ def read_on(path: str, ready, stop, results) -> None:
     results.put((opened, wrong))
 
 
+@pytest.mark.slow
 @FLOCK
 def test_one_writer_and_several_readers(index):
     context = multiprocessing.get_context("spawn")

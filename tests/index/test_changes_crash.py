@@ -96,6 +96,7 @@ def dead_tokens(index: Index) -> int:
     return sum(part["deleted"]["n_tokens"] for part in index.manifest["segments"] if "deleted" in part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_killed_at_any_operation(base, tmp_path, change):
     """SIGKILL before each operation in turn; what was not flushed by then is lost."""

@@ -73,6 +73,7 @@ index.verify()
 """
 
 
+@pytest.mark.slow
 @POSIX
 def test_small_segments_keep_no_descriptors(tmp_path):
     build_index(tmp_path / "i", *first(), CODEC)

@@ -46,6 +46,7 @@ def crashing(original, call: int, when: str):
     return function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.kind)
 def test_a_crash_at_any_step(tmp_path, collection, vectors, codec):
     """At each call of each function that writes, before it and after it; every build starts in the folder of the last."""
@@ -131,6 +132,7 @@ def write_vectors(folder: Path, tokens: int, dim: int) -> None:
     np.save(folder / "offsets.npy", np.arange(0, tokens + 1, 100))
 
 
+@pytest.mark.slow
 def test_sigkill_in_the_middle_of_a_build(tmp_path):
     write_vectors(tmp_path, 500_000, 8)
     killed = in_subprocess(tmp_path, "killed")

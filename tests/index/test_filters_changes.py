@@ -27,6 +27,7 @@ def some(rng: random.Random, n: int) -> list[dict]:
     return [{name: value for name, value in each.items() if name in TYPED} for each in found]
 
 
+@pytest.mark.slow
 def test_any_changes(tmp_path):
     """What a filter admits, and the search behind it finds, is what plain Python says of the live documents."""
     rng, numbers, tried = random.Random(3), iter(range(1000)), 0

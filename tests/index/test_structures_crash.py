@@ -52,6 +52,7 @@ def crashes_of(work, check) -> int:
     return crashes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", [Sums(), Norms()], ids=lambda structure: structure.kind)
 def test_in_the_index(path, vectors, structure):
     first = bytes_of(path)

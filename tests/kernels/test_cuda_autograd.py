@@ -30,6 +30,7 @@ def plain(queries, query_offsets, documents, document_offsets) -> torch.Tensor:
     return torch.stack(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize(("query_lengths", "document_lengths"), SHAPES)
 def test_gradients_are_torchs(rng, arena, query_lengths, document_lengths, kind):

@@ -24,6 +24,7 @@ sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/k
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacking", [["pydantic"], ["numba", "pydantic", "faiss"]], ids=["one", "many"])
 def test_suites_can_be_collected(lacking):
     done = subprocess.run(

@@ -216,6 +216,7 @@ def test_bad_input(rng):
         kernels.topk(np.array([1, np.nan], np.float32), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("n", "dim", "bits"), [(0, 3, 2), (1, 1, 1), (50, 13, 4), (300, 128, 8)])
 def test_bucket_numbers(rng, backend, n, dim, bits):

@@ -42,6 +42,7 @@ def test_its_notebook_follows_the_form(number):
     assert notebook.cells[0].source.startswith(f"# {number} · ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_its_claims_are_judged_by_its_grids_and_can_fail(number, tmp_path):
     """By the records of its grids, made up, or by a benchmark's lines; all but those that say they cannot be tested."""
@@ -68,6 +69,7 @@ def test_every_point_of_its_grids_is_an_experiment(number):
         assert len({config.model_dump_json() for config in found}) == len(found), f"{file.name} has a point twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_its_notebook_shows_records_and_that_there_are_none(number, tmp_path):
     """Cell after cell, in this process; what a cell shows is made."""
@@ -87,6 +89,7 @@ def test_its_notebook_shows_records_and_that_there_are_none(number, tmp_path):
         assert shown.startswith(f"'{len(names['ablation'].ablation.claims)} claims: ")
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_under_papermill(tmp_path):
     make_up(GRIDS / "03_quick.yaml", tmp_path / "records")
     given = [notebook_of("03"), tmp_path / "out.ipynb", "-p", "records", tmp_path / "records"]

@@ -292,6 +292,7 @@ def test_what_records_lack_is_the_reason():
     assert (early.verdict, early.reason.split(";")[0]) == (UNTESTABLE, "codec.nbits is no setting of these records")
 
 
+@pytest.mark.slow
 def test_claims_are_judged_by_records_of_experiments(tmp_path):
     """From an experiment to a verdict: the bundled collection, exact and at two bits."""
     from colbert_research import Experiment

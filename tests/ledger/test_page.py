@@ -7,6 +7,7 @@ from colbert_research.settings import ConfigError
 from tests.experiment.small import ROOT
 
 
+@pytest.mark.slow
 def test_readme_shows_the_ledger(tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page = tmp_path / "page.md"

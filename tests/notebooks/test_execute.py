@@ -36,6 +36,7 @@ OF_AN_EXPERIMENT = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")
 """All but the one that compares the records of several, which tests/sweep executes, and those of tests/rag and tests/ledger."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", OF_AN_EXPERIMENT, ids=lambda p: p.stem)
 def test_every_notebook_runs_on_the_tiny_config(notebook, tmp_path):
     given = parameters(notebook, tmp_path)
@@ -62,6 +63,7 @@ def test_a_mistyped_setting_fails_and_leaves_no_record(tmp_path, overrides, near
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_mistyped_parameter_fails_too(tmp_path):
     process = papermill(
         str(EVALUATE), str(tmp_path / "out.ipynb"), "-p", "confg", "configs/exact.yaml", "-p", "output", str(tmp_path / "out")

@@ -141,6 +141,7 @@ def model(tmp_path):
     return _load_tiny().bare(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_transformer_takes_what_its_positions_allow(model, tmp_path, caplog):
     config = TransformerConfig(model=str(model), query_length=10, document_length=12)
     rag = RAGPretrainedModel.from_pretrained(config, index_root=tmp_path)

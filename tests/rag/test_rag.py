@@ -373,6 +373,7 @@ def test_another_index_beside_one_of_somebody_else(tmp_path):
     assert ids_of(rag.search("tea", k=1)) == ["tea"]
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_and_nothing_is_printed(tmp_path):
     code = f"""
 import sys

@@ -22,6 +22,7 @@ def _on_the_model(copied, monkeypatch):
         monkeypatch.setattr(shards, name, lambda shape, kind, place: np.empty(shape, kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [None, 600], ids=["resident", "streamed"])
 def test_an_index(copied, tmp_path, room):
     """Its shards, centroids and lists: each waits for the streams that asked for it."""

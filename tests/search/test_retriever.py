@@ -158,6 +158,7 @@ def pairs(hits) -> list[tuple[str, float]]:
     return [(hit.document_id, hit.score) for hit in hits]
 
 
+@pytest.mark.slow
 def test_a_folder_is_all_that_a_fresh_process_needs(path, tmp_path):
     expected = pairs(Retriever.open(path).search("hazel note 27", 5))
     moved = path.rename(tmp_path / "moved")
@@ -186,6 +187,7 @@ def trained(model, collection, tmp_path, monkeypatch):
     return build(tmp_path / "index", collection, TextPipeline.of(config)).path
 
 
+@pytest.mark.slow
 def test_an_encoder_with_a_model(trained, tmp_path):
     retriever = Retriever.open(trained)
     expected = pairs(retriever.search("the diet of the heart", 5))
