@@ -66,7 +66,7 @@ def main(overrides: str, documents: int, tokens: int | None, dim: int, scope: in
             parts = real(overrides, documents) if tokens is None else synthetic(Path(folder), tokens, dim, asked["n_queries"])
             collection, vectors, queries, texts = parts
             index = build_index(Path(folder) / "index", described(collection), vectors, ResidualConfig(nbits=4))
-            queries = queries.slice(0, min(asked["n_queries"], len(queries)))
+            queries, texts = queries.slice(0, n := min(asked["n_queries"], len(queries))), texts[:n]
             lines = latencies(index, queries, texts, asked["strategies"], asked["repeats"], asked["k"])
         for line in lines:
             sys.stdout.write(json.dumps(line) + "\n")

@@ -15,6 +15,7 @@ NAMES = (
     "search",
     "scaling",
     "fetch",
+    "filters",
     "kernels",
     "gpu",
     "gpu_timer",

@@ -189,3 +189,14 @@ def test_fetch(scripts):
     assert (line["documents"], line["wanted"]) == (50, 10)
     assert 0 < line["median_ms"] <= line["p95_ms"]
     assert line["bytes"] > 0
+
+
+@pytest.mark.slow
+def test_filters_over_some_of_the_queries(scripts):
+    """More texts than queries were handed on where not all were asked for."""
+    asked = ["encoder={kind: hashing}", "--queries", 3, "--repeats", 1, "--strategy", "exhaustive", "--strategy", "rerank"]
+    result = CliRunner().invoke(scripts("filters").main, [str(each) for each in asked], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert {line["strategy"] for line in lines} == {"exhaustive", "rerank"}
+    assert all(line["median_ms"] > 0 for line in lines)
