@@ -32,9 +32,15 @@ def opened(path: Path, manifest: Mapping[str, Any], reuse: Opened | None = None)
         codec = _codec(path, manifest)
     else:
         there = {_identity(part): segment for part, segment in zip(before["segments"], contents.segments, strict=True)}
-    segments = tuple(there.get(_identity(part)) or opened_segment(path, codec, part) for part in manifest["segments"])
-    deleted = (read_deleted(path, part, segment) for part, segment in zip(manifest["segments"], segments, strict=True))
-    return codec, Contents(segments, tuple(deleted), {} if contents is None else contents.made())
+    parts = manifest["segments"]
+    try:
+        segments = tuple(there.get(_identity(part)) or opened_segment(path, codec, part) for part in parts)
+        deleted = tuple(read_deleted(path, part, segment) for part, segment in zip(parts, segments, strict=True))
+    except IndexCorruptedError:  # of two files that do not fit each other, the damaged one is named
+        for entry in new:
+            check_sums(files_of(path / entry["name"], entry))
+        raise
+    return codec, Contents(segments, deleted, {} if contents is None else contents.made())
 
 
 def _identity(entry: Mapping[str, Any]) -> tuple[str, str]:
