@@ -84,7 +84,7 @@ class Evidence:
     def pairs(self, of: Where, to: Where) -> Iterator[tuple[Item, Item]]:
         """Each record with the settings `of`, beside the one with `to` that differs from it in nothing else that varies.
 
-        Settings of a kind that only one of the two has (a codec's bits, where the other is exact) do not count.
+        Settings of a component whose kinds differ (a codec's bits, where the other is exact) do not count.
         """
         named = {*of, *to}
         others = self.where(to)
@@ -100,9 +100,9 @@ class Evidence:
 
 
 def _agree(one: Where, other: Where, named: Iterable[str]) -> bool:
-    """Whether two records agree in all settings but the named ones, as far as both have them."""
+    """Whether two records agree in all settings but the named ones, and those of components whose named kinds differ."""
     skipped = tuple(named)
-    kinds = {name.rsplit(".", 1)[0] + "." for name in skipped if name.endswith(".kind")}
+    kinds = {name.removesuffix("kind") for name in skipped if name.endswith(".kind") and one.get(name) != other.get(name)}
     left_out = (*NOT_TOLD, *kinds)
     for name in one.keys() & other.keys():
         if name not in skipped and not name.startswith(left_out) and one[name] != other[name]:

@@ -69,8 +69,10 @@ def test_what_too_few_queries_cannot_show_is_said():
     assert "60 queries cannot show a difference below" in found.reason
 
 
-def test_records_are_paired_by_what_they_share():
-    bits = MeanDifference(measure="RR@10", of={"codec.nbits": 1}, to={"codec.nbits": 2}, high=0.0)
+@pytest.mark.parametrize("kind", [{}, {"codec.kind": "residual"}])
+def test_records_are_paired_by_what_they_share(kind):
+    """Where the kind was named, equal or not, every number of centroids was paired with every other."""
+    bits = MeanDifference(measure="RR@10", of={**kind, "codec.nbits": 1}, to={**kind, "codec.nbits": 2}, high=0.0)
     items = [
         item(bits, 0.5 + centroids / 1000 - (bits == 1) / 10, centroids=centroids) for bits in (1, 2) for centroids in (1, 100)
     ]
