@@ -71,6 +71,7 @@ def plot_alignment(
     axes = figure.add_subplot()
     image = axes.imshow(shown, aspect="auto", cmap="Blues", vmin=max(0.0, float(shown.min())), vmax=1.0)
     ringed = np.arange(columns), np.searchsorted(rows, matched)
+    axes.scatter(*ringed, s=5 * size, facecolors="none", edgecolors="white", linewidths=3)  # seen on dark cells in grey, too
     axes.scatter(*ringed, s=5 * size, facecolors="none", edgecolors="crimson", linewidths=1.2)
     axes.set_xticks(np.arange(columns), [_plain(token) for token in query_tokens], rotation=90, fontsize=size)
     axes.set_yticks(np.arange(len(rows)), [_plain(document_tokens[row]) for row in rows.tolist()], fontsize=8)

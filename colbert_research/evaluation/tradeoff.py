@@ -47,14 +47,16 @@ def plot_tradeoff(
     areas = np.maximum(LEAST, LARGEST * rows[size].to_numpy() / rows[size].max())
     front = pareto_front(rows[quality].to_numpy(), rows[cost].to_numpy())
     axes.plot(rows[cost][front], rows[quality][front], color="0.75", linewidth=1, zorder=1)
-    axes.scatter(rows[cost], rows[quality], s=areas, c=np.where(front, "tab:blue", "tab:gray"), alpha=0.6, zorder=2)
+    axes.scatter(rows[cost], rows[quality], s=areas, c=np.where(front, "tab:blue", "white"), edgecolors="0.35", zorder=2)
     height = rows[quality].rank(method="first").astype(int)
+    middle = np.sqrt(rows[cost].min() * rows[cost].max())
     for x, y, text, i in zip(rows[cost], rows[quality], rows[label], height, strict=True):
-        beside = (7, 6) if i % 2 else (7, -12)  # neighbours in quality, one above and one below
-        axes.annotate(str(text), (x, y), textcoords="offset points", xytext=beside, fontsize=7)
+        beside, side = (7, "left") if x <= middle else (-7, "right")  # into the picture
+        above = 6 if i % 2 else -12  # neighbours in quality, one above and one below
+        axes.annotate(str(text), (x, y), textcoords="offset points", xytext=(beside, above), fontsize=7, ha=side)
     axes.set_xscale("log")
     axes.margins(x=0.24, y=0.14)
     axes.set_xlabel(cost)
     axes.set_ylabel(quality)
-    axes.set_title(f"area of a marker: {size}; blue: beaten by none in both", fontsize=9, loc="left")
+    axes.set_title(f"area of a marker: {size}; filled: beaten by none in both", fontsize=9, loc="left")
     return figure
