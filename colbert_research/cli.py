@@ -1,19 +1,16 @@
 """The command line: sweeps, the search of an index, and small readers of what notebooks left behind."""
 
 import json
-import os
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from colbert_research import cli_index, cli_ledger, cli_sweep
+from colbert_research import cli_index, cli_ledger, cli_serve, cli_sweep
 
 if TYPE_CHECKING:
     from colbert_research.search import Hit
@@ -28,7 +25,7 @@ def main() -> None:
 
 
 SWEEPS = (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report, cli_sweep.export)
-for command in (*SWEEPS, cli_ledger.ledger, cli_index.index):
+for command in (*SWEEPS, cli_ledger.ledger, cli_index.index, cli_serve.serve):
     main.add_command(command)
 
 
@@ -175,22 +172,11 @@ def search(
     as_json: bool,
 ) -> None:
     """Search the index in the folder INDEX for a QUESTION."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of unused weights is no part of an answer
-    from colbert_research.config import component_of_line
     from colbert_research.index import Filter
-    from colbert_research.search import STRATEGIES, Retriever
 
-    try:
-        if modules:  # and only then: what lies in the working folder is nobody's import otherwise
-            sys.path.insert(0, os.getcwd())
-        for module in modules:
-            import_module(module)
-        retriever = Retriever.open(index, component_of_line("strategy", STRATEGIES, strategy))
-        if model is not None:
-            retriever = Retriever(retriever.index, retriever.pipeline.with_model(model), retriever.strategy)
+    with cli_index.refusals():
+        retriever = cli_index.opened(index, strategy, model, modules)
         hits = retriever.search(question, k, filter=None if filter_ is None else Filter.from_json(filter_))
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
     if as_json:
         click.echo(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
     else:

@@ -1,10 +1,20 @@
-"""The commands of `colbert-research index`: look at an index, verify it, compact it, import one of another engine."""
+"""The commands of `colbert-research index`: look at an index, verify it, compact it, import one of another engine.
 
-from collections.abc import Iterator
+And how a command opens the index that it searches.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from colbert_research.search import Retriever
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
@@ -73,5 +83,24 @@ def refusals() -> Iterator[None]:
     """What the library refuses is printed as one line, with exit status 1."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def opened(index: Path, strategy: str, model: str | None, modules: Sequence[str]) -> "Retriever":
+    """The retriever of an index. Raises as `Retriever.open`, and ImportError for a module that is not there.
+
+    `strategy`: its kind and settings. `model`: where the encoder's model lies now. `modules`: what to import first.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of unused weights is no part of an answer
+    from colbert_research.config import component_of_line
+    from colbert_research.search import STRATEGIES, Retriever
+
+    if modules:  # and only then: what lies in the working folder is nobody's import otherwise
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        import_module(module)
+    retriever = Retriever.open(index, component_of_line("strategy", STRATEGIES, strategy))
+    if model is None:
+        return retriever
+    return Retriever(retriever.index, retriever.pipeline.with_model(model), retriever.strategy)

@@ -41,8 +41,9 @@ LAYERS = {
     "experiment": 6,
     **dict.fromkeys(("training", "integrations", "sweep", "ledger", "serving"), 7),
     **dict.fromkeys(("rag", "cli_index", "cli_ledger", "cli_sweep"), 8),
-    "cli": 9,
-    "__main__": 10,
+    "cli_serve": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 
 
