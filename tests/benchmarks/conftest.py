@@ -21,6 +21,7 @@ NAMES = (
     "gpu_timer",
     "gpu_search",
     "gpu_select",
+    "serve",
 )
 
 
