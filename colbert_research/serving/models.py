@@ -12,7 +12,8 @@ from colbert_research.serving.base import Answer
 from colbert_research.serving.wire import RefusedError, read_json, write_json
 from colbert_research.settings import nearest
 
-FIELDS = ("title", "text", "metadata")
+Told = Literal["title", "text", "metadata"]
+FIELDS: tuple[Told, ...] = ("title", "text", "metadata")
 
 
 class Limits(Config):
@@ -53,7 +54,7 @@ class SearchRequest(Config):
     filter: dict[str, Any] | None = None
     ids: Texts | None = None
     deadline_ms: float | None = Field(None, gt=0)
-    fields: list[Literal["title", "text", "metadata"]] = Field(list(FIELDS), max_length=len(FIELDS))
+    fields: list[Told] = Field(list(FIELDS), max_length=len(FIELDS))
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
