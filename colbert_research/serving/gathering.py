@@ -16,7 +16,8 @@ class Gathering:
 
     A network encodes a batch in little more time than a query, and tokenizers are for one thread at a time. `together`: the
     most queries of several callers in one batch; a caller's own are never divided, and 1 encodes every caller's by themselves.
-    A network may round the last bits of a query's vectors otherwise in other company. Raises ValueError for `together` < 1.
+    In other company a network may round a query's vectors otherwise, by 1e-6 or so, which scores in integers make 1e-3 of.
+    Raises ValueError for `together` < 1.
     """
 
     def __init__(self, encoder: Encoder, together: int = 1) -> None:

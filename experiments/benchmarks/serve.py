@@ -33,7 +33,7 @@ from colbert_research import threads
 from colbert_research.experiment.origin import code_version
 from colbert_research.search import Retriever
 
-ROUNDING = 1e-4  # of scores: a network's rounding moves them by less, another document's by more
+ROUNDING = 1e-2  # of scores: a network's rounding may take a coordinate of a query to the next of its 8-bit values
 Found = list[tuple[str, float]]
 
 
