@@ -11,7 +11,7 @@ STORE = 100 * 2**20  # bytes
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
 
-def _node() -> dict[str, Any]:
+def node() -> dict[str, Any]:
     """What a node is started with. Ports that are told need not be waited for, of which Ray tires after 15 seconds."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in PORTS]
@@ -32,9 +32,9 @@ def cluster_of(nodes: int) -> Iterator[Any]:
     found = Cluster()
     try:
         try:
-            found.add_node(**_node(), include_dashboard=False)
+            found.add_node(**node(), include_dashboard=False)
             for _ in range(nodes - 1):
-                found.add_node(**_node())
+                found.add_node(**node())
         except Exception as error:
             if "timed out during startup" not in str(error):
                 raise

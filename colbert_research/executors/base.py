@@ -1,6 +1,7 @@
 """What an executor is: where a function runs for each of many items, and what each of its workers takes."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field, field_validator
@@ -47,6 +48,27 @@ class WorkersConfig(Resources):
         return Resources(cpus=self.cpus, gpus=self.gpus, memory=self.memory)
 
 
+class Worker(Protocol):
+    """A worker that stays, with what its module's globals hold: calls are sent to it and performed one after another."""
+
+    @property
+    def where(self) -> str:
+        """The machine that it runs on, by a name that tells it from the others."""
+        ...
+
+    def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
+        """The result to come. Several threads may call.
+
+        Function and item cross as in `Executor.map`, whose TypeErrors are raised here. The future fails with what the function
+        raised, or with WorkerDiedError where the worker died first, as it does for every later call.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        ...
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Runs a function for each of many items.
@@ -68,4 +90,11 @@ class Executor(Protocol):
 
     def workers(self, resources: Resources | None = None) -> int:
         """How many items are under way at once. Raises ConfigError for resources that are not there."""
+        ...
+
+    def worker(self, resources: Resources | None = None, *, number: int = 0) -> Worker:
+        """One more worker, which stays until it is closed; `number`: which it is of the caller's, who divide GPUs among them.
+
+        Raises WorkerDiffersError for one that is not as `map` wants it, ConfigError where there is no room for it.
+        """
         ...

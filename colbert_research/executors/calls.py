@@ -6,6 +6,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -57,6 +58,15 @@ def opened(answer: bytes) -> tuple[Any, BaseException | None]:
     if error is not None:
         error.add_note(where)
     return result, error
+
+
+def settle(future: "Future[Any]", answer: bytes) -> None:
+    """Let a future have what came of its call."""
+    result, error = opened(answer)
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def shown(item: Any) -> str:

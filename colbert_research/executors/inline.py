@@ -1,14 +1,16 @@
 """`inline`: in this process, one item after another."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from threading import RLock
+from typing import Any, Literal, TypeVar
 
 from colbert_research import threads
 from colbert_research.config import Config
-from colbert_research.executors.base import Executor, Resources
-from colbert_research.executors.calls import answered
+from colbert_research.executors.base import Executor, Resources, Worker
+from colbert_research.executors.calls import answered, check_function, packed, settle
 from colbert_research.executors.loop import Ended, run
 from colbert_research.settings import ConfigError
 
@@ -38,6 +40,32 @@ class Inline:
         if resources is not None and resources.cpus > (most := threads.available()):
             raise ConfigError(f"{resources.cpus} CPUs for an item, and this process may use {most}")
         return 1
+
+    def worker(self, resources: Resources | None = None, *, number: int = 0) -> Worker:
+        self.workers(resources)
+        return _Caller(resources)
+
+
+class _Caller:
+    """A worker that performs a call before it gives the future; one call at a time, whoever calls."""
+
+    where = "this process"
+
+    def __init__(self, resources: Resources | None) -> None:
+        self._here, self._busy = _Here(resources), RLock()
+
+    def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
+        check_function(function)
+        future: Future[Any] = Future()
+        with self._busy:
+            self._here.begin(0, packed(function, item))
+            (ended,) = self._here.wait()
+        assert ended.answer is not None
+        settle(future, ended.answer)
+        return future
+
+    def close(self) -> None:
+        pass
 
 
 class _Here:

@@ -6,14 +6,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from colbert_research import progress, threads
 from colbert_research.artifacts import CACHE_VARIABLE, cache_root
-from colbert_research.executors.base import Executor, Resources, WorkerDiedError, WorkersConfig
-from colbert_research.executors.calls import answered
+from colbert_research.executors.base import Executor, Resources, Worker, WorkerDiedError, WorkersConfig
+from colbert_research.executors.calls import answered, check_function, packed, settle
 from colbert_research.executors.loop import Ended, run
 from colbert_research.executors.probe import WorkerDiffersError, difference, probe_files, versions
 from colbert_research.settings import ConfigError
@@ -83,6 +84,9 @@ class OnRay:
             )
         return asked or most
 
+    def worker(self, resources: Resources | None = None, *, number: int = 0) -> Worker:
+        return _Staying(self._ray, resources or self._config.resources, self._files)
+
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it is used
@@ -140,22 +144,85 @@ class _Worker:
     def answered(self, call: bytes) -> bytes:
         return answered(call)
 
+    def node(self) -> str:
+        return str(_ray().get_runtime_context().get_node_id())
+
+
+def _actor(ray: Any, resources: Resources) -> Any:
+    """An actor, which Ray places where there is room."""
+    made = ray.remote(_Worker).options(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory or None,
+        max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD",
+    )  # fmt: skip
+    environment = {
+        **dict.fromkeys((threads.VARIABLE, "OMP_NUM_THREADS"), str(resources.cpus)),
+        CACHE_VARIABLE: str(cache_root()),
+        progress.VARIABLE: "off",
+    }
+    return made.remote(sys.path, environment)
+
+
+def _unlike(error: Any) -> WorkerDiffersError:
+    """The error of a worker of which not even `_Worker` could be called, which raises nothing."""
+    return WorkerDiffersError(
+        f"a worker could not begin ({error.cause!r}); is the same version of this package installed on every machine?"
+    )
+
+
+class _Staying:
+    """See `Worker`: an actor that is as this process is."""
+
+    def __init__(self, ray: Any, resources: Resources, files: Mapping[str, str]) -> None:
+        self._ray, self._actor = ray, _actor(ray, resources)
+        try:
+            differs, self.where = ray.get(
+                [self._actor.difference.remote(versions(), dict(files)), self._actor.node.remote()], timeout=TOLD
+            )
+            if differs:
+                raise WorkerDiffersError(differs)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, ray.exceptions.RayTaskError):
+                raise _unlike(error) from error
+            if isinstance(error, ray.exceptions.GetTimeoutError):
+                raise ConfigError(
+                    f"executor ray: no worker could be started for {TOLD:.0f} s; a worker takes {resources!r}, and free in the "
+                    f"cluster is {ray.available_resources()}"
+                ) from error
+            if isinstance(error, ray.exceptions.RayError):
+                raise WorkerDiedError(f"a worker died before it could begin: {_line(error)}") from error
+            raise
+
+    def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
+        check_function(function)
+        future: Future[Any] = Future()
+
+        def done(answer: "Future[bytes]") -> None:
+            error = answer.exception()
+            if error is None:
+                settle(future, answer.result())
+            elif isinstance(error, self._ray.exceptions.RayTaskError):
+                future.set_exception(_unlike(error))
+            else:
+                future.set_exception(WorkerDiedError(f"a worker died: {_line(error)}"))
+
+        self._actor.answered.remote(packed(function, item)).future().add_done_callback(done)
+        return future
+
+    def close(self) -> None:
+        self._ray.kill(self._actor)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
 
 class _Actors:
     """The crew: actors, each placed by Ray where there is room; another one for each that died."""
 
     def __init__(self, ray: Any, n: int, resources: Resources, files: Mapping[str, str], attempts: int) -> None:
         self._ray, self._files, self._attempts = ray, dict(files), attempts
-        self._lost, self._since = 0, time.monotonic()
-        self._class = ray.remote(_Worker).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory or None,
-            max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD",
-        )  # fmt: skip
-        self._environment = {
-            **dict.fromkeys((threads.VARIABLE, "OMP_NUM_THREADS"), str(resources.cpus)),
-            CACHE_VARIABLE: str(cache_root()),
-            progress.VARIABLE: "off",
-        }
+        self._lost, self._since, self._resources = 0, time.monotonic(), resources
         self._idle: list[Any] = []
         self._asked: dict[Any, tuple[Any, int | None]] = {}
         """What is waited for -> the actor, and the number of its call; None where it was asked whether it differs."""
@@ -163,7 +230,7 @@ class _Actors:
             self._start()
 
     def _start(self) -> None:
-        actor = self._class.remote(sys.path, self._environment)
+        actor = _actor(self._ray, self._resources)
         self._asked[actor.difference.remote(versions(), self._files)] = (actor, None)
 
     @property
@@ -183,12 +250,10 @@ class _Actors:
         actor, number = self._asked.pop(ready)
         try:
             answer = self._ray.get(ready)
-        except self._ray.exceptions.RayTaskError as error:  # `answered` raises nothing: it could not even be called
-            raise WorkerDiffersError(
-                f"a worker could not begin ({error.cause!r}); is the same version of this package installed on every machine?"
-            ) from error
+        except self._ray.exceptions.RayTaskError as error:
+            raise _unlike(error) from error
         except self._ray.exceptions.RayError as error:
-            how = " ".join(str(error).split())
+            how = _line(error)
             self._lose(actor, how)
             return None if number is None else Ended(number, None, how)
         if number is None:

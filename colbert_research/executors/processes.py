@@ -3,17 +3,21 @@
 import json
 import logging
 import os
+import platform
 import queue
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from colbert_research import progress, threads
-from colbert_research.executors.base import Executor, Resources, WorkersConfig
+from colbert_research.executors.base import Executor, Resources, Worker, WorkerDiedError, WorkersConfig
+from colbert_research.executors.calls import check_function, packed, settle
 from colbert_research.executors.loop import Ended, run
 from colbert_research.executors.worker import read, write
 from colbert_research.memory import available_memory
@@ -67,6 +71,11 @@ class Processes:
             raise ConfigError(f"executor processes: {asked or 1} workers, each with {what}: there is room for {most}")
         return asked or most
 
+    def worker(self, resources: Resources | None = None, *, number: int = 0) -> Worker:
+        needed = resources or self._config.resources
+        self.workers(needed)
+        return _Staying(needed, _shares(needed.gpus)[number] if needed.gpus else "")
+
 
 def _gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
@@ -89,10 +98,15 @@ def _shares(gpus: float) -> list[str]:
     return [",".join(found[i : i + whole]) for i in range(0, len(found) - whole + 1, whole)]
 
 
-class _Process:
-    """One worker, and the number of the call that it has in hand."""
+class _Listener(Protocol):
+    def put(self, item: "tuple[_Process, bytes | None]", /) -> None:
+        """Take an answer of a process, or None when it is dead."""
 
-    def __init__(self, resources: Resources, visible: str, ended: "queue.Queue[tuple[_Process, bytes | None]]") -> None:
+
+class _Process:
+    """One worker, and the number of the call that it has in hand. `ended` is told of answers, by a thread."""
+
+    def __init__(self, resources: Resources, visible: str, ended: _Listener) -> None:
         environment = {**os.environ, **dict.fromkeys(PINNED, str(resources.cpus)), progress.VARIABLE: "off"}
         if resources.gpus:
             environment[VISIBLE] = visible
@@ -172,3 +186,43 @@ class _Processes:
     def close(self) -> None:
         for process in (*self._busy, *self._idle):
             process.close()
+
+
+class _Staying:
+    """See `Worker`. Answers come in the order of the calls."""
+
+    def __init__(self, resources: Resources, visible: str) -> None:
+        self.where = platform.node()
+        self._calls: deque[Future[Any]] = deque()
+        self._lock, self._died = threading.Lock(), ""
+        self._process = _Process(resources, visible, self)
+
+    def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
+        check_function(function)
+        call, future = packed(function, item), Future[Any]()
+        with self._lock:
+            if self._died:
+                future.set_exception(WorkerDiedError(self._died))
+            else:
+                self._calls.append(future)
+                self._process.begin(0, call)
+        return future
+
+    def put(self, item: tuple[_Process, bytes | None], /) -> None:
+        process, answer = item
+        if answer is not None:
+            settle(self._calls.popleft(), answer)
+        else:
+            self._end(f"a worker died: {process.how_it_died()}")
+
+    def close(self) -> None:
+        self._end("the worker was closed")
+        self._process.close()
+
+    def _end(self, how: str) -> None:
+        with self._lock:
+            self._died = self._died or how
+            calls = [*self._calls]
+            self._calls.clear()
+        for future in calls:
+            future.set_exception(WorkerDiedError(how))

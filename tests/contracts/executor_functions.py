@@ -72,3 +72,12 @@ def die_once(given: tuple[str, int]) -> int:
 def die(item: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return item
+
+
+_seen: list[int] = []
+
+
+def remember(item: int) -> list[int]:
+    """All items of this process so far."""
+    _seen.append(item)
+    return [*_seen]

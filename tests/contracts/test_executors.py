@@ -174,6 +174,45 @@ def test_an_interrupt_leaves_nothing_running(with_workers, tmp_path):
     assert gone(begun(tmp_path))
 
 
+def test_a_worker_stays_with_what_it_holds(kind):
+    """Calls are performed in their order, whoever makes them, and one that fails spoils no other."""
+    with EXECUTORS[kind]().start() as executor:
+        worker = executor.worker()
+        try:
+            first = worker.call(functions.remember, -1).result()
+            calls = [worker.call(functions.remember, i) for i in range(5)]
+            failed = worker.call(functions.refuse_three, 3)
+            assert worker.call(functions.remember, 5).result() == [*first, *range(6)]
+            assert [call.result() for call in calls] == [[*first, *range(i + 1)] for i in range(5)]
+            with pytest.raises(ValueError, match="three is refused") as caught:
+                failed.result()
+            assert "in process" in caught.value.__notes__[0]
+            assert worker.where
+            with pytest.raises(TypeError, match="imports its function by name"):
+                worker.call(lambda item: item, 1)
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                worker.call(functions.double, lambda: 1)
+        finally:
+            worker.close()
+
+
+def test_a_worker_that_dies_fails_what_it_has_in_hand_and_all_later_calls(with_workers):
+    worker = with_workers.worker()
+    calls = [worker.call(functions.die, 1), worker.call(functions.double, 2)]
+    for call in calls:
+        with pytest.raises(WorkerDiedError, match=r"^a worker died: .*(killed by signal 9|actor)"):
+            call.result()
+    with pytest.raises(WorkerDiedError, match="a worker died"):
+        worker.call(functions.double, 3).result()
+    worker.close()
+    other = with_workers.worker()
+    waiting = other.call(functions.double, 1)
+    assert waiting.result() == 2
+    other.close()
+    with pytest.raises(WorkerDiedError):
+        other.call(functions.double, 1).result()
+
+
 @pytest.mark.slow
 def test_what_a_function_prints_is_no_answer(capfd):
     with EXECUTORS["processes"](workers=1).start() as executor:
