@@ -47,6 +47,10 @@ class Auto(SearchStrategy):
         chosen = Plaid(ncells=ncells, ndocs=n_exact, n_exact=n_exact)
         return chosen, f"plaid with ncells={ncells}, n_exact={n_exact}: {tokens}"
 
+    def widened(self, chosen: Plaid, index: Index) -> Plaid:
+        """What is searched again for queries with too few candidates: with four times as many cells, as far as there are."""
+        return chosen.model_copy(update={"ncells": min(4 * chosen.ncells, len(centroids_of(index, self.kind)))})
+
     def exhaustive_equivalent(self, index: Index) -> Self:
         centroids = index.codec.centroids
         ncells = self.ncells if centroids is None else len(centroids)
@@ -57,8 +61,8 @@ class Auto(SearchStrategy):
         logger.info("auto chose %s", reason)
         trace.notes.append(reason)
         found = chosen._search(index, queries, k, scope, trace)
-        while isinstance(chosen, Plaid) and (short := _short(index, found, k, scope)):
-            chosen = chosen.model_copy(update={"ncells": min(4 * chosen.ncells, len(centroids_of(index, self.kind)))})
+        while isinstance(chosen, Plaid) and (short := too_few(index, found, k, scope)):
+            chosen = self.widened(chosen, index)
             note = f"{len(short)} queries had too few candidates: searched again with ncells={chosen.ncells}"
             logger.info("auto: %s", note)
             trace.notes.append(note)
@@ -67,7 +71,7 @@ class Auto(SearchStrategy):
         return found
 
 
-def _short(index: Index, found: list[Found], k: int, scope: Scope) -> list[int]:
+def too_few(index: Index, found: list[Found], k: int, scope: Scope) -> list[int]:
     """The queries for which fewer documents were found than `k`, or than there are with tokens where these are fewer."""
     if all(len(positions) >= k for positions, _ in found):
         return []

@@ -9,6 +9,8 @@ from colbert_research.data.passages import is_blank
 from colbert_research.encoders import Encoder, TextPipeline
 from colbert_research.encoders.base import checked
 from colbert_research.index import FilterLike, Index
+from colbert_research.ragged import Ragged
+from colbert_research.ranking import Ranking
 from colbert_research.search.auto import Auto
 from colbert_research.search.base import SearchStrategy
 from colbert_research.settings import ConfigError
@@ -86,13 +88,22 @@ class Retriever:
         self, texts: Sequence[str], k: int = 10, ids: Sequence[str] | None = None, filter: FilterLike | None = None
     ) -> list[list[Hit]]:
         """The hits of each text, as `search` gives them; the texts are encoded together."""
-        texts = checked(texts)
-        for place, text in enumerate(texts):
+        queries = self.queries(texts)
+        return self.hits(self.strategy.search(self.index, queries, k, query_texts=texts, subset=ids, filter=filter))
+
+    def queries(self, texts: Sequence[str]) -> Ragged:
+        """Token vectors `(n_tokens, dim)` float32 of texts to search for.
+
+        Raises ValueError for a blank one, TypeError for what is no text.
+        """
+        for place, text in enumerate(checked(texts)):
             if is_blank(text):
                 raise ValueError(f"a query needs at least one word; text {place} is {text!r}")
-        queries = self.pipeline.queries(texts)
-        ranking = self.strategy.search(self.index, queries, k, query_texts=texts, subset=ids, filter=filter)
-        tops = [ranking.top(query) for query in range(len(texts))]
+        return self.pipeline.queries(texts)
+
+    def hits(self, ranking: Ranking) -> list[list[Hit]]:
+        """The documents of a ranking of the index, for each query."""
+        tops = [ranking.top(query) for query in range(len(ranking))]
         wanted = list(dict.fromkeys(document for top in tops for document, _ in top))
         found = dict(zip(wanted, self.index.documents(wanted), strict=True))
         return [
