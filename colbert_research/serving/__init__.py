@@ -1,1 +1,1 @@
-"""Serving: an index that answers many callers, from one process or from shards on a cluster, and its HTTP door."""
+"""Serving: an index that answers many callers, from one process or from shards on workers, and its HTTP door."""

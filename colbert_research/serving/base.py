@@ -12,7 +12,7 @@ from colbert_research.search.retriever import Hit, Retriever
 class Answer:
     """The hits of each query, best first, and the share of the index's documents that were looked for in time.
 
-    `answered` below 1: shards did not answer in time, and `why` names them; what they hold is missing in every list.
+    `answered` below 1: shards did not answer before the deadline, and `why` names them; what they hold is in no list.
     """
 
     hits: Sequence[Sequence[Hit]]
