@@ -43,8 +43,8 @@ class ExperimentConfig(Config):
     """Dataset, encoder, reducer, pooling, codec, index and search of one experiment, and what is measured.
 
     `k`: documents retrieved for each query; no measure may look deeper. `vectors`: precision in which token vectors are kept
-    between stages. `latency`: time the search too; left out, only its ranking is computed. `executor`: where texts are encoded;
-    it decides no byte, and is no part of what the experiment is.
+    between stages. `latency`: time the search too; left out, only its ranking is computed. `executor`: where texts are encoded
+    and segments of the index written; it decides no byte, and is no part of what the experiment is.
     """
 
     dataset: component("dataset", DATASETS, default="beir") = "beir"  # type: ignore[valid-type]

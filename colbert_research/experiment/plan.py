@@ -18,11 +18,11 @@ def planned(workspace: Workspace, config: ExperimentConfig) -> dict[str, Stage]:
     where its files are not known yet.
     """
     sides = (encode.plan(workspace, config, "documents"), encode.plan(workspace, config, "queries"))
-    documents, queries = (replace(each, means={**each.means, "executor": config.executor}) for each in sides)
+    documents, queries = (_elsewhere(config, each) for each in sides)
     reduced = reduce.plan(workspace, config, documents)
     pooled = pool.plan(workspace, config, reduced)
     clustered = cluster.plan(workspace, config, pooled)
-    built = index.plan(workspace, config, pooled, clustered)
+    built = _elsewhere(config, index.plan(workspace, config, pooled, clustered))
     structures: list[Stage] = []
     for needed in config.search.structures():
         structures.append(structure.plan(needed, built, structures, config.search))
@@ -39,6 +39,11 @@ def planned(workspace: Workspace, config: ExperimentConfig) -> dict[str, Stage]:
         LATENCY: latency.plan(workspace, config, ranked),
     }
     return {name: stage for name, stage in stages.items() if stage is not None}
+
+
+def _elsewhere(config: ExperimentConfig, stage: Stage) -> Stage:
+    """A stage that the config's executor computes."""
+    return replace(stage, means={**stage.means, "executor": config.executor})
 
 
 def structures_of(stages: Mapping[str, Stage]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from colbert_research.cache import Artifact, DamagedArtifactError, StageCache
 from colbert_research.config import Config, canonical_json
 from colbert_research.data import Collection
 from colbert_research.encoders import Encoder, fingerprint_of, rounding_of
-from colbert_research.experiment import elsewhere
+from colbert_research.experiment import building, elsewhere
 from colbert_research.experiment.facts import CollectionFacts, facts_of
 from colbert_research.experiment.origin import origin
 from colbert_research.experiment.stage import RESUMES, Stage
@@ -181,6 +181,8 @@ class Workspace:
         """Fill the folder: here, or where the stage says."""
         if getattr(stage.means.get("executor"), "kind", "inline") == "inline":
             return stage.module.compute(self, stage, folder)
+        if stage.kind == "index":
+            return building.compute(self, stage, folder)
         return elsewhere.compute(stage, folder, self.collection_of(stage))
 
 

@@ -1,38 +1,17 @@
 """Encoding through an executor: the bytes, the keys and the ids of one process, whoever computes and however often."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
 
 import pytest
 
-from colbert_research.config import Config
 from colbert_research.encoders.store import SHARD_DOCUMENTS
 from colbert_research.executors import EXECUTORS, Resources
 from colbert_research.experiment import Experiment, elsewhere
 from colbert_research.settings import ConfigError
+from tests.experiment.here import HereConfig
 from tests.experiment.small import make, write_folder
 
 SHARDS = 3
-
-
-class Here:
-    """Items in this process, the last one first and each twice."""
-
-    def map(self, function, items, resources=None) -> Iterator[tuple]:
-        for item in reversed(list(items)):
-            function(item)
-            yield item, function(item)
-
-
-class HereConfig(Config):
-    kind: Literal["here"] = "here"
-
-    @contextmanager
-    def start(self, shared=()):
-        assert all(folder.is_dir() for folder in shared)
-        yield Here()
 
 
 @pytest.fixture(autouse=True)

@@ -95,6 +95,7 @@ def before() -> dict[str, str]:
         ("progress.py", None),
         ("executors/loop.py", None),
         ("experiment/elsewhere.py", None),
+        ("experiment/building.py", None),
         ("data/beir.py", None),
     ],
 )
