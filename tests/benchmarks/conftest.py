@@ -16,6 +16,7 @@ NAMES = (
     "scaling",
     "fetch",
     "filters",
+    "fan_out",
     "kernels",
     "gpu",
     "gpu_timer",

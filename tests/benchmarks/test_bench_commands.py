@@ -200,3 +200,14 @@ def test_filters_over_some_of_the_queries(scripts):
     lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert {line["strategy"] for line in lines} == {"exhaustive", "rerank"}
     assert all(line["median_ms"] > 0 for line in lines)
+
+
+def test_fan_out(scripts):
+    given = ["--config", ROOT / "configs" / "tiny.yaml", "--strategy", "exhaustive", "--executor", "inline", "--queries", "2"]
+    command = scripts("fan_out").main
+    result = CliRunner().invoke(command, [str(a) for a in [*given, "--repeats", "1", "--shards", "3"]], catch_exceptions=False)
+    (line,) = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert (line["strategy"], line["shards"]) == ("exhaustive", 3)
+    assert 0 < line["one process"]["median_ms"] <= line["one process"]["p95_ms"]
+    assert line["inline"]["added_ms"] == pytest.approx(line["inline"]["median_ms"] - line["one process"]["median_ms"], abs=2e-3)
+    assert line["inline, no work"]["median_ms"] > 0
