@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, TypeVar
@@ -52,16 +52,13 @@ class _Caller:
     where = "this process"
 
     def __init__(self, resources: Resources | None) -> None:
-        self._here, self._busy = _Here(resources), RLock()
+        self._resources, self._busy = resources, RLock()
 
     def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
         check_function(function)
-        future: Future[Any] = Future()
-        with self._busy:
-            self._here.begin(0, packed(function, item))
-            (ended,) = self._here.wait()
-        assert ended.answer is not None
-        settle(future, ended.answer)
+        call, future = packed(function, item), Future[Any]()
+        with self._busy, nullcontext() if self._resources is None else threads.pinned_threads(self._resources.cpus):
+            settle(future, answered(call))
         return future
 
     def close(self) -> None:

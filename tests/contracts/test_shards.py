@@ -44,7 +44,8 @@ def same(one: Ranking, other: Ranking) -> bool:
 @pytest.mark.parametrize(("strategy", "codec"), EACH)
 @pytest.mark.usefixtures("_device")
 def test_the_ranking_of_one_machine(indexes, queries, strategy, codec):
-    for parts, n in (("several", 3), ("one", 2), ("several", 50)):
+    few, half = {"subset": ["d7", "d3"]}, {"subset": indexes[codec, "one"].document_ids[::2]}
+    for parts, n, each in (("several", 3, ({}, half, few)), ("one", 2, ({},))):
         index = indexes[codec, parts]
         if name_of(strategy) in REFUSED:
             with pytest.raises(ConfigError, match="which no shard knows; search it in one process"):
@@ -52,7 +53,7 @@ def test_the_ranking_of_one_machine(indexes, queries, strategy, codec):
             continue
         with over(index, strategy, n) as shards:
             assert len(shards.shards) == n
-            for asked in ({}, {"subset": index.document_ids[::2]}, {"subset": ["d7", "d3"]}, {"subset": []}):
+            for asked in each:
                 whole = strategy.search(index, queries, 10, **asked)
                 found = shards.search(queries, 10, **asked)
                 assert (found.answered, found.why) == (1.0, "")
@@ -99,9 +100,9 @@ def test_every_strategy_is_named():
 )
 def test_cutoffs_that_leave_little(indexes, documents, strategy):
     """So little that shards have to be asked again, and that `auto` has to open more cells."""
-    index, queries = indexes["residual-4", "several"], documents.slice(0, 40)
+    index, queries = indexes["residual-4", "several"], documents.slice(0, 25)
     queries = queries.take(np.flatnonzero(queries.lengths > 0))
-    for n, k in ((2, 3), (5, 4), (12, 4)):
+    for n, k in ((2, 3), (9, 4)):
         with over(index, strategy, n) as shards:
             assert same(shards.search(queries, k).ranking, strategy.search(index, queries, k))
 

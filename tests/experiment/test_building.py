@@ -11,7 +11,7 @@ from tests.experiment.small import make
 
 SEVERAL = "index.segment_tokens=12 index.chunk_tokens=5"
 CODECS = (
-    "codec.kind=residual",
+    "codec={kind: residual, nbits: 4, centroids: 8}",
     "codec={kind: exact} search.kind=exhaustive",
     "codec={kind: product, m: 4} search.kind=exhaustive",
 )
