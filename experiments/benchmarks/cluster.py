@@ -39,6 +39,7 @@ SETTINGS = (
 )
 PARTS = ("encode", "build", "search", "sweep")
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+ATTEMPTS = 4
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "memory": 4 * 10**9}
 
 
@@ -74,8 +75,8 @@ class Nodes:
         self._cluster, self._n = cluster, n
 
     def mend(self) -> None:
-        while len(self._cluster.list_all_nodes) < self._n:
-            self._cluster.add_node(**node())
+        while (there := len(self._cluster.list_all_nodes())) < self._n:
+            self._cluster.add_node(**node(), **({} if there else {"include_dashboard": False}))
 
     @contextmanager
     def one_dies(self, when: Callable[[], int], least: int) -> Iterator[dict[str, Any]]:
@@ -86,7 +87,7 @@ class Nodes:
         def watch() -> None:
             while not stop.wait(0.02):
                 if (done := when()) >= least:
-                    self._cluster.remove_node(self._cluster.list_all_nodes[-1], allow_graceful=False)
+                    self._cluster.remove_node(self._cluster.list_all_nodes()[-1], allow_graceful=False)
                     noted["killed_at"] = done
                     return
 
@@ -120,9 +121,14 @@ def cluster(n: int) -> Iterator[Nodes]:
 
     found = Cluster()
     try:
-        found.add_node(**node(), include_dashboard=False)
         nodes = Nodes(found, n)
-        nodes.mend()
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                nodes.mend()
+                break
+            except Exception:  # of no class of its own: its agents had not started after 15 seconds
+                if not left:
+                    raise
         ray.init(address=found.address, logging_level="warning", log_to_driver=False)
         yield nodes
     finally:

@@ -62,7 +62,7 @@ def test_a_node_dies_while_queries_are_in_hand(cluster, index_path):
         for each in callers:
             each.start()
         _until(lambda: len(answered) > 20)
-        cluster.remove_node(cluster.list_all_nodes[-1], allow_graceful=False)
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
         _until(lambda: shards.fleet.alive == 2)
         before = len(answered)
         _until(lambda: len(answered) > before + 20)

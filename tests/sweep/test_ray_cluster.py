@@ -98,7 +98,7 @@ def test_a_node_is_killed(cluster, executor, tmp_path):
     def kill() -> None:
         for folder in folders:
             begun(folder, 1)
-        cluster.remove_node(cluster.list_all_nodes[-1], allow_graceful=False)
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
         time.sleep(1)
         for folder in folders:
             (folder / "go").touch()
