@@ -43,6 +43,19 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Queries of several requests that are encoded in one batch.",
 )
+@click.option("--shards", type=click.IntRange(1), help="Let workers search, each some of so many parts of the index.")
+@click.option(
+    "--executor",
+    default="processes",
+    show_default=True,
+    help='Where the workers of --shards are, and what each takes: "ray address=HOST:PORT cpus=4".',
+)
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(1), help="Workers that answer for a shard.")
+@click.option(
+    "--hedge",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Ask a second worker for a shard that takes longer than that share of the latest answers.",
+)
 def serve(
     index: Path,
     host: str,
@@ -58,6 +71,10 @@ def serve(
     running: int,
     waiting: int,
     together: int,
+    shards: int | None,
+    executor: str,
+    replicas: int,
+    hedge: float | None,
 ) -> None:
     """Answer searches in the index in the folder INDEX over HTTP: POST /search, GET /health, /metrics, /openapi.json.
 
@@ -75,20 +92,27 @@ def serve(
     from colbert_research.serving.local import shared
     from colbert_research.serving.models import Limits
 
+    if shards is None and (executor != "processes" or replicas != 1 or hedge is not None):
+        raise click.ClickException("--executor, --replicas and --hedge are of --shards; say into how many the index is cut")
     limits = Limits(k=max_k, queries=max_queries, body=max_body, running=running, waiting=waiting)
     with refusals():
         token = server.token_of(token_file)
         listener = server.bound(host, port, token)
         with listener:
-            current = Current(shared(opened(index, strategy, model, modules), together), _opening())
+            current = Current(
+                shared(opened(index, strategy, model, modules), together), _opening(shards, executor, replicas, hedge)
+            )
             found = current.retriever.index
             listener.listen()  # whoever reads the address may ask; until the server runs, the system keeps them in line
             click.echo(f"{found!r}, generation {found.generation}, at {server.url_of(listener)}", err=True)
             server.run(app.application(current, limits, token=token, follow=follow), listener)
 
 
-def _opening() -> "Opening":
-    """What answers: this process. Shards of the index on workers would be another `Opening`, chosen here."""
+def _opening(shards: int | None, executor: str, replicas: int, hedge: float | None) -> "Opening":
+    """What answers from a generation of the index: this process, or shards of it on workers."""
     from colbert_research.serving.local import Local
+    from colbert_research.serving.shards import Shards
 
-    return lambda retriever: nullcontext(Local(retriever))
+    if shards is None:
+        return lambda retriever: nullcontext(Local(retriever))
+    return lambda retriever: Shards.start(retriever, executor, shards=shards, replicas=replicas, hedge=hedge)

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from colbert_research.executors import WorkerDiedError
 from colbert_research.index import FilterError
 from colbert_research.serving.base import Answer
 from colbert_research.serving.current import Current
@@ -36,7 +37,7 @@ TROUBLES: dict[int | str, dict[str, Any]] = {
     421: {"model": Trouble, "description": "Without a token, the server is asked for by a name that is not this machine's own"},
     422: {"model": Trouble, "description": "The request cannot be answered as it is"},
     500: {"model": Trouble, "description": "An error of the server, of which its log says more"},
-    503: {"model": Trouble, "description": "Too many searches run or wait"},
+    503: {"model": Trouble, "description": "Too many searches run or wait, or shards have lost their workers"},
     504: {"model": Trouble, "description": "Nothing answered before the deadline"},
 }
 
@@ -121,6 +122,9 @@ def _search(current: Current, limits: Limits, metrics: Metrics, body: bytes, arr
             answer = answering.answer(asked.texts, asked.k, asked.ids, asked.filter, left)
         except FilterError as error:
             raise RefusedError(422, str(error)) from None
+        except WorkerDiedError as error:
+            logger.error("%s", error)
+            raise RefusedError(503, f"shards of the index cannot be searched: {error}", {"Retry-After": "1"}) from None
         _count(metrics, answer)
         if not answer.answered:
             raise RefusedError(504, f"nothing answered within {asked.deadline_ms or 0:g} ms: {answer.why}")

@@ -21,6 +21,7 @@ from tests.serving.served import built
 
 TOKEN = "a-token-nobody-guesses"
 SLOW = """
+import os
 import time
 from typing import Literal
 from colbert_research.search import Exhaustive
@@ -30,7 +31,7 @@ class Slow(Exhaustive):
 
     def _search(self, index, queries, k, scope, trace):
         if "slowly" in queries.texts[0]:
-            print("begun", flush=True)
+            os.write(1, b"begun\\n")  # whole, whatever other threads write
             time.sleep(0.7)
         return super()._search(index, queries, k, scope, trace)
 """
@@ -101,6 +102,10 @@ def test_a_port_that_is_taken():
         (["--token-file", "/nowhere/token"], "No such file or directory"),
         (["--import", "no_such_module"], "No module named 'no_such_module'"),
         (["--model", "/nowhere"], "reads no model"),
+        (["--replicas", "2"], "--executor, --replicas and --hedge are of --shards"),
+        (["--shards", "2", "--executor", "ray adress=x"], "adress"),
+        (["--shards", "2", "--strategy", "weighted"], "which no shard knows"),
+        (["--shards", "2", "--executor", "inline", "--replicas", "3"], "replicas=3 of a shard are on as many workers"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(path, arguments, told):
