@@ -29,7 +29,7 @@ from colbert_research.artifacts import write_text
 from colbert_research.data import Collection
 from colbert_research.data.synthetic import Synthetic
 from colbert_research.evaluation.timing import compare, strategy_of
-from colbert_research.experiment.origin import code_version
+from colbert_research.experiment.origin import code_version, host
 
 TOKENS = (100_000, 300_000, 1_000_000, 3_000_000)
 STRATEGIES = ("exhaustive", "plaid ncells=4 ndocs=1024 n_exact=256")
@@ -103,6 +103,7 @@ def measure(size: int, strategies: dict[str, Any], codec: Any, settings: dict[st
             "documents": index.n_documents,
             "centroids": 0 if index.codec.centroids is None else len(index.codec.centroids),
             "code": code_version(),
+            "host": host(),
             "settings": {**settings, "strategies": list(settings["strategies"])},
             "build": seconds,
             "index_bytes": index.nbytes(),
