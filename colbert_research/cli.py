@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from colbert_research import cli_index, cli_ledger, cli_serve, cli_sweep
+from colbert_research import cli_cost, cli_index, cli_ledger, cli_serve, cli_sweep
 
 if TYPE_CHECKING:
     from colbert_research.search import Hit
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 SWEEPS = (cli_sweep.plan, cli_sweep.run, cli_sweep.status, cli_sweep.compare, cli_sweep.report, cli_sweep.export)
-for command in (*SWEEPS, cli_ledger.ledger, cli_index.index, cli_serve.serve):
+for command in (*SWEEPS, cli_ledger.ledger, cli_cost.cost, cli_index.index, cli_serve.serve):
     main.add_command(command)
 
 

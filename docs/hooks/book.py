@@ -30,6 +30,7 @@ ROOMS = {
     "experiment": "Experiments",
     "sweep": "Sweeps",
     "ledger": "Ledger",
+    "costs": "Costs",
     "kernels": "Kernels",
     "rag": "RAG",
     "integrations.langchain": "LangChain",

@@ -1,0 +1,47 @@
+"""What a plan is asked for, checked."""
+
+import math
+from dataclasses import dataclass
+
+from colbert_research.settings import ConfigError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. `codec` as one line, `residual nbits=2`.
+
+    `memory`: bytes that one machine has for the index. `shards`: parts that are indexes of their own, None for as many as the
+    memory asks for. `cores` of one machine, of which searches may keep `utilisation` busy. `text_bytes` of a document as they
+    are stored, and `tokens_per_second` that one machine encodes, both None for what was measured. `machine`: whose measurements
+    are taken first, None for the one that measured the widest range of sizes.
+    """
+
+    documents: int
+    tokens_per_document: float
+    dim: int = 128
+    codec: str = "residual nbits=2"
+    queries_per_second: float = 0.0
+    memory: float = 64e9
+    cores: int = 16
+    utilisation: float = 0.5
+    shards: int | None = None
+    text_bytes: float | None = None
+    tokens_per_second: float | None = None
+    machine: str | None = None
+
+    def __post_init__(self) -> None:
+        least = {"documents": 1, "tokens_per_document": 1e-9, "dim": 1, "memory": 1, "cores": 1, "queries_per_second": 0}
+        optional = {"shards": 1, "text_bytes": 0, "tokens_per_second": 1e-9}
+        for name, low in {**least, **optional}.items():
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= low):
+                raise ConfigError(f"{name} is a number from {low:g}; given {value:g}")
+        if not 0 < self.utilisation <= 1:
+            raise ConfigError(f"utilisation is a share of the cores' time, above 0 and up to 1; given {self.utilisation:g}")
+        if self.shards is not None and self.shards > self.documents:
+            raise ConfigError(f"{self.documents} documents cannot be cut into {self.shards} shards; lower shards")
+
+    @property
+    def tokens(self) -> int:
+        """In all."""
+        return max(1, round(self.documents * self.tokens_per_document))
