@@ -17,7 +17,11 @@ def save_codec(codec: Codec, folder: Path) -> None:
 
 
 def open_codec(folder: Path) -> Codec:
-    """Read what `save_codec` wrote. Raises ValueError for a kind that is neither registered nor loaded: none is imported."""
+    """Read what `save_codec` wrote.
+
+    Raises ValueError for a kind that is neither registered nor loaded (none is imported), ConfigError for a state without an
+    array that this version of the codec has.
+    """
     from safetensors.numpy import load_file
 
     with no_imports():
@@ -27,5 +31,11 @@ def open_codec(folder: Path) -> Codec:
         array.flags.writeable = False  # a codec is immutable, and kernels keep answers for what cannot change
     if not hasattr(config, "restore"):
         raise ConfigError(f"codec config {type(config).__name__} has no restore(arrays) and cannot be opened")
-    codec: Codec = config.restore(arrays)
+    try:
+        codec: Codec = config.restore(arrays)
+    except KeyError as error:
+        has = ", ".join(sorted(arrays)) or "none"
+        raise ConfigError(
+            f"the state of codec {config.kind} has no array {error}; it has {has}. Another version wrote it: build it again"
+        ) from error
     return codec

@@ -30,9 +30,11 @@ class Local:
 
 
 def shared(retriever: Retriever, together: int = 1) -> Retriever:
-    """A retriever whose encoder, loaded now, several threads may ask; `together` as of `Gathering`."""
-    encoder = Gathering(retriever.pipeline.encoder, together)
-    return replace(retriever, pipeline=retriever.pipeline.with_encoder(encoder))
+    """A retriever whose encoder, loaded now, several threads may ask; `together` as of `Gathering`. One that is such stays."""
+    encoder = retriever.pipeline.encoder
+    if isinstance(encoder, Gathering):
+        return retriever
+    return replace(retriever, pipeline=retriever.pipeline.with_encoder(Gathering(encoder, together)))
 
 
 def newest(retriever: Retriever) -> Retriever:

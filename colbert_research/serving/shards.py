@@ -25,6 +25,7 @@ from colbert_research.search.found import NOTHING
 from colbert_research.serving.base import Answer
 from colbert_research.serving.fleet import Fleet
 from colbert_research.serving.fleet_asking import Hedge, ask
+from colbert_research.serving.local import shared
 from colbert_research.serving.placing import Range, cut
 from colbert_research.serving.shards_checks import check_strategy, checked, chosen
 from colbert_research.serving.shards_cutoffs import together
@@ -53,7 +54,7 @@ class Shards:
     def __init__(self, retriever: Retriever, fleet: Fleet, shards: Sequence[Range], hedge: float | None = None) -> None:
         check_strategy(retriever.strategy)
         self.retriever, self.fleet, self.shards = retriever, fleet, tuple(shards)
-        self._opened, self._hedge, self._encoding = Opened.of(retriever.index), Hedge(hedge), Lock()
+        self._opened, self._hedge, self._loading = Opened.of(retriever.index), Hedge(hedge), Lock()
 
     @classmethod
     @contextmanager
@@ -115,8 +116,9 @@ class Shards:
     ) -> Answer:
         """See `Answering.answer`. The texts are encoded here, once, which counts towards the deadline."""
         until = None if deadline is None else time.monotonic() + _seconds(deadline)
-        with self._encoding:
-            queries = self.retriever.queries(texts)
+        with self._loading:  # at the first text, if at all
+            self.retriever = shared(self.retriever)
+        queries = self.retriever.queries(texts)
         found = self._ranked(queries, k, until, deadline, query_texts=texts, subset=ids, filter=filter)
         return Answer(self.retriever.hits(found.ranking), found.answered, found.why)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from colbert_research import kernels
+from colbert_research.artifacts import save_arrays
 from colbert_research.codecs import CODECS, TableCodec, bytes_per_token, open_codec, save_codec
 from colbert_research.kernels.cpu.prepare import decoder_of, worst_error
 from colbert_research.ragged import Ragged, offsets_of
@@ -65,6 +66,18 @@ class TestContract:
         for name, array in opened.encode(vectors).items():
             assert np.array_equal(array, codes[name])
         assert np.array_equal(opened.decode(codes), codec.decode(codes))
+
+    def test_a_state_without_one_of_its_arrays(self, config, vectors, tmp_path):
+        codec = fit(config, vectors)
+        save_codec(codec, tmp_path / "codec")
+        for name in codec.state():
+            save_arrays(tmp_path / "codec" / "state.safetensors", {k: v for k, v in codec.state().items() if k != name})
+            try:
+                open_codec(tmp_path / "codec")
+            except ConfigError as error:
+                assert f"has no array {name!r}" in str(error)
+            else:
+                assert name in {"rotation", "centroids"}, "what not every codec of the kind has"
 
     def test_tokens_are_encoded_independently(self, config, vectors):
         codec = fit(config, vectors)
