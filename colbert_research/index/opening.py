@@ -36,9 +36,9 @@ def opened(path: Path, manifest: Mapping[str, Any], reuse: Opened | None = None)
     try:
         segments = tuple(there.get(_identity(part)) or opened_segment(path, codec, part) for part in parts)
         deleted = tuple(read_deleted(path, part, segment) for part, segment in zip(parts, segments, strict=True))
-    except IndexCorruptedError:  # of two files that do not fit each other, the damaged one is named
-        for entry in new:
-            check_sums(files_of(path / entry["name"], entry))
+    except IndexCorruptedError as error:  # of two files that do not fit each other, the damaged one is named
+        files = (file for entry in new for file in files_of(path / entry["name"], entry))
+        check_sums(file for file in files if str(file[0]) not in str(error))
         raise
     return codec, Contents(segments, deleted, {} if contents is None else contents.made())
 

@@ -36,7 +36,7 @@ def path(tmp_path, collection, vectors) -> Path:
         ("inverted_documents", 0, -1, "holds numbers from -1"),
         ("inverted_offsets", 2, 10**9, "do not rise from 0"),
         ("inverted_offsets", 2, -1, "do not rise from 0"),
-        ("inverted_offsets", -1, 10**9, r"inverted_documents.npy holds int32 of shape"),
+        ("inverted_offsets", -1, 10**9, r"inverted_offsets.npy is not what the manifest says"),
     ],
 )
 def test_a_number_out_of_range(path, name, place, value, message):
