@@ -87,6 +87,7 @@ def test_without_the_peers_script_ours_are_measured_all_the_same(scripts, folder
     assert {line["engine"] for line in lines} == {"colbert_research"}
 
 
+@pytest.mark.slow
 def test_the_engines_of_an_environment_are_found_by_their_packages(scripts):
     found = scripts("search").peers_found(sys.executable)
     assert "exact" in found, "torch is here"

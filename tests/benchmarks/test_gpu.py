@@ -37,6 +37,7 @@ def gpu(scripts):
     return scripts("gpu")
 
 
+@pytest.mark.slow
 def test_lines_of_every_kind_of_case(gpu, emulated, tmp_path):  # noqa: F811
     limits = gpu.machine(call_once, "cpu", 2**16)
     cases = [
@@ -104,6 +105,7 @@ def test_a_case_that_fails_leaves_a_line_and_the_others(gpu, tmp_path, capsys):
     assert not plot_roofline(records.iloc[1:2][["gpu", "date", "case", "failed"]]).axes[0].texts
 
 
+@pytest.mark.slow
 def test_lines_of_searches(scripts, device, tmp_path):  # noqa: F811
     searches = scripts("gpu_search")
     limits = {"copy_gb_s": 100.0, "product_tflop_s": 1.0, "case": "machine", "gpu": "none", "date": "today"}

@@ -68,6 +68,7 @@ def test_the_ids_of_many_centroids_are_wider():
     assert many.nbytes()["codec"] - few.nbytes()["codec"] == (2**17 - 2**15) * 128 * 4
 
 
+@pytest.mark.slow
 def test_every_index_of_a_record_is_predicted_within_a_quarter():
     """The codes to the byte; the whole, of which inverted lists depend on the vectors, from the others' pairs by token."""
     sizes = Measurements.shipped().sizes

@@ -18,6 +18,8 @@ from colbert_research.experiment.sources import SourceChangedError, sources_of
 from tests.experiment.small import ROOT, make
 from tests.warm import Program
 
+pytestmark = pytest.mark.slow
+
 MINE = """
 {above}
 from colbert_research.codecs import ExactConfig

@@ -93,6 +93,7 @@ def test_a_grid_in_one_process_loads_one_encoder_and_one_collection(cache, folde
     assert loads == {"encoder": 1, "collection": 1}
 
 
+@pytest.mark.slow
 def test_planning_imports_no_framework():
     program = f"""
 import sys

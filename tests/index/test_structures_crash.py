@@ -77,6 +77,7 @@ def test_in_the_index(path, vectors, structure):
     assert crashes_of(lambda: Index.open(path).structure(structure), check) > len(STEPS)
 
 
+@pytest.mark.slow
 def test_while_later_code_takes_its_place(path, vectors):
     Index.open(path).structure(Lengths())
     before = bytes_of(path)

@@ -10,6 +10,8 @@ import pytest
 from colbert_research.kernels.cpu import simd
 from tests.conftest import COMPILED
 
+pytestmark = pytest.mark.slow
+
 CHOSEN = """
 import os
 import numpy as np

@@ -62,6 +62,7 @@ def test_its_claims_are_judged_by_its_grids_and_can_fail(number, tmp_path):
     assert not waiting, {name: finding_of(claim, evidence).reason for name, claim in waiting.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_point_of_its_grids_is_an_experiment(number):
     for file in GRIDS.glob(f"{number}_*.yaml"):

@@ -229,6 +229,7 @@ def committed():
     return sorted(Path("experiments/ablations").rglob("claims.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", committed(), ids=lambda file: file.parent.name)
 def test_every_committed_claim_can_fail(file):
     """By made-up records that contradict it, a claim that records support is not reproduced."""

@@ -51,6 +51,7 @@ def test_every_notebook_runs_on_the_tiny_config(notebook, tmp_path):
     assert any("nDCG@10" in "".join(o.get("data", {}).get("text/plain", "")) for o in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "nearest"), [("codec.nbit=2", "nbits"), ("encoder.kind=hashin", "hashing"), ("k=many", "integer")]
 )

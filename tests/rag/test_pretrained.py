@@ -21,6 +21,7 @@ def test_the_offline_encoder_has_a_name():
     assert pretrained(MINILM) == TransformerConfig()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_by_its_folder(tiny, tmp_path):
     folder = tiny.stanford(tmp_path / "stanford")
     assert pretrained(folder) == pretrained(str(folder)) == MultiVectorConfig(model=str(folder))

@@ -60,6 +60,7 @@ def damages(data: bytes):
     yield "zeros", bytes(len(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", USED_BY, ids=lambda structure: structure.name)
 def test_any_damage_to_any_file(path, queries, structure):
     """To those of the first and the last part."""
