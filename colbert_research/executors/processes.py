@@ -210,10 +210,10 @@ class _Staying:
 
     def put(self, item: tuple[_Process, bytes | None], /) -> None:
         process, answer = item
-        if answer is not None:
-            settle(self._calls.popleft(), answer)
-        else:
+        if answer is None:
             self._end(f"a worker died: {process.how_it_died()}")
+        elif (future := self._taken()) is not None:  # else it was closed meanwhile
+            settle(future, answer)
 
     def close(self) -> None:
         self._end("the worker was closed")
@@ -222,7 +222,12 @@ class _Staying:
     def _end(self, how: str) -> None:
         with self._lock:
             self._died = self._died or how
-            calls = [*self._calls]
-            self._calls.clear()
-        for future in calls:
+        while (future := self._taken()) is not None:
             future.set_exception(WorkerDiedError(how))
+
+    def _taken(self) -> "Future[Any] | None":
+        """The future of the oldest call, taken once, by its answer or by the worker's end."""
+        try:
+            return self._calls.popleft()
+        except IndexError:
+            return None

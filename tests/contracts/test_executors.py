@@ -275,3 +275,14 @@ def test_importing_executors_imports_no_ray():
 
     program = "import sys, colbert_research.executors, colbert_research.experiment; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)
+
+
+def test_an_answer_that_comes_when_its_worker_was_closed():
+    """It was taken from an empty line, and ended the thread that listens with a traceback."""
+    with EXECUTORS["processes"](workers=1).start() as executor:
+        worker = executor.worker()
+        assert worker.call(abs, -3).result(timeout=60) == 3
+        worker.close()
+        worker.put((None, b"late"))
+        with pytest.raises(WorkerDiedError):
+            worker.call(abs, -3).result(timeout=60)
