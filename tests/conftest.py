@@ -1,5 +1,6 @@
 """Fixtures that the suites share."""
 
+import logging
 import os
 import signal
 from itertools import count
@@ -76,6 +77,19 @@ def _own_cache(monkeypatch, _new_caches):
     """No test reads or fills the user's stage cache, and none asks a model hub."""
     monkeypatch.setenv("COLBERT_RESEARCH_CACHE", str(next(_new_caches)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_log_levels():
+    """What a test sets up of logging, as notebooks and commands do for their process, the tests after it do not see."""
+    loggers = [logging.getLogger(name) for name in ("colbert_research", "colbert_research.serving", "papermill")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        for handler in set(logger.handlers) - set(handlers):
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def same_in_a_forked_child(compute) -> bool:

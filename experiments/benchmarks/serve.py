@@ -1,13 +1,14 @@
 """`colbert-research serve` under load on loopback: latencies that clients see, errors, wrong answers, memory.
 
     python experiments/benchmarks/serve.py INDEX QUERIES.jsonl [--clients 50] [--seconds 60] [--queries 300] [--k 10] \
-        [--option "together=16"]...
+        [--option "together=16"]... [--kill-every 10]
 
 INDEX is a folder with a pipeline, such as `Experiment(...).index.path`; QUERIES has one JSON object with a `text` a line, as
 BEIR's files do. The server is a process of its own, started by the command with the options given; this one keeps a connection
 for each client, which asks again as soon as it was answered. Every answer is compared with that of a `Retriever` in this
 process, asked before, one query after another: `identical` to the last bit; `rounded`, where scores differ by rounding alone,
-as those of a network do that encodes queries in other company; or `wrong`. Clients compute on the same cores as the server.
+as those of a network do that encodes queries in other company; `in part`, where it says that some documents did not answer; or
+`wrong`. `--kill-every` kills one of the server's workers each so many seconds. Clients compute on the same cores as the server.
 """
 
 import asyncio
@@ -17,11 +18,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,9 +46,18 @@ Found = list[tuple[str, float]]
 @click.option("--queries", "n", default=300, show_default=True, type=click.IntRange(1), help="How many of them, in turn.")
 @click.option("--k", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--option", "options", multiple=True, help='Of the server: "together=16", "running=2".')
+@click.option("--kill-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between kills of one worker.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to which the JSON line is added.")
 def main(
-    index: Path, queries: Path, clients: int, seconds: float, n: int, k: int, options: Sequence[str], output: Path | None
+    index: Path,
+    queries: Path,
+    clients: int,
+    seconds: float,
+    n: int,
+    k: int,
+    options: Sequence[str],
+    kill_every: float | None,
+    output: Path | None,
 ) -> None:
     """Print one JSON line."""
     with queries.open(encoding="utf-8") as file:
@@ -55,10 +65,12 @@ def main(
     expected, alone = asked_alone(index, texts, k)
     with served(index, options) as (process, url):
         memory: list[int] = []
-        load = asyncio.run(under_load(url, texts, expected, k, clients, seconds, lambda: memory.append(rss(process))))
+        with killed(process, kill_every) as kills:
+            load = asyncio.run(under_load(url, texts, expected, k, clients, seconds, lambda: memory.append(rss(process))))
     line = {
         "clients": clients,
         "options": list(options),
+        **({} if kill_every is None else {"killed": len(kills)}),
         "k": k,
         "threads": threads.count(),
         "code": code_version(),
@@ -108,10 +120,50 @@ def served(index: Path, options: Sequence[str]) -> Iterator[tuple[subprocess.Pop
             process.terminate()
 
 
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that work for a server, oldest first."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if any("colbert_research.executors.worker" in part for part in child.cmdline()):
+                found.append(child)
+    return sorted(found, key=lambda child: child.create_time())
+
+
+@contextmanager
+def killed(process: subprocess.Popen[str], every: float | None) -> Iterator[list[int]]:
+    """While it lasts, the oldest worker of a server is killed each so many seconds; yields the list of those killed."""
+    kills: list[int] = []
+    if every is None:
+        yield kills
+        return
+    if not workers(process):
+        raise click.UsageError("--kill-every: this server has no workers; give it some by --option shards=4")
+    ended = Event()
+
+    def kill() -> None:
+        while not ended.wait(every):
+            for worker in workers(process)[:1]:
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+                    kills.append(worker.pid)
+
+    thread = Thread(target=kill, daemon=True)
+    thread.start()
+    try:
+        yield kills
+    finally:
+        ended.set()
+        thread.join()
+
+
 def rss(process: subprocess.Popen[str]) -> int:
     """Bytes that a process holds, its children included."""
-    parent = psutil.Process(process.pid)
-    return sum(each.memory_info().rss for each in (parent, *parent.children(recursive=True)))
+    parent, total = psutil.Process(process.pid), 0
+    for each in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += each.memory_info().rss
+    return total
 
 
 @dataclass
