@@ -28,12 +28,14 @@ quickstart: install
 	@$(BIN)/colbert-research show out/quickstart.ipynb
 
 # test: all but the tests marked slow; test-all: every test, which is what protects main
+# plugins by name, for pytest rewrites the asserts in all modules of those that it loads by itself
+test test-all: export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 test test-all: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@# mypy has one process, which the tests leave time for when they wait
 	@$(BIN)/mypy > $(VENV)/mypy.log 2>&1 & types=$$!; \
-	set -- $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal $(if $(filter test,$@),-m "not slow"); \
+	set -- $(BIN)/pytest -p xdist -p _hypothesis_pytestplugin -n auto --maxprocesses 8 --dist worksteal $(if $(filter test,$@),-m "not slow"); \
 	echo "$$@"; "$$@"; tests=$$?; \
 	echo "$(BIN)/mypy"; wait $$types; types=$$?; cat $(VENV)/mypy.log; \
 	test $$tests = 0 && test $$types = 0

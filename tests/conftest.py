@@ -16,8 +16,12 @@ from colbert_research.ragged import Ragged, offsets_of
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_modifyitems(config, items):
-    """Side by side, the slow tests come first, so that no worker has one left when the others are done."""
+def pytest_collection_modifyitems(items):
+    """What emulates a CUDA device on a processor is slow: minutes in all. Side by side, the slow tests come first, so that no
+    worker has one left when the others are done."""
+    for item in items:
+        if "cuda_" in item.nodeid or item.path.name.startswith("test_gpu"):
+            item.add_marker(pytest.mark.slow)
     if os.environ.get("PYTEST_XDIST_WORKER"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

@@ -154,6 +154,7 @@ def test_a_table_like_that_of_measures():
     assert pd.api.types.is_float_dtype(agreement(ranking([[]]), ranking([[]]))["value"])
 
 
+@pytest.mark.slow
 def test_a_thousand_queries_of_a_thousand_documents(rng):
     documents = [f"d{i}" for i in range(3000)]
 

@@ -46,6 +46,7 @@ def worker(root: Path, name: str, behaviour: str, *more: str) -> "subprocess.Pop
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_one_stage_once(tmp_path):
     both = [worker(tmp_path, name, "pair") for name in ("one", "two")]
     try:

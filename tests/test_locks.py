@@ -129,6 +129,7 @@ def test_how_long_to_wait(monkeypatch):
             longest_wait()
 
 
+@pytest.mark.slow
 def test_time_is_not_burnt_while_waiting(tmp_path):
     with holder(tmp_path / "lock", 1.0) as process:
         start = time.process_time()

@@ -83,6 +83,7 @@ def test_a_rotation_lowers_the_error(vectors, m):
     assert squared_error(rotate(vectors, rotation), codewords) < plain
 
 
+@pytest.mark.slow
 def test_more_sub_spaces_err_less(vectors):
     errors = []
     for m in (1, 2, 4, 8, 16):
@@ -97,6 +98,7 @@ def test_sub_spaces_that_do_not_divide_the_dimensions(vectors, config):
         config.fit(vectors, n_tokens=len(vectors), seed=0)
 
 
+@pytest.mark.slow
 def test_seeds_and_threads(vectors, monkeypatch):
     one, other = (ProductConfig(m=4, rotation="opq").fit(vectors, n_tokens=3000, seed=seed) for seed in (0, 1))
     assert one.codewords.tobytes() != other.codewords.tobytes()

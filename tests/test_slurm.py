@@ -65,6 +65,7 @@ def run(tmp_path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sbatch")
 def test_what_a_job_does(tmp_path):
     submit(tmp_path, SlurmConfig(setup=["echo before"]))

@@ -203,6 +203,7 @@ def test_filters_over_some_of_the_queries(scripts):
     assert all(line["median_ms"] > 0 for line in lines)
 
 
+@pytest.mark.slow
 def test_fan_out(scripts):
     given = ["--config", ROOT / "configs" / "tiny.yaml", "--strategy", "exhaustive", "--executor", "inline", "--queries", "2"]
     command = scripts("fan_out").main

@@ -89,6 +89,7 @@ class TestPrepare:
     def experiment(self):
         return Experiment(load_config(ExperimentConfig, "configs/tiny.yaml", "reducer.kind=svd reducer.dim=16"))
 
+    @pytest.mark.slow
     def test_vectors_are_those_of_the_experiment_after_its_reducer(self, scripts, experiment, tmp_path):
         folder = scripts("prepare").prepare(experiment, tmp_path / "bench")
         assert "index" not in experiment.results, "no index is needed"
@@ -98,6 +99,7 @@ class TestPrepare:
         exact = experiment.variant("codec.kind=exact codec.dtype=float16 search.kind=exhaustive")
         assert np.array_equal(folder.documents.values, exact.index.segments[0].codes["vectors"])
 
+    @pytest.mark.slow
     def test_a_part_keeps_the_queries_that_it_answers(self, scripts, experiment, tmp_path):
         folder = scripts("prepare").prepare(experiment, tmp_path / "bench", documents=150, queries=7)
         assert (len(folder.documents), len(folder.queries)) == (150, 7)
@@ -106,6 +108,7 @@ class TestPrepare:
             assert relevant
             assert set(folder.qrels[query]) <= set(folder.document_ids)
 
+    @pytest.mark.slow
     def test_queries_that_are_documents_have_no_judgements(self, scripts, experiment, tmp_path):
         folder = scripts("prepare").prepare(experiment.variant("dataset.exclude_self=true"), tmp_path / "bench")
         assert folder.qrels == {}

@@ -61,6 +61,7 @@ def test_workers_that_are_killed(line_of):
     assert not {"wrong", "rounded"} & set(line["answers"])
 
 
+@pytest.mark.slow
 def test_without_workers_none_can_be_killed(scripts, given):
     done = CliRunner().invoke(scripts("serve").main, [*given, "--kill-every", "1"])
     assert done.exit_code == 2

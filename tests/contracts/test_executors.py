@@ -270,6 +270,7 @@ def test_gpus_are_divided(monkeypatch):
         Resources(gpus=1.5)
 
 
+@pytest.mark.slow
 def test_importing_executors_imports_no_ray():
     import subprocess
 

@@ -199,6 +199,7 @@ CHANGES = st.lists(
 NUMBERS = count()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=400 if os.environ.get("ALL_TRIALS") else 5,
     deadline=None,

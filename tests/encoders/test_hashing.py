@@ -13,6 +13,7 @@ def test_a_word_stands_for_itself_everywhere():
     assert found.token_ids[0].tolist() == [648460319, 792503551, 648460319]
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes():
     code = (
         "import hashlib; from colbert_research.encoders import HashingConfig; "

@@ -28,6 +28,7 @@ def updated(monkeypatch):
     return update
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", ["", EVERYTHING, "codec={kind: exact} search={kind: exhaustive}"])
 def test_an_update_that_changes_no_bytes_costs_a_sample(cache, folder, updated, overrides):
     before = make(cache, folder, f"{overrides} latency={{}}")

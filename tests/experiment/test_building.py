@@ -27,6 +27,7 @@ def files_of(experiment: Experiment) -> dict[str, bytes]:
     return {f"{artifact.key}/{name}": (artifact.path / name).read_bytes() for name in artifact.files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_same_bytes_under_the_same_keys(cache, folder, codec):
     plain = make(cache / "one", folder, (codec, SEVERAL))

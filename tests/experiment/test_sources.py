@@ -114,6 +114,7 @@ def test_an_edited_module_changes_the_keys_from_the_first_stage_that_it_decides(
     assert changed == ([] if first is None else ALL[ALL.index(first) :])
 
 
+@pytest.mark.slow
 def test_comments_in_any_module_change_no_key(package, keys):
     before, texts = keys(), {file: file.read_text() for file in package.rglob("*.py")}
     try:

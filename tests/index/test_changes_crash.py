@@ -116,6 +116,7 @@ def test_killed_at_any_operation(base, tmp_path, change):
     logging.getLogger("tests").info("%s: killed at %d points", change, killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO], ids=lambda n: errno.errorcode[n])
 @pytest.mark.parametrize("change", CHANGES)
 def test_refused_at_any_operation(base, tmp_path, change, number):

@@ -47,6 +47,7 @@ class TestDamage:
         with pytest.raises(IndexCorruptedError, match="update colbert_research"):
             Index.open(path)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
     def test_any_file(self, path, damage):
         for file in sorted(path.glob("*/*")):

@@ -79,6 +79,7 @@ class TestDamage:
         with pytest.raises(IndexCorruptedError, match=rf"the blocks in .*{name}_blocks\.npy do not rise from 0 to"):
             Index.open(path)
 
+    @pytest.mark.slow
     def test_any_byte(self, path):
         """It is refused, or else reading gives other documents, and `verify` says so; Python never crashes."""
         for file in sorted((path / "segment-000002").glob("documents*")):

@@ -122,6 +122,7 @@ class Counts(Counter[str]):
         assert self["invalid"] > n / 50, self
 
 
+@pytest.mark.slow
 def test_a_filter_admits_what_plain_python_admits():
     counts = Counts()
 

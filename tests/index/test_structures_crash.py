@@ -95,6 +95,7 @@ def test_while_later_code_takes_its_place(path, vectors):
     assert crashes_of(lambda: Index.open(path).structure(LaterLengths()), check) > len(STEPS)
 
 
+@pytest.mark.slow
 def test_outside_the_index(path, tmp_path, vectors):
     before, folder = bytes_of(path), tmp_path / "outside"
     build_structure(Index.open(path), Lengths(), folder)
@@ -127,6 +128,7 @@ print(len(built), [sums.tolist() for sums in found[0]] == [segment.offsets.tolis
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(path):
     command = [sys.executable, "-c", SCRIPT, str(path)]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,10 +107,3 @@ def _poison(monkeypatch):
         return array
 
     monkeypatch.setattr(dense, "empty", poisoned)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of CUDA kernels are marked slow: emulated on a CPU they take a minute in all."""
-    for item in items:
-        if item.path.name.startswith("test_cuda_") and item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.slow)

@@ -83,6 +83,7 @@ beta: float = 0.5
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "message"),
     [

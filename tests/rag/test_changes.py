@@ -114,6 +114,7 @@ STEP = st.tuples(st.sampled_from(["add", "delete", "reopen", "index"]), st.lists
 STEPS = st.lists(STEP, max_size=7)
 
 
+@pytest.mark.slow
 @given(steps=STEPS)
 @settings(
     max_examples=100 if os.environ.get("ALL_TRIALS") else 8,

@@ -105,6 +105,7 @@ def test_the_more_buckets_the_nearer():
     assert gaps == sorted(gaps, reverse=True)
 
 
+@pytest.mark.slow
 def test_repetitions_average_out_what_was_drawn():
     """The estimate of R repetitions is a mean of R independent ones: the spread over seeds falls by sqrt(R)."""
     query, document, seeds = texts(1, [8]), texts(2, [24]), 200

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def of_shards(stages, sizes, k, bounds) -> tuple[list[int], int]:
 few = st.lists(st.integers(0, 6), min_size=N, max_size=N).map(lambda values: np.array(values, np.float32))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     stages=st.lists(few, min_size=3, max_size=3),

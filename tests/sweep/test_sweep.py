@@ -287,6 +287,7 @@ def test_jobs(sweep, monkeypatch, most, expected):
             sweep().run(jobs=jobs)
 
 
+@pytest.mark.slow
 def test_a_notebook_that_saves_no_record_has_failed(sweep, tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "experiment.save()" not in cell.source]
