@@ -14,6 +14,8 @@ from colbert_research.settings import ConfigError
 logger = logging.getLogger("colbert_research")
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds between attempts to start a worker in place of one that died; the last one again and again."""
+ATTEMPTS = 3
+"""So often a worker is started at the beginning that dies before it can be asked, as on a node that is just lost."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Fleet:
         self._changed, self._closed = threading.Condition(), threading.Event()
         try:
             with ThreadPoolExecutor(workers) as pool:
-                started = list(pool.map(self._start, range(workers)))
+                started = list(pool.map(self._begin, range(workers)))
         except BaseException:
             self.close()
             raise
@@ -124,6 +126,15 @@ class Fleet:
                 self._give_up(number, error)
             self._closed.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
             attempt += 1
+
+    def _begin(self, number: int) -> Worker:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return self._start(number)
+            except WorkerDiedError as error:
+                logger.warning("a worker of the shards is started again: %s", error)
+                self._closed.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
+        return self._start(number)
 
     def _give_up(self, number: int, error: Exception) -> None:
         with self._changed:

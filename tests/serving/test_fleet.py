@@ -202,6 +202,21 @@ def test_what_one_cannot_prepare_ends_all():
     assert all(worker.closed for worker in executor.made)
 
 
+def test_one_that_dies_while_it_begins_is_started_again(caplog):
+    executor = Threads()
+    executor.refuses = [WorkerDiedError("its node is lost")] * 2 + [None]
+    fleet = started(executor, 1, 1)
+    assert ask(fleet, double, {0: 7}, hedge=Hedge()) == {0: 14}
+    assert caplog.text.count("started again: its node is lost") == 2
+    fleet.close()
+
+    executor = Threads()
+    executor.refuses = [WorkerDiedError("out of memory")] * 5
+    with pytest.raises(WorkerDiedError, match="^out of memory$"):
+        started(executor, 1, 1)
+    assert len(executor.refuses) == 2, "three times, not for ever"
+
+
 def test_many_ask_at_once(caplog):
     """While one worker after another dies."""
     caplog.set_level(logging.ERROR)
