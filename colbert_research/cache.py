@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,9 @@ from colbert_research.artifacts import (
 from colbert_research.config import content_hash
 from colbert_research.fingerprints import stat_of
 from colbert_research.locks import Lock, LockedError, locked
+from colbert_research.store import NOTES, Store, StoreError
 
 logger = logging.getLogger("colbert_research")
-NOTES = "done.json"
 KEPT_DAYS = 30
 """How long what an interrupted stage left is kept, to be taken up again."""
 Compute = Callable[[Path], Mapping[str, Any]]
@@ -82,14 +82,15 @@ class Artifact:
 
 @dataclass(frozen=True)
 class StageCache:
-    """The cache in the folder `root`."""
+    """The cache in the folder `root`; what it lacks is fetched from a `store`, and what it computes is copied there."""
 
     root: Path
+    store: Store | None = None
 
     @classmethod
     def default(cls) -> "StageCache":
-        """The cache in `cache_root()`."""
-        return cls(cache_root())
+        """The cache in `cache_root()`, with the store that the environment names."""
+        return cls(cache_root(), Store.from_environment())
 
     def path(self, kind: str, key: str) -> Path:
         return self.root / kind / key
@@ -123,7 +124,7 @@ class StageCache:
     def run(
         self, kind: str, key: str, compute: Compute, *, resumes: bool = False, fresh: bool = False
     ) -> tuple[Artifact, bool]:
-        """The artifact, and whether it was found; computed unless it is there, or in any case with `fresh`.
+        """The artifact, and whether it was found, here or in the store; computed otherwise, or in any case with `fresh`.
 
         `compute(folder)` fills the folder and returns notes. A stage that `resumes` is handed what an interrupted run left,
         another one an empty folder. Two processes never compute one artifact at once: one waits and says for whom.
@@ -142,6 +143,9 @@ class StageCache:
             if not fresh and (found := self.find(kind, key)) is not None:
                 return found, True
             self._collect(kind, key)
+            fetched, damaged = (None, False) if fresh else self._fetch(kind, key)
+            if fetched is not None:
+                return fetched, True
             unfinished = folder / (f".{key}.resumes" if resumes else f".{key}.{uuid.uuid4().hex[:8]}.partial")
             if fresh:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -157,11 +161,31 @@ class StageCache:
                 if not resumes or (unfinished.is_dir() and not any(unfinished.iterdir())):
                     shutil.rmtree(unfinished, ignore_errors=True)
                 raise
+        self._copy_to_store(kind, key, replace=damaged)
         return _open(kind, key, self.path(kind, key)), False
 
     def put(self, kind: str, key: str, fill: Compute) -> Artifact:
         """An artifact made otherwise, such as of another one's files; replaces what is there."""
         return self.run(kind, key, fill, fresh=True)[0]
+
+    def push(self, kinds: Sequence[str] = ()) -> Iterator[bool]:
+        """Copy the artifacts of these kinds, or of all, to the store; for each, whether it was not there yet.
+
+        Damaged ones stay here. Raises StoreError where the store cannot be written to, and for a kind of which there are
+        no artifacts.
+        """
+        there = sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{NOTES}")})
+        if unknown := sorted({*kinds} - {*there}):
+            raise StoreError(f"no artifacts of kind {unknown[0]!r} in {self.root}; there are {', '.join(there) or 'none'}")
+        for kind in kinds or there:
+            for artifact in self.artifacts(kind):
+                try:
+                    artifact.verify()
+                except DamagedArtifactError as error:
+                    logger.warning("damaged, and left here: %s", error)
+                    continue
+                assert self.store is not None
+                yield self.store.publish(kind, artifact.key, artifact.path)
 
     def discard(self, artifact: Artifact) -> None:
         """Remove a damaged artifact, unless it has been replaced since it was opened."""
@@ -169,6 +193,36 @@ class StageCache:
             now = self.find(artifact.kind, artifact.key)
             if now is None or now.notes == artifact.notes:
                 self._away(artifact.path)
+
+    def _fetch(self, kind: str, key: str) -> tuple[Artifact | None, bool]:
+        """The artifact, copied from the store; and whether the store has it, but damaged."""
+        if self.store is None:
+            return None, False
+        unfinished = self.root / kind / f".{key}.{uuid.uuid4().hex[:8]}.partial"
+        unfinished.mkdir()
+        try:
+            if not self.store.fetch(kind, key, unfinished):
+                return None, False
+            _open(kind, key, unfinished).verify()
+            sync_tree(unfinished)
+            self._away(self.path(kind, key))
+            os.rename(unfinished, self.path(kind, key))
+            sync_folder(unfinished.parent)
+        except DamagedArtifactError as error:
+            logger.warning("damaged in %s: %s; %s/%s is computed again", self.store.address, error, kind, key)
+            return None, True
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        logger.info("%s/%s: fetched from %s", kind, key, self.store.address)
+        return _open(kind, key, self.path(kind, key)), False
+
+    def _copy_to_store(self, kind: str, key: str, *, replace: bool) -> None:
+        """Copy an artifact to the store; where that fails, what was computed is here all the same, and a warning says so."""
+        if self.store is not None:
+            try:
+                self.store.publish(kind, key, self.path(kind, key), replace=replace)
+            except StoreError as error:
+                logger.warning("%s/%s is in %s, but not in the store: %s", kind, key, self.root, error)
 
     def _publish(self, kind: str, key: str, unfinished: Path, notes: Mapping[str, Any]) -> None:
         sync_tree(unfinished)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -120,6 +121,27 @@ def gc(records: Sequence[str], days: float, yes: bool) -> None:
         click.echo("nothing is removed")
         return
     click.echo(f"removed {remove(found, old) / 1e9:.2f} GB")
+
+
+@cache.command()
+@click.argument("kinds", nargs=-1)
+def push(kinds: Sequence[str]) -> None:
+    """Copy what the cache has, of the KINDS of stages given or of all, to the store that COLBERT_RESEARCH_STORE names.
+
+    What is computed while the store is named is copied by itself; this is for what was computed before.
+    """
+    from colbert_research.cache import StageCache
+    from colbert_research.settings import ConfigError
+    from colbert_research.store import VARIABLE
+
+    try:
+        found = StageCache.default()
+        if found.store is None:
+            raise ConfigError(f"no store to copy to; set {VARIABLE} to an address of fsspec, such as s3://bucket/prefix")
+        pushed = Counter(found.push(kinds))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{pushed[True]} artifacts copied to {found.store.address}, {pushed[False]} were there")
 
 
 @main.command()

@@ -28,6 +28,7 @@ LAYERS = {
             "texts",
             "locks",
             "cache",
+            "store",
             "memory",
             "executors",
         ),

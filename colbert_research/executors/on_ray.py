@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from colbert_research import progress, threads
+from colbert_research import progress, store, threads
 from colbert_research.artifacts import CACHE_VARIABLE, cache_root
 from colbert_research.executors.base import Executor, Resources, Worker, WorkerDiedError, WorkersConfig
 from colbert_research.executors.calls import answered, check_function, packed, settle
@@ -25,7 +25,8 @@ R = TypeVar("R")
 LOCAL, AUTO = "local", "auto"
 STORE = 100 * 2**20  # bytes of the object store of a local cluster: results are names of files, not vectors
 REACH = 5.0  # seconds to wait for a cluster's port
-TOLD = 30.0  # seconds after which it is said that no worker could be started yet
+TOLD = 30.0  # seconds after which it is said that no worker could be started yet, and again
+WAITS = 10  # so often it is said of a worker that is to stay; a cluster that grows with its load takes minutes
 
 
 class RayConfig(WorkersConfig):
@@ -157,6 +158,7 @@ def _actor(ray: Any, resources: Resources) -> Any:
     environment = {
         **dict.fromkeys((threads.VARIABLE, "OMP_NUM_THREADS"), str(resources.cpus)),
         CACHE_VARIABLE: str(cache_root()),
+        store.VARIABLE: os.environ.get(store.VARIABLE, ""),
         progress.VARIABLE: "off",
     }
     return made.remote(sys.path, environment)
@@ -175,23 +177,27 @@ class _Staying:
     def __init__(self, ray: Any, resources: Resources, files: Mapping[str, str]) -> None:
         self._ray, self._actor = ray, _actor(ray, resources)
         try:
-            differs, self.where = ray.get(
-                [self._actor.difference.remote(versions(), dict(files)), self._actor.node.remote()], timeout=TOLD
-            )
+            asked = [self._actor.difference.remote(versions(), dict(files)), self._actor.node.remote()]
+            self._wait(asked, resources)
+            differs, self.where = ray.get(asked)
             if differs:
                 raise WorkerDiffersError(differs)
         except BaseException as error:
             self.close()
             if isinstance(error, ray.exceptions.RayTaskError):
                 raise _unlike(error) from error
-            if isinstance(error, ray.exceptions.GetTimeoutError):
-                raise ConfigError(
-                    f"executor ray: no worker could be started for {TOLD:.0f} s; a worker takes {resources!r}, and free in the "
-                    f"cluster is {ray.available_resources()}"
-                ) from error
             if isinstance(error, ray.exceptions.RayError):
                 raise WorkerDiedError(f"a worker died before it could begin: {_line(error)}") from error
             raise
+
+    def _wait(self, asked: list[Any], resources: Resources) -> None:
+        for waits in range(1, WAITS + 1):
+            if len(self._ray.wait(asked, num_returns=len(asked), timeout=TOLD)[0]) == len(asked):
+                return
+            free = self._ray.available_resources()
+            said = f"for {waits * TOLD:.0f} s; a worker takes {resources!r}, and free in the cluster is {free}"
+            logger.warning("no worker could be started %s", said)
+        raise ConfigError(f"executor ray: no worker could be started {said}")
 
     def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
         check_function(function)

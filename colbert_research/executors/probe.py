@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from colbert_research import store
 from colbert_research.artifacts import CACHE_VARIABLE, read_json
 from colbert_research.settings import ConfigError
 
@@ -78,7 +79,7 @@ def difference(expected: Mapping[str, str], files: Mapping[str, str]) -> str:
             return (
                 f"{host} does not see {path.name} in {path.parent}, which was written there before it began: the folder is not "
                 "shared. Let it lie on a file system that all machines mount there; that of the cache is named by "
-                f"{CACHE_VARIABLE}"
+                f"{CACHE_VARIABLE}, and for the runs of a sweep an object store can stand in for it, {store.VARIABLE}"
             )
     return ""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from colbert_research import threads
+from colbert_research import store, threads
 from colbert_research.artifacts import CACHE_VARIABLE, cache_root
 from colbert_research.config import Config, component_of_line
 from colbert_research.executors import EXECUTORS
@@ -68,7 +68,7 @@ def execute_elsewhere(
             tell()
 
     watcher = threading.Thread(target=watch, daemon=True)
-    with executor.start(shared=[cache_root(), Path(share.folder)]) as started:
+    with executor.start(shared=_shared(share)) as started:
         n = min(len(runs), started.workers())
         logger.info("%d workers (%s) for %d runs", n, executor.kind, len(runs))
         watcher.start()
@@ -83,13 +83,17 @@ def execute_elsewhere(
         ended(run, run.state)
 
 
+def _shared(share: Share) -> list[Path]:
+    """The folders that all workers must see: the sweep's, and that of the cache unless an object store stands in for it."""
+    return [Path(share.folder), *([] if store.Store.from_environment() else [cache_root()])]
+
+
 def submit(config: SlurmConfig, share: Share, *, name: str) -> str:
     """Hand a sweep to Slurm as an array of jobs, each of which executes runs until none is left; returns what was done."""
     logs = Path(share.folder) / "slurm"
     environment = {CACHE_VARIABLE: str(cache_root()), threads.VARIABLE: str(config.cpus)}
-    if path := os.environ.get("PYTHONPATH"):
-        environment["PYTHONPATH"] = path
-    job = config.submit(share.command(), logs, name=name, environment=environment, shared=[cache_root(), Path(share.folder)])
+    environment.update({name: os.environ[name] for name in ("PYTHONPATH", store.VARIABLE) if os.environ.get(name)})
+    job = config.submit(share.command(), logs, name=name, environment=environment, shared=_shared(share))
     return f"job {job}: {config.workers} workers, which write into {logs}; submitted again, it continues"
 
 

@@ -212,7 +212,7 @@ def test_one_that_dies_while_it_begins_is_started_again(caplog):
 
     executor = Threads()
     executor.refuses = [WorkerDiedError("out of memory")] * 5
-    with pytest.raises(WorkerDiedError, match="^out of memory$"):
+    with pytest.raises(WorkerDiedError, match=r"^out of memory$"):
         started(executor, 1, 1)
     assert len(executor.refuses) == 2, "three times, not for ever"
 
