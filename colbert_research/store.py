@@ -103,6 +103,9 @@ class Store:
         try:
             text: bytes = system.cat_file(f"{root}/{kind}/{key}/{NOTES}")
         except FileNotFoundError:
+            bucket = root.split("/")[0]
+            if bucket and not system.exists(bucket):  # not a stage that is missing: nothing could ever be there
+                raise
             return None
         try:
             _names(text)

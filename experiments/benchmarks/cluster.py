@@ -63,7 +63,8 @@ def main(overrides: str, parts: tuple[str, ...], nodes: int, n_queries: int, out
             click.echo(json.dumps(lines[-1]))
             nodes_up.mend()
     if output:
-        output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        with output.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
     if not all(line["equal"] for line in lines):
         raise SystemExit("the nodes give other bytes than this process")
 
@@ -75,8 +76,16 @@ class Nodes:
         self._cluster, self._n = cluster, n
 
     def mend(self) -> None:
+        """Start what nodes are missing, and wait until the dead no longer count as alive."""
+        import ray
+
         while (there := len(self._cluster.list_all_nodes())) < self._n:
             self._cluster.add_node(**node(), **({} if there else {"include_dashboard": False}))
+        deadline = time.monotonic() + 60
+        while ray.is_initialized() and (alive := sum(each["Alive"] for each in ray.nodes())) != self._n:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after a minute {alive} nodes count as alive, of {self._n}")
+            time.sleep(0.1)
 
     @contextmanager
     def one_dies(self, when: Callable[[], int], least: int) -> Iterator[dict[str, Any]]:
@@ -220,10 +229,12 @@ def search(nodes: Nodes, folder: Path, settings: dict[str, Any], n_queries: int)
 
 def sweep(nodes: Nodes, folder: Path, settings: dict[str, Any], n_queries: int) -> dict[str, Any]:
     """Three runs; the node dies when two are under way."""
+    dataset = settings.get("dataset", {})
+    absolute = {"dataset": {"path": str(Path(dataset["path"]).resolve())}} if "path" in dataset else {}
     described = {
         "base": str(ROOT / "configs" / "tiny.yaml"),
         "notebook": str(ROOT / "notebooks" / "evaluate.ipynb"),
-        "overrides": {**settings, "dataset": {k: str(Path(v).resolve()) for k, v in settings.get("dataset", {}).items()}},
+        "overrides": merge(settings, absolute),
         "grid": {"codec.nbits": [1, 2, 4]},
     }
     file = folder / "sweep.yaml"
