@@ -36,7 +36,7 @@ def count(value: str) -> int:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of records to predict from.  [measurements that come with the package]",
 )
-@click.option("--machine", help="Part of the name of the machine to predict for.  [that with the widest range of sizes]")
+@click.option("--machine", help="Part of the name of the machine to predict for.  [that which measured the most tokens]")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def cost(codec: str | None, nbits: int | None, records: Path | None, as_json: bool, **asked: Any) -> None:
     """Predict bytes, build hours, latency and machines of an index that is not there yet.

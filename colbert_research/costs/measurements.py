@@ -1,7 +1,7 @@
 """Measurements that costs are predicted from. Some ship with the package, in `measured.json`."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
@@ -94,11 +94,8 @@ class Measurements:
         return "{\n" + ",\n".join(body) + "\n}\n"
 
     def machines(self) -> tuple[str, ...]:
-        """Machines by name: first those on which searches were timed over the widest range of sizes."""
-        names = {each.machine for each in self.latencies} | {each.machine for each in self.timings}
-        return tuple(sorted(names, key=lambda name: (-_range_of(e for e in self.latencies if e.machine == name), name)))
-
-
-def _range_of(found: Iterable[Latency]) -> float:
-    tokens = [each.tokens for each in found]
-    return max(tokens) / min(tokens) if tokens else 0.0
+        """Machines by name: first the one that measured the most tokens, from which least has to be extrapolated."""
+        reach: dict[str, int] = {}
+        for each in (*self.latencies, *self.timings):
+            reach[each.machine] = max(each.tokens, reach.get(each.machine, 0))
+        return tuple(sorted(reach, key=lambda name: (-reach[name], name)))

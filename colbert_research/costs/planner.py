@@ -55,6 +55,7 @@ class _Planner:
         layout, parts = self._layout(shards), self._bytes(shards)
         stages, searches = self._hours(layout, shards), self._milliseconds(layout, shards)
         known = tuple(each for each in searches if each.error is not None or each.beyond <= NEAR)
+        known = tuple(sorted(known, key=lambda each: each.error is None))  # what was timed on many sizes first
         notes = self._notes(layout, stages, known, [each.strategy for each in searches if each not in known])
         return Plan(self.request, layout, shards, parts, stages, known, tuple(notes))
 
@@ -197,9 +198,14 @@ class _Planner:
         return total
 
     def _first(self, rows: Sequence[Any]) -> list[Any]:
-        """Those of the first machine that has any."""
-        groups = ([each for each in rows if each.machine == name] for name in self.machines)
-        return next((group for group in groups if group), [])
+        """Those of the machine that is asked for, if it has any, or else of the one that measured the most tokens.
+
+        Least is then extrapolated.
+        """
+        groups = [group for name in self.machines if (group := [each for each in rows if each.machine == name])]
+        if self.request.machine is not None:
+            return groups[0] if groups else []
+        return max(groups, key=lambda group: max(each.tokens for each in group), default=[])
 
     def _notes(
         self, layout: Layout, stages: Sequence[Hours], searches: Sequence[Milliseconds], unknown: Sequence[str]

@@ -13,7 +13,7 @@ class Request:
     `memory`: bytes that one machine has for the index. `shards`: parts that are indexes of their own, None for as many as the
     memory asks for. `cores` of one machine, of which searches may keep `utilisation` busy. `text_bytes` of a document as they
     are stored, and `tokens_per_second` that one machine encodes, both None for what was measured. `machine`: whose measurements
-    are taken first, None for the one that measured the widest range of sizes.
+    are taken first, None for the one that measured the most tokens.
     """
 
     documents: int

@@ -5,8 +5,8 @@
 
 Of a search: each query of a collection by the retriever's strategy in this process, then by the shards of each executor, again
 and again; printed, as JSON lines, are milliseconds, medians and 95th percentiles, and what the median of a fan-out adds. Beside
-them the time of a call that computes nothing, asked of all shards. `--job`: calls of half a second that wait, so many seconds
-together, by one worker of each executor: what starting it and each call add.
+them the time of a call that computes nothing, asked of all shards. `--job`: calls of half a second that wait, for so many
+seconds by all workers of each executor: what starting it and each call add.
 """
 
 import json
@@ -105,25 +105,26 @@ def searches(
 
 
 def work(line: str, seconds: float) -> dict[str, Any]:
-    """A job of calls that wait, by one worker: what starting it takes, what a call takes more than it waits, and the sum."""
-    n, config = max(2, round(seconds / CALL)), component_of_line("executor", EXECUTORS, line)
+    """A job of calls that wait, for so long by all workers: what the start and each call add, and what share that is."""
+    config = component_of_line("executor", EXECUTORS, line)
     start = time.perf_counter()
     with config.start() as executor:  # type: ignore[attr-defined]
-        done = executor.map(time.sleep, [CALL] * n)
+        workers = executor.workers()
+        each = max(2, round(seconds / CALL))  # calls of a worker, one after another
+        done = executor.map(time.sleep, [CALL] * (each * workers))
         next(done)
-        began = time.perf_counter() - start - CALL
-        later = time.perf_counter()
+        first = time.perf_counter()
         for _ in done:
             pass
-        calls = time.perf_counter() - later - (n - 1) * CALL
-        start = time.perf_counter()
-    took = began + calls + time.perf_counter() - start
+        last = time.perf_counter()
+    ended = time.perf_counter()
     return {
         "executor": line,
-        "calls": n,
-        "start_s": round(began, 2),
-        "ms_a_call": round(1e3 * calls / (n - 1), 2),
-        "added": f"{took / (n * CALL):.2%}",
+        "workers": workers,
+        "calls": each * workers,
+        "start_s": round(first - start - CALL, 2),
+        "ms_a_call": round(1e3 * ((last - first) / (each - 1) - CALL), 2),
+        "added": f"{(ended - start) / (each * CALL) - 1:.2%}",
     }
 
 

@@ -35,6 +35,7 @@ from colbert_research.experiment.origin import code_version
 from colbert_research.search import Retriever
 
 ROUNDING = 1e-2  # of scores: a network's rounding may take a coordinate of a query to the next of its 8-bit values
+MOMENTS = {"first": 0.0, "quarter": 0.25, "half": 0.5, "last": 1.0}  # of the load, at which memory is told
 Found = list[tuple[str, float]]
 
 
@@ -76,7 +77,10 @@ def main(
         "code": code_version(),
         "alone ms": alone,
         **load.figures(),
-        "rss MB": {"first": round(memory[0] / 1e6, 1), "last": round(memory[-1] / 1e6, 1), "most": round(max(memory) / 1e6, 1)},
+        "rss MB": {
+            **{when: round(memory[int(share * (len(memory) - 1))] / 1e6, 1) for when, share in MOMENTS.items()},
+            "most": round(max(memory) / 1e6, 1),
+        },
     }
     text = json.dumps(line)
     if output:

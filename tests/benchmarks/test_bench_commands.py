@@ -204,6 +204,18 @@ def test_filters_over_some_of_the_queries(scripts):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_of_several_workers_lasts_no_longer(scripts, workers):
+    given = ["--job", "1", "--executor", f"processes workers={workers}"]
+    result = CliRunner().invoke(scripts("fan_out").main, given, catch_exceptions=False)
+    line = json.loads(result.stdout)
+    assert (line["workers"], line["calls"]) == (workers, 2 * workers)
+    assert line["start_s"] > 0
+    assert line["ms_a_call"] >= 0
+    assert float(line["added"].rstrip("%")) > 0
+
+
+@pytest.mark.slow
 def test_fan_out(scripts):
     given = ["--config", ROOT / "configs" / "tiny.yaml", "--strategy", "exhaustive", "--executor", "inline", "--queries", "2"]
     command = scripts("fan_out").main

@@ -103,6 +103,15 @@ def test_what_is_extrapolated_says_how_far():
     assert "4,000 times (a guess)" in text(far)
 
 
+def test_the_machine_that_measured_the_largest_index_is_believed():
+    """Not one with a hundred times of small ones, from which more would have to be extrapolated."""
+    far, near = made_up((MILLION, 30 * MILLION), "far"), made_up((20_000, 40_000, 80_000, 5 * MILLION), "near")
+    measured = replace(near, timings=near.timings * 9 + far.timings, latencies=near.latencies * 9 + far.latencies)
+    plan = planned(asked(), measured)
+    assert all(f"on far, {n}" in each.source for each, n in zip(plan.hours[:3], ("2 times",) * 3, strict=True))
+    assert "on far, " in plan.milliseconds[0].source
+
+
 def test_the_machine_that_was_asked_for_comes_first_and_others_where_it_measured_nothing():
     both = made_up()
     other = made_up((MILLION,), "another", "residual nbits=2 centroids=16")
