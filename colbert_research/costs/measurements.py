@@ -96,6 +96,7 @@ class Measurements:
     def machines(self) -> tuple[str, ...]:
         """Machines by name: first the one that measured the most tokens, from which least has to be extrapolated."""
         reach: dict[str, int] = {}
-        for each in (*self.latencies, *self.timings):
+        measured: tuple[Latency | Timing, ...] = (*self.latencies, *self.timings)
+        for each in measured:
             reach[each.machine] = max(each.tokens, reach.get(each.machine, 0))
         return tuple(sorted(reach, key=lambda name: (-reach[name], name)))
