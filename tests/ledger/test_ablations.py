@@ -72,6 +72,24 @@ def test_every_point_of_its_grids_is_an_experiment(number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
+def test_agreement_with_exact_search_has_a_reference(number):
+    """Overlap is with the ranking of exact search over the same vectors, which its grid must hold."""
+    text = (ROOT / "experiments" / "ablations" / number / "claims.yaml").read_text(encoding="utf-8")
+    if not any(f"figure: {name}" in text for name in ("overlap@", "nRecall@", "RBO(")):
+        return
+    for file in GRIDS.glob(f"{number}_*.yaml"):
+        found = [config_of(file, point).model_dump(mode="json") for point in SweepConfig.load(file).expand()]
+        spaces = [str([config[axis] for axis in ("dataset", "encoder", "reducer")]) for config in found]
+        exact = {
+            space
+            for space, config in zip(spaces, found, strict=True)
+            if (config["codec"]["kind"], config["search"]["kind"], config["pooling"]["kind"]) == ("exact", "exhaustive", "none")
+        }
+        assert {*spaces} <= exact, f"{file.name}: {sorted({*spaces} - exact)[0]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NUMBERS)
 def test_its_notebook_shows_records_and_that_there_are_none(number, tmp_path):
     """Cell after cell, in this process; what a cell shows is made."""
     make_up(GRIDS / f"{number}_quick.yaml", tmp_path / "records")
