@@ -31,7 +31,7 @@ from colbert_research.artifacts import (
 from colbert_research.config import content_hash
 from colbert_research.fingerprints import stat_of
 from colbert_research.locks import Lock, LockedError, locked
-from colbert_research.store import NOTES, Store, StoreError
+from colbert_research.store import NOTES, VARIABLE, Store, StoreError
 
 logger = logging.getLogger("colbert_research")
 KEPT_DAYS = 30
@@ -171,9 +171,11 @@ class StageCache:
     def push(self, kinds: Sequence[str] = ()) -> Iterator[bool]:
         """Copy the artifacts of these kinds, or of all, to the store; for each, whether it was not there yet.
 
-        Damaged ones stay here. Raises StoreError where the store cannot be written to, and for a kind of which there are
-        no artifacts.
+        Damaged ones stay here. Raises StoreError without a store, where it cannot be written to, and for a kind of which there
+        are no artifacts.
         """
+        if self.store is None:
+            raise StoreError(f"no store to copy to; set {VARIABLE} to an address of fsspec, such as s3://bucket/prefix")
         there = sorted({path.parent.parent.name for path in self.root.glob(f"*/*/{NOTES}")})
         if unknown := sorted({*kinds} - {*there}):
             raise StoreError(f"no artifacts of kind {unknown[0]!r} in {self.root}; there are {', '.join(there) or 'none'}")
@@ -184,7 +186,6 @@ class StageCache:
                 except DamagedArtifactError as error:
                     logger.warning("damaged, and left here: %s", error)
                     continue
-                assert self.store is not None
                 yield self.store.publish(kind, artifact.key, artifact.path)
 
     def discard(self, artifact: Artifact) -> None:
