@@ -64,7 +64,9 @@ class Correlation(Bounded):
 class Slope(Bounded):
     """The slope of log(figure) over log(`over`), by least squares over the records with the settings `of`, lies in [low, high].
 
-    `over`: a figure, or a setting that is a number. All collections together, for their size may be what varies.
+    `over`: a figure, or a setting that is a number. All collections together, for their size may be what varies. So does the
+    slope over the larger half of the range, from the median up, where extrapolation begins: constant costs flatten the small
+    end. The trend where only one of the two does.
     """
 
     kind: Literal["slope"] = "slope"
@@ -78,8 +80,11 @@ class Slope(Bounded):
         if len(items) < FEWEST or np.ptp(x) == 0:
             return none_of(self.of) if not items else _too_few(self.of)
         y = np.log([figure_of(item, self.figure) for item in items])
-        slope = float(np.polyfit(x, y, 1)[0])
-        return judged({f"{len(items)} records": slope}, self, items, f"slope of log {self.figure} over log {self.over}")
+        slopes = {f"{len(items)} records": float(np.polyfit(x, y, 1)[0])}
+        larger = x >= np.median(x)
+        if np.ptp(x[larger]) > 0:
+            slopes[f"the largest {larger.sum()}"] = float(np.polyfit(x[larger], y[larger], 1)[0])
+        return judged(slopes, self, items, f"slope of log {self.figure} over log {self.over}")
 
     def violated(self, evidence: Evidence) -> Evidence:
         low, high = self.bounds

@@ -168,7 +168,7 @@ def test_the_rules_of_several_figures_can_tell():
     rising = Correlation(figure="overlap@10", beside="bytes/token", low=0.9)
     assert (rising.judge(evidence).verdict, rising.judge(evidence).ours) == (REFUTED, "nfcorpus: -1")
     slope = Slope(figure="bytes/token", over="codec.nbits", low=0.4, high=0.6)
-    assert (slope.judge(evidence).verdict, slope.judge(evidence).ours) == (REFUTED, "3 records: 2")
+    assert (slope.judge(evidence).verdict, slope.judge(evidence).ours) == (REFUTED, "3 records: 2; the largest 2: 2")
     few = Evidence(tuple(falling[:2]))
     assert {rule.judge(few).verdict for rule in (rising, slope)} == {UNTESTABLE}
     gain = Gain(figure="overlap@10", along="codec.nbits", values=(4, 2, 1), low=1.9, high=2.1)
@@ -179,6 +179,13 @@ def test_the_rules_of_several_figures_can_tell():
     assert exists.judge(evidence).verdict == REFUTED
     both = Evidence((*falling, item(1, 0.5, collection="b", **{"overlap@10": 0.7})))
     assert (exists.judge(both).verdict, exists.judge(both).ours) == (TREND, "nfcorpus: none; b: b-1-64-0.5")
+
+
+def test_a_slope_holds_at_the_large_end_too():
+    """By hand: the exponent is .5 from 1 to 16 and 1 from 16 to 256, so that least squares over all five give .75."""
+    records = [item(n, 0.5, **{"bytes/token": cost}) for n, cost in zip((1, 4, 16, 64, 256), (1, 2, 4, 16, 64), strict=True)]
+    found = Slope(figure="bytes/token", over="codec.nbits", low=0.7, high=0.8).judge(Evidence(tuple(records)))
+    assert (found.verdict, found.ours) == (TREND, "5 records: 0.75; the largest 3: 1")
 
 
 def test_shares_of_variance():

@@ -37,7 +37,7 @@ def test_numbers_are_figures_and_all_else_settings(tmp_path, caplog):
     assert caplog.text.count("passed over") == 2
     assert "scaling.jsonl, line 4" in caplog.text
     finding = finding_of(Claim.model_validate(CLAIM), evidence)
-    assert (finding.verdict, finding.ours) == (REPRODUCED, "3 records: 0.5")
+    assert (finding.verdict, finding.ours) == (REPRODUCED, "3 records: 0.5; the largest 2: 0.5")
 
 
 def test_what_a_claim_needs_is_told_where_records_are_lacking(tmp_path):
