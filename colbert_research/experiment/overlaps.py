@@ -1,6 +1,7 @@
 """`overlap.json` beside a record: how much of what exhaustive search over exact vectors finds its search finds, too."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,50 @@ NAME = f"overlap@{DEPTH}"
 WITHIN = {10: (20, 50, 100, 200), 100: (200, 500, 1000)}
 """How deep a ranking is looked at for the reference's best k, as far as it goes."""
 PERSISTENCE = (0.9, 0.99)
+CODES = "codes"
+TOLD = (NAME, "figures", "reference", "rankings")
 
 
 def compare_rankings(folder: str | Path) -> None:
     """Write `overlap.json` beside each record whose ranking and exact reference lie below `folder`.
 
     It holds overlap@10, further `figures` of agreement (see `agreement`), the reference's id, and the hashes of the two
-    rankings, so that it counts for no others. What is there already of the same two is kept.
+    rankings, so that it counts for no others; under `codes` the same of exhaustive search in the same index, whose codes both
+    score, which tells what the search loses beside what the codec does. What is there already of the same two is kept.
     """
     found = {path: record for path, record in found_records(folder) if _deep_enough(record)}
-    references = sorted(((p, r) for p, r in found.items() if _is_reference(r)), key=lambda each: _depth(each[1]))
-    exact = {_space(record): path for path, record in references}
+    references = sorted((each for each in found.items() if _is_exhaustive(each[1])), key=lambda each: _depth(each[1]))
+    exact = {_space(record): path for path, record in references if _is_reference(record)}
+    same = {_index(record): path for path, record in references}
     for path, record in found.items():
-        reference = exact.get(_space(record))
-        if reference is None or not all((p / RANKING).is_file() for p in (path, reference)):
-            continue
         if not record.dataset.get("queries", 1):
             continue
-        rankings = {"own": _hash(record), "reference": _hash(found[reference])}
-        if _written(path).get("rankings") == rankings and "figures" in _written(path):
-            continue
-        try:
-            record.verify(path, RANKING)
-            found[reference].verify(reference, RANKING)
-            exact_ranking, ranking = rankings_beside(reference, path)
-            value, figures = overlap(ranking, exact_ranking, DEPTH), agreement(ranking, exact_ranking)
-        except (ValueError, OSError, LookupError) as error:  # damaged, or no ranking at all
-            logger.warning("passed over: %s", error)
-            continue
-        told = {NAME: value, "figures": figures, "reference": found[reference].id, "rankings": rankings}
-        write_json(path / OVERLAP, told)
+        known = _written(path)
+        told = _compared(path, exact.get(_space(record)), found, known)
+        if codes := _compared(path, same.get(_index(record)), found, known.get(CODES)):
+            told[CODES] = codes
+        if told and told != known:
+            write_json(path / OVERLAP, told)
+
+
+def _compared(path: Path, reference: Path | None, found: Mapping[Path, Record], known: Any) -> dict[str, Any]:
+    """What `overlap.json` says of a record beside a reference: `known`, where it is of the same two rankings, or where one of
+    them is not here; nothing for a damaged ranking."""
+    known = {name: known[name] for name in TOLD if name in known} if isinstance(known, dict) else {}
+    if reference is None or not all((each / RANKING).is_file() for each in (path, reference)):
+        return known
+    rankings = {"own": _hash(found[path]), "reference": _hash(found[reference])}
+    if known.get("rankings") == rankings and "figures" in known:
+        return known
+    try:
+        for each in (path, reference):
+            found[each].verify(each, RANKING)
+        exact_ranking, ranking = rankings_beside(reference, path)
+        value, figures = overlap(ranking, exact_ranking, DEPTH), agreement(ranking, exact_ranking)
+    except (ValueError, OSError, LookupError) as error:  # damaged, or no ranking at all
+        logger.warning("passed over: %s", error)
+        return {}
+    return {NAME: value, "figures": figures, "reference": found[reference].id, "rankings": rankings}
 
 
 def agreement(ranking: Ranking, reference: Ranking) -> dict[str, float]:
@@ -67,11 +82,19 @@ def agreement(ranking: Ranking, reference: Ranking) -> dict[str, float]:
 
 
 def agreement_of(path: Path, record: Record) -> dict[str, float]:
-    """All figures of agreement that were computed for a record's ranking, overlap@10 among them; none, where there are none."""
+    """All figures of agreement that were computed for a record's ranking, overlap@10 among them; none, where there are none.
+
+    Those with exhaustive search of the same codes are called as in `RBO(p=0.99) of the codes`.
+    """
     if (value := overlap_of(path, record)) is None:
         return {}
-    figures = _written(path).get("figures", {})
-    return {NAME: value} | {str(name): float(figure) for name, figure in figures.items()}
+    told = _written(path)
+    found = {NAME: value} | {str(name): float(figure) for name, figure in told.get("figures", {}).items()}
+    codes = told.get(CODES, {})
+    if codes.get("rankings", {}).get("own") == _hash(record):
+        figures = {NAME: codes[NAME], **codes["figures"]}
+        found |= {f"{name} of the codes": float(figure) for name, figure in figures.items()}
+    return found
 
 
 def overlap_of(path: Path, record: Record) -> float | None:
@@ -98,7 +121,7 @@ def pooling_of(record: Record) -> str:
 def _deep_enough(record: Record) -> bool:
     try:
         _is_reference(record)
-        hash(_space(record))
+        hash((_space(record), _index(record)))
         return int(record.config["k"]) >= DEPTH
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         logger.warning("passed over: record %s: %s: %s", record.id, type(error).__name__, error)
@@ -111,10 +134,19 @@ def _space(record: Record) -> tuple[str, str]:
     return record.dataset["fingerprint"], stages["reduce"] if "reduce" in stages else stages["encode documents"]
 
 
+def _index(record: Record) -> tuple[str, str]:
+    """The codes that a record searched, and what it asked of them."""
+    return str(record.stages["index"]), str(record.stages["encode queries"])
+
+
+def _is_exhaustive(record: Record) -> bool:
+    """Whether a record scores every document."""
+    return bool(record.config["search"]["kind"] == "exhaustive")
+
+
 def _is_reference(record: Record) -> bool:
     """Whether a record scores every document's own token vectors."""
-    config = record.config
-    return (config["codec"]["kind"], config["search"]["kind"], pooling_of(record)) == ("exact", "exhaustive", "")
+    return _is_exhaustive(record) and (record.config["codec"]["kind"], pooling_of(record)) == ("exact", "")
 
 
 def _depth(record: Record) -> tuple[bool, int]:

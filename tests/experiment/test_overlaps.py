@@ -9,7 +9,7 @@ import pytest
 
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.experiment import Record, load_records, summarize
-from colbert_research.experiment.overlaps import compare_rankings, overlap_of
+from colbert_research.experiment.overlaps import agreement_of, compare_rankings, overlap_of
 from tests.experiment.small import make
 
 ODD = [
@@ -53,6 +53,30 @@ def test_a_shallow_ranking_is_no_reference_and_has_none(cache, folder, tmp_path)
     make(cache, folder, shallow, output=tmp_path / "runs" / "c").save()
     compare_rankings(tmp_path / "runs")
     assert not list((tmp_path / "runs").rglob("overlap.json"))
+
+
+def test_a_search_is_compared_with_all_documents_of_its_own_codes_too(runs, cache, folder):
+    """The codec disagrees with exact vectors; a search that scores every document agrees with its codes in full."""
+    every = "search={kind: plaid, ncells: 8, ndocs: 4096, n_exact: 4096}"
+    make(cache, folder, "search={kind: exhaustive}", output=runs / "c").save()
+    make(cache, folder, every, output=runs / "d").save()
+    make(cache, folder, "search={kind: plaid, ncells: 1, ndocs: 10, n_exact: 10}", output=runs / "e").save()
+    compare_rankings(runs)
+    figures = {name: agreement_of(runs / name, Record.open(runs / name)) for name in "acde"}
+    told = "overlap@10 of the codes"
+    assert figures["a"][told] == figures["c"][told] == figures["d"][told] == 1
+    assert figures["c"]["overlap@10"] < 1
+    assert figures["e"]["RBO(p=0.99) of the codes"] < figures["d"]["RBO(p=0.99) of the codes"] == pytest.approx(1)
+    whole = (runs / "b" / "overlap.json").read_text()
+    (runs / "c" / "ranking.parquet").unlink()
+    compare_rankings(runs)
+    assert (runs / "b" / "overlap.json").read_text() == whole, "kept where a ranking is not here"
+    known = read_json(runs / "b" / "overlap.json")
+    known["codes"]["rankings"]["own"] = "another"
+    write_json(runs / "b" / "overlap.json", known)
+    found = agreement_of(runs / "b", Record.open(runs / "b"))
+    assert "overlap@10" in found
+    assert told not in found, "of another ranking"
 
 
 @pytest.mark.parametrize("damage", ODD)

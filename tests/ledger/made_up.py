@@ -86,6 +86,7 @@ def _write(folder: Path, config: ExperimentConfig, rng: np.random.Generator) -> 
     figures = {name: float(rng.uniform(0.5, 1)) for name in AGREEMENT}
     figures |= {f"nRecall@{k} within {depth}": float(rng.uniform(0.5, 1)) for k in WITHIN for depth in WITHIN[k]}
     told = {"overlap@10": float(rng.uniform(0.5, 1)), "figures": figures, "rankings": {"own": ""}}
+    told["codes"] = dict(told)
     (folder / OVERLAP).write_text(json.dumps(told))
     shares = {name: float(rng.uniform(0, 1)) for name in CLUSTERS} if settings["codec"].get("centroids") else {}
     (folder / ANATOMY).write_text(json.dumps({"figures": shares, "index": name}))
