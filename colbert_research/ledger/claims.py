@@ -9,13 +9,16 @@ from colbert_research.config import Config, load_config
 from colbert_research.experiment.anatomies import measure_clusters
 from colbert_research.experiment.overlaps import compare_rankings
 from colbert_research.experiment.record import FILE as RECORD
-from colbert_research.ledger.rules import AnyRule
+from colbert_research.ledger.rules import AnyRule, Untestable
 
 FILE = "claims.yaml"
 
 
 class Claim(Config):
     """One claim. There is no place to write a verdict: `rule` computes it from records.
+
+    `rule` asks for what the paper reports. `trend`: a weaker rule, of the direction alone, say, where `rule` asks for a size or
+    cannot be tested here; that it holds makes the verdict the trend, no more.
 
     `claim`: in a sentence. `paper`: authors and year. `where`: its table, figure or section. `published`: the paper's number,
     in its words. `setup`: engine, encoder and data of the paper where they are not ours. `needs`: what a machine must have to
@@ -30,6 +33,12 @@ class Claim(Config):
     setup: str = ""
     needs: str = ""
     rule: AnyRule
+    trend: AnyRule | None = None
+
+    @property
+    def rules(self) -> tuple[AnyRule, ...]:
+        """Those of its rules that records can be asked."""
+        return tuple(each for each in (self.rule, self.trend) if each is not None and not isinstance(each, Untestable))
 
 
 class Ablation(Config):

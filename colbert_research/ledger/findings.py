@@ -29,6 +29,20 @@ class Finding:
     records: tuple[str, ...] = ()
 
 
+def with_trend(found: Finding, trend: Finding) -> Finding:
+    """What a claim's rule found, with what the weaker rule of its trend found in the same records.
+
+    The trend where the weaker one holds and the claim's own does not; not reproduced where the weaker one does not hold and
+    the claim's own cannot tell.
+    """
+    if found.verdict == REPRODUCED or not trend.records:
+        return found
+    verdict = TREND if trend.verdict == REPRODUCED else found.verdict
+    verdict = REFUTED if (verdict, trend.verdict) == (UNTESTABLE, REFUTED) else verdict
+    ours = "; trend: ".join(dict.fromkeys(each for each in (found.ours, trend.ours) if each))
+    return Finding(verdict, ours, f"{found.reason}; trend: {trend.reason}", tuple(dict.fromkeys(found.records + trend.records)))
+
+
 class LackingError(LookupError):
     """A record has no such figure, or no values of such a measure."""
 

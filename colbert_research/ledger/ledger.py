@@ -12,7 +12,7 @@ from colbert_research.experiment.record import RecordError
 from colbert_research.experiment.summary import markdown, put_between
 from colbert_research.ledger.claims import FILE, Ablation, Claim
 from colbert_research.ledger.evidence import Evidence
-from colbert_research.ledger.findings import UNTESTABLE, VERDICTS, Finding, LackingError
+from colbert_research.ledger.findings import UNTESTABLE, VERDICTS, Finding, LackingError, Rule, with_trend
 from colbert_research.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -125,14 +125,21 @@ def judge(ablation: Ablation, folder: Path) -> list[Judged]:
 
 
 def finding_of(claim: Claim, evidence: Evidence) -> Finding:
-    """What the claim's rule finds, or why it cannot tell."""
-    try:
-        finding = claim.rule.judge(evidence)
-    except (LackingError, RecordError, ConfigError) as error:
-        finding = Finding(UNTESTABLE, "", str(error.args[0]))
+    """What the claim's rules find, or why they cannot tell."""
+    finding = found_by(claim.rule, evidence)
+    if claim.trend is not None:
+        finding = with_trend(finding, found_by(claim.trend, evidence))
     return (
         replace(finding, reason=f"{finding.reason}; it needs {claim.needs}") if claim.needs and not finding.records else finding
     )
+
+
+def found_by(rule: Rule, evidence: Evidence) -> Finding:
+    """What one rule finds; not testable, and why, where records lack what it asks for."""
+    try:
+        return rule.judge(evidence)
+    except (LackingError, RecordError, ConfigError) as error:
+        return Finding(UNTESTABLE, "", str(error.args[0]))
 
 
 def _page(words: str, frame: "pd.DataFrame") -> str:

@@ -11,9 +11,9 @@ from colbert_research.cli import main
 from colbert_research.ledger import Ablation, Claim, Evidence, Ledger
 from colbert_research.ledger.evidence import Item
 from colbert_research.ledger.findings import REFUTED, REPRODUCED, TREND, UNTESTABLE
-from colbert_research.ledger.ledger import finding_of
+from colbert_research.ledger.ledger import finding_of, found_by
 from colbert_research.ledger.relations import Correlation, Exists, Gain, Shares, Slope
-from colbert_research.ledger.rules import Figure, MeanDifference, Ordered, Ratio, Untestable
+from colbert_research.ledger.rules import Figure, MeanDifference, Ordered, Ratio
 from colbert_research.settings import ConfigError
 
 QUERIES = [f"q{i}" for i in range(60)]
@@ -67,6 +67,40 @@ def test_a_difference_is_judged_by_its_interval(mean, wobble, verdict):
 def test_what_too_few_queries_cannot_show_is_said():
     found = difference(low=-0.01).judge(Evidence((item(None, 0.5), item(2, 0.48, wobble=0.05))))
     assert "60 queries cannot show a difference below" in found.reason
+
+
+WEAKER = {"kind": "figure", "figure": "overlap@10", "of": {"codec.nbits": 2}, "low": 0.9}
+UNTOLD = {"kind": "untestable", "reason": "LoTTE is needed."}
+
+
+@pytest.mark.parametrize(
+    ("rule", "mean", "overlap", "verdict"),
+    [
+        (CLAIM["rule"], 0.5, 0.8, REPRODUCED),
+        (CLAIM["rule"], 0.4, 0.95, TREND),
+        (CLAIM["rule"], 0.4, 0.8, REFUTED),
+        (UNTOLD, 0.5, 0.95, TREND),
+        (UNTOLD, 0.5, 0.8, REFUTED),
+    ],
+)
+def test_a_trend_is_never_more_than_a_trend(rule, mean, overlap, verdict):
+    """Of a rule for what the paper says, and a weaker one: what the first cannot show, the second makes a trend."""
+    records = Evidence((item(None, 0.5), item(2, mean, wobble=0.001, **{"overlap@10": overlap})))
+    claim = Claim.model_validate({**CLAIM, "rule": rule, "trend": WEAKER})
+    found = finding_of(claim, records)
+    assert found.verdict == verdict
+    assert ("trend:" in found.reason) == (verdict != REPRODUCED)
+    assert found.records
+    without = finding_of(claim, Evidence((item(None, 0.5),)))
+    assert (without.verdict, without.records) == (UNTESTABLE, ())
+    assert [each.kind for each in claim.rules] == (["figure"] if rule is UNTOLD else ["mean_difference", "figure"])
+
+
+def test_a_trend_that_was_not_measured_leaves_what_the_rule_found():
+    records = Evidence((item(None, 0.5), item(2, 0.4, wobble=0.001)))
+    plain, weaker = (finding_of(Claim.model_validate({**CLAIM, "trend": trend}), records) for trend in (None, WEAKER))
+    assert plain == weaker
+    assert plain.verdict == REFUTED
 
 
 @pytest.mark.parametrize("kind", [{}, {"codec.kind": "residual"}])
@@ -244,8 +278,9 @@ def test_every_committed_claim_can_fail(file):
     for name in ablation.records:
         evidence = Evidence.below(file.parent / name)
         for claim in ablation.claims if evidence.items else ():
-            if not isinstance(claim.rule, Untestable) and finding_of(claim, evidence).verdict != UNTESTABLE:
-                assert claim.rule.judge(claim.rule.violated(evidence)).verdict == REFUTED, claim.id
+            for rule in claim.rules:
+                if found_by(rule, evidence).verdict != UNTESTABLE:
+                    assert rule.judge(rule.violated(evidence)).verdict == REFUTED, claim.id
 
 
 @pytest.mark.parametrize(
