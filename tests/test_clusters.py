@@ -1,5 +1,6 @@
 """The anatomy of clusters, against counting by hand."""
 
+import math
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -34,6 +35,16 @@ def test_shares_are_those_counted_by_hand(pairs):
     assert found.token_counts.tolist() == counts
 
 
+@given(PAIRS)
+def test_homogeneity_is_that_of_entropies_counted_by_hand(pairs):
+    """Against scikit-learn's definition, in sums over single pairs: 1 - H(token | cluster) / H(token)."""
+    n, of_tokens, of_clusters = len(pairs), Counter(t for t, _ in pairs), Counter(c for _, c in pairs)
+    unknown = -sum(k / n * math.log(k / n) for k in of_tokens.values())
+    known = -sum(k / n * math.log(k / of_clusters[c]) for (_, c), k in Counter(pairs).items())
+    expected = 1 - known / unknown if unknown else 1
+    assert anatomy(*zip(*pairs, strict=True)).homogeneity == pytest.approx(expected, abs=1e-12)
+
+
 @given(PAIRS, st.randoms(use_true_random=False))
 def test_order_does_not_matter(pairs, random):
     before = anatomy(*zip(*pairs, strict=True))
@@ -46,9 +57,13 @@ def test_pure_clusters_and_clusters_of_chance(rng):
     pure = anatomy(tokens, tokens).figures()
     assert pure["median cluster purity"] == pure["tokens of purity above .95"] == 1
     assert pure["clusters"] == pure["tokens"] == 50
+    assert pure["homogeneity"] == pytest.approx(1)
     chance = anatomy(tokens, rng.integers(0, 50, 5000)).figures()
     assert chance["median cluster purity"] < 0.1
     assert chance["clusters of at most 16 tokens"] == 0
+    assert chance["homogeneity"] < 0.1
+    assert anatomy(tokens, np.zeros(5000, int)).homogeneity == pytest.approx(0)
+    assert anatomy(np.zeros(5, int), range(5)).homogeneity == 1
     assert list(anatomy(tokens, tokens).table()["value"]) == list(pure.values())
 
 

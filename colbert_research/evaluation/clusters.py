@@ -1,8 +1,9 @@
 """The anatomy of clusters of token vectors: how far a cluster is the cluster of one token, and a token at home in one cluster.
 
-Source: MacAvaney and Tonellotto 2024, the analysis of clusters (purity: the share of the majority); ColBERTv2 (Santhanam et
-al. 2022), appendix A (distinct tokens per cluster). On MS MARCO with ColBERTv2 the medians of the two shares are .86 and .62,
-and about 90 % of the clusters hold at most 16 distinct tokens; the latter leaves out stop words.
+Source: MacAvaney and Tonellotto 2024, the analysis of clusters (purity: the share of the majority; homogeneity: Rosenberg and
+Hirschberg 2007); ColBERTv2 (Santhanam et al. 2022), appendix A (distinct tokens per cluster). On MS MARCO with ColBERTv2 the
+medians of the two shares are .86 and .62, homogeneity is .516, and about 90 % of the clusters hold at most 16 distinct tokens;
+the latter leaves out stop words.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ class Anatomy:
 
     `cluster_purity`: for each cluster, the share of its vectors that belong to its most frequent token. `token_purity`: for
     each token, the share of its vectors that lie in its most frequent cluster. `distinct_tokens`: of each cluster.
-    `cluster_sizes`, `token_counts`: vectors of each.
+    `cluster_sizes`, `token_counts`: vectors of each. `homogeneity`: 1 less the entropy of a vector's token where its cluster is
+    known, in parts of that where it is not; 1 where clusters are of one token each, 0 where they tell nothing.
     """
 
     cluster_purity: NDArray[np.float64]
@@ -29,6 +31,7 @@ class Anatomy:
     distinct_tokens: NDArray[np.int64]
     cluster_sizes: NDArray[np.int64]
     token_counts: NDArray[np.int64]
+    homogeneity: float
 
     def figures(self) -> dict[str, float]:
         """The figures that the papers print."""
@@ -38,6 +41,7 @@ class Anatomy:
             "median token purity": float(np.median(self.token_purity)),
             "tokens of purity above .95": float(np.mean(self.token_purity > 0.95)),
             "clusters of at most 16 tokens": float(np.mean(self.distinct_tokens <= 16)),
+            "homogeneity": self.homogeneity,
             "vectors per cluster, median": float(np.median(self.cluster_sizes)),
             "clusters": float(len(self.cluster_sizes)),
             "tokens": float(len(self.token_counts)),
@@ -79,7 +83,16 @@ def _anatomy(clusters: NDArray[np.int64], tokens: NDArray[np.int64], counts: NDA
 
     cluster_purity, cluster_sizes, distinct_tokens = of(clusters)
     token_purity, token_counts, _ = of(tokens)
-    return Anatomy(cluster_purity, token_purity, distinct_tokens, cluster_sizes, token_counts)
+    unknown = _entropy(token_counts)
+    known = _entropy(counts) - _entropy(cluster_sizes)
+    homogeneity = 1 - known / unknown if unknown > 0 else 1.0
+    return Anatomy(cluster_purity, token_purity, distinct_tokens, cluster_sizes, token_counts, homogeneity)
+
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    """Of a distribution, from how often each of its values occurred, once at least, in nats."""
+    shares = np.sort(counts) / counts.sum()
+    return -float((shares * np.log(shares)).sum())
 
 
 def ecdf(values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:

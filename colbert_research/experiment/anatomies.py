@@ -26,19 +26,22 @@ SCORES = tuple(round(0.1 * i, 1) for i in range(-2, 11))
 QUERIES = 15
 """So many first queries, as in PLAID's figure 4."""
 SEED = 42
+FORMAT = 2
+"""1 had no homogeneity."""
 
 
 def measure_clusters(folder: str | Path, *, cache: StageCache | None = None) -> None:
     """Write `anatomy.json` beside each record below `folder` whose codes have centroids and whose artifacts are in the cache.
 
-    It holds figures, and the key of the index that they are of. What is there already is kept. Pooled indexes are left out,
-    since their vectors are of no one token.
+    It holds figures, and the key of the index that they are of. What is there already is kept, unless it is of an earlier
+    format. Pooled indexes are left out, since their vectors are of no one token.
     """
     cache = cache or StageCache.default()
     for path, record in found_records(folder):
         if not record.config["codec"].get("centroids") or record.config.get("pooling", {"kind": "none"})["kind"] != "none":
             continue
-        if _written(path).get("index") == record.stages.get("index"):
+        known = _written(path)
+        if (known.get("index"), known.get("format", 1)) == (record.stages.get("index"), FORMAT):
             continue
         kinds = {"index": "index", "encode": "encode documents", "queries": "encode queries"}
         found = {n: cache.find("encode" if n == "queries" else n, record.stages.get(s, "")) for n, s in kinds.items()}
@@ -50,7 +53,7 @@ def measure_clusters(folder: str | Path, *, cache: StageCache | None = None) -> 
         tokens = np.asarray(open_stored(paths["encode"]).tokens.token_ids.values)
         queries = open_stored(paths["queries"]).tokens.vectors
         told = dict(_figures(index, tokens)) | dict(_scores(index, queries.slice(0, min(QUERIES, len(queries)))))
-        write_json(path / ANATOMY, {"figures": told, "index": record.stages["index"]})
+        write_json(path / ANATOMY, {"figures": told, "format": FORMAT, "index": record.stages["index"]})
 
 
 def clusters_of(path: Path, record: Record) -> dict[str, float]:

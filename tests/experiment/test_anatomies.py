@@ -53,6 +53,16 @@ def test_they_count_for_no_other_index_and_are_computed_once(run, cache, caplog)
     assert len(clusters_of(run, record)) > 20
 
 
+@pytest.mark.slow
+def test_those_of_an_earlier_format_are_read_and_computed_anew_where_they_can_be(run, cache, tmp_path):
+    file, record = run / "anatomy.json", Record.open(run)
+    write_json(file, {"figures": {"median cluster purity": 0.5}, "index": record.stages["index"]})
+    measure_clusters(run, cache=StageCache(tmp_path / "empty"))
+    assert clusters_of(run, record) == {"median cluster purity": 0.5}
+    measure_clusters(run, cache=StageCache(cache))
+    assert 0 <= clusters_of(run, record)["homogeneity"] <= 1
+
+
 def test_without_artifacts_nothing_is_said(run, tmp_path, caplog):
     (run / "anatomy.json").unlink()
     measure_clusters(run, cache=StageCache(tmp_path / "empty"))

@@ -22,6 +22,7 @@ AGREEMENT = ("overlap@100", "RBO(p=0.9)", "RBO(p=0.99)")
 WITHIN = {10: (20, 50, 100, 200), 100: (200, 500, 1000)}
 CLUSTERS = (
     *("median cluster purity", "median token purity", "clusters of purity above .95", "tokens of purity above .95"),
+    "homogeneity",
     *(f"clusters of at most {n} tokens{more}" for n in DISTINCT for more in ("", ", shuffled")),
     *(f"{what} of purity up to {share:g}" for what in ("clusters", "tokens") for share in SHARES),
     *(f"centroids scoring up to {score:g}" for score in SCORES),
