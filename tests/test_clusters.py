@@ -37,10 +37,10 @@ def test_shares_are_those_counted_by_hand(pairs):
 
 @given(PAIRS)
 def test_homogeneity_is_that_of_entropies_counted_by_hand(pairs):
-    """Against scikit-learn's definition, in sums over single pairs: 1 - H(token | cluster) / H(token)."""
+    """In sums over single pairs: 1 - H(cluster | token) / H(cluster)."""
     n, of_tokens, of_clusters = len(pairs), Counter(t for t, _ in pairs), Counter(c for _, c in pairs)
-    unknown = -sum(k / n * math.log(k / n) for k in of_tokens.values())
-    known = -sum(k / n * math.log(k / of_clusters[c]) for (_, c), k in Counter(pairs).items())
+    unknown = -sum(k / n * math.log(k / n) for k in of_clusters.values())
+    known = -sum(k / n * math.log(k / of_tokens[t]) for (t, _), k in Counter(pairs).items())
     expected = 1 - known / unknown if unknown else 1
     assert anatomy(*zip(*pairs, strict=True)).homogeneity == pytest.approx(expected, abs=1e-12)
 
@@ -62,8 +62,8 @@ def test_pure_clusters_and_clusters_of_chance(rng):
     assert chance["median cluster purity"] < 0.1
     assert chance["clusters of at most 16 tokens"] == 0
     assert chance["homogeneity"] < 0.1
-    assert anatomy(tokens, np.zeros(5000, int)).homogeneity == pytest.approx(0)
-    assert anatomy(np.zeros(5, int), range(5)).homogeneity == 1
+    assert anatomy(np.zeros(5000, int), tokens).homogeneity == pytest.approx(0)
+    assert anatomy(range(5), np.zeros(5, int)).homogeneity == 1
     assert list(anatomy(tokens, tokens).table()["value"]) == list(pure.values())
 
 

@@ -1,9 +1,9 @@
 """The anatomy of clusters of token vectors: how far a cluster is the cluster of one token, and a token at home in one cluster.
 
-Source: MacAvaney and Tonellotto 2024, the analysis of clusters (purity: the share of the majority; homogeneity: Rosenberg and
-Hirschberg 2007); ColBERTv2 (Santhanam et al. 2022), appendix A (distinct tokens per cluster). On MS MARCO with ColBERTv2 the
-medians of the two shares are .86 and .62, homogeneity is .516, and about 90 % of the clusters hold at most 16 distinct tokens;
-the latter leaves out stop words.
+Source: MacAvaney and Tonellotto 2024, the analysis of clusters (purity: the share of the majority; homogeneity, as its
+notebook tok_analysis.ipynb computes it); ColBERTv2 (Santhanam et al. 2022), appendix A (distinct tokens per cluster). On MS
+MARCO with ColBERTv2 the medians of the two shares are .86 and .62, homogeneity is .516, and about 90 % of the clusters hold at
+most 16 distinct tokens; the latter leaves out stop words.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Anatomy:
 
     `cluster_purity`: for each cluster, the share of its vectors that belong to its most frequent token. `token_purity`: for
     each token, the share of its vectors that lie in its most frequent cluster. `distinct_tokens`: of each cluster.
-    `cluster_sizes`, `token_counts`: vectors of each. `homogeneity`: 1 less the entropy of a vector's token where its cluster is
-    known, in parts of that where it is not; 1 where clusters are of one token each, 0 where they tell nothing.
+    `cluster_sizes`, `token_counts`: vectors of each. `homogeneity`: 1 less the entropy of a vector's cluster where its token is
+    known, in parts of that where it is not; 1 where all vectors of a token lie in one cluster, 0 where tokens tell nothing.
     """
 
     cluster_purity: NDArray[np.float64]
@@ -83,8 +83,8 @@ def _anatomy(clusters: NDArray[np.int64], tokens: NDArray[np.int64], counts: NDA
 
     cluster_purity, cluster_sizes, distinct_tokens = of(clusters)
     token_purity, token_counts, _ = of(tokens)
-    unknown = _entropy(token_counts)
-    known = _entropy(counts) - _entropy(cluster_sizes)
+    unknown = _entropy(cluster_sizes)
+    known = _entropy(counts) - _entropy(token_counts)
     homogeneity = 1 - known / unknown if unknown > 0 else 1.0
     return Anatomy(cluster_purity, token_purity, distinct_tokens, cluster_sizes, token_counts, homogeneity)
 
