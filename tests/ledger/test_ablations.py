@@ -46,7 +46,7 @@ def test_its_notebook_follows_the_form(number):
 def test_its_claims_are_judged_by_its_grids_and_can_fail(number, tmp_path):
     """By the records of its grids, made up, or by a benchmark's lines; all but those that say they cannot be tested."""
     ablation = Ablation.load(ROOT / "experiments" / "ablations" / number / "claims.yaml")
-    waiting = {(claim.id, rule.kind, number): rule for claim in ablation.claims for number, rule in enumerate(claim.rules)}
+    waiting = {(claim.id, place): rule for claim in ablation.claims for place, rule in enumerate(claim.rules)}
     for name in reversed(ablation.records):
         if waiting:
             grid = GRIDS / f"{number}_{name}.yaml"
@@ -54,11 +54,11 @@ def test_its_claims_are_judged_by_its_grids_and_can_fail(number, tmp_path):
             if grid.is_file():
                 make_up(grid, folder)
             evidence = Evidence.below(folder)
-            for name, rule in list(waiting.items()):
+            for which, rule in list(waiting.items()):
                 if found_by(rule, evidence).records:
-                    assert rule.judge(rule.violated(evidence)).verdict == REFUTED, name
-                    del waiting[name]
-    assert not waiting, {name: found_by(rule, evidence).reason for name, rule in waiting.items()}
+                    assert rule.judge(rule.violated(evidence)).verdict == REFUTED, which
+                    del waiting[which]
+    assert not waiting, {which: found_by(rule, evidence).reason for which, rule in waiting.items()}
 
 
 @pytest.mark.slow
