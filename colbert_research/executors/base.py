@@ -16,6 +16,10 @@ class WorkerDiedError(RuntimeError):
     """A worker died, or several one after another, with the same item in hand."""
 
 
+class NotBegunError(WorkerDiedError):
+    """A worker died before it had begun the call: whatever it died of, it was not that."""
+
+
 class Resources(Config):
     """What one worker takes: `cpus`, which are also the threads that it computes with; `gpus`, a part of one or whole ones;
     `memory` in bytes, 0 where it is not known."""
@@ -60,7 +64,8 @@ class Worker(Protocol):
         """The result to come. Several threads may call.
 
         Function and item cross as in `Executor.map`, whose TypeErrors are raised here. The future fails with what the function
-        raised, or with WorkerDiedError where the worker died first, as it does for every later call.
+        raised, or with WorkerDiedError where the worker died first, as it does for every later call; with NotBegunError, if it
+        is known that it had not begun this one. A call whose future is cancelled is not performed, unless the worker has it.
         """
         ...
 

@@ -53,8 +53,12 @@ def answered(call: bytes) -> bytes:
 
 
 def opened(answer: bytes) -> tuple[Any, BaseException | None]:
-    """The result of a call; or the error that it raised, with a note where."""
-    result, error, where = pickle.loads(answer)
+    """The result of a call; or the error that it raised, with a note where; or that neither can be read here."""
+    try:
+        result, error, where = pickle.loads(answer)
+    except Exception as unread:  # noqa: BLE001 (whatever the code of its type raises)
+        why = f"{type(unread).__name__}: {unread}"
+        return None, TypeError(f"the result of a worker was pickled there, and cannot be unpickled here ({why})")
     if error is not None:
         error.add_note(where)
     return result, error

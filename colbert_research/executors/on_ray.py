@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -48,15 +49,8 @@ class RayConfig(WorkersConfig):
         Raises ConfigError without Ray, and where there is no cluster at the address.
         """
         ray = _ray()
-        ours = not ray.is_initialized()
-        if ours:
-            _connect(ray, self.address)
-        try:
-            with probe_files(shared) as files:
-                yield OnRay(self, ray, files)
-        finally:
-            if ours:
-                ray.shutdown()
+        with _connection(ray, self.address), probe_files(shared) as files:
+            yield OnRay(self, ray, files)
 
 
 class OnRay:
@@ -92,11 +86,37 @@ class OnRay:
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it is used
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without GPUs see what their machine shows
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # what is asked after the end of a cluster starts no other one
     try:
         import ray
     except ImportError as error:
         raise ConfigError(f"executor ray needs Ray ({error}): pip install 'colbert-research[ray]'") from error
     return ray
+
+
+class _Ours:
+    """The connection that an executor made for itself and all that are started before it ends: how many use it."""
+
+    lock, users = threading.Lock(), 0
+
+
+@contextmanager
+def _connection(ray: Any, address: str) -> Iterator[None]:
+    """A connection of this process, made where there is none, and ended by the last who uses one that was made here."""
+    with _Ours.lock:
+        connected = ray.is_initialized()
+        if not connected:
+            _connect(ray, address)
+        ours = _Ours.users > 0 or not connected
+        _Ours.users += ours
+    try:
+        yield
+    finally:
+        if ours:
+            with _Ours.lock:
+                _Ours.users -= 1
+                if not _Ours.users:
+                    ray.shutdown()
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -201,9 +221,15 @@ class _Staying:
 
     def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
         check_function(function)
-        future: Future[Any] = Future()
+        asked, future = self._actor.answered.remote(packed(function, item)), Future[Any]()
+
+        def withdrawn(future: "Future[Any]") -> None:
+            if future.cancelled():
+                self._ray.cancel(asked)
 
         def done(answer: "Future[bytes]") -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             error = answer.exception()
             if error is None:
                 settle(future, answer.result())
@@ -212,11 +238,18 @@ class _Staying:
             else:
                 future.set_exception(WorkerDiedError(f"a worker died: {_line(error)}"))
 
-        self._actor.answered.remote(packed(function, item)).future().add_done_callback(done)
+        future.add_done_callback(withdrawn)
+        asked.future().add_done_callback(done)
         return future
 
     def close(self) -> None:
-        self._ray.kill(self._actor)
+        _kill(self._ray, self._actor)
+
+
+def _kill(ray: Any, actor: Any) -> None:
+    """End an actor, unless its cluster is gone."""
+    if ray.is_initialized():
+        ray.kill(actor)
 
 
 def _line(error: BaseException) -> str:
@@ -271,7 +304,7 @@ class _Actors:
 
     def _lose(self, actor: Any, how: str) -> None:
         """Start another actor in place of one that died. Raises WorkerDiedError when none lives long enough to begin."""
-        self._ray.kill(actor)
+        _kill(self._ray, actor)
         self._lost += 1
         if self._lost > self._attempts * (1 + len(self._asked)):
             raise WorkerDiedError(f"{self._lost} workers died one after another, before any could begin; the last one: {how}")
@@ -289,4 +322,4 @@ class _Actors:
 
     def close(self) -> None:
         for actor in (*self._idle, *(actor for actor, _ in self._asked.values())):
-            self._ray.kill(actor)
+            _kill(self._ray, actor)

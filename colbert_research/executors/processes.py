@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from colbert_research import progress, threads
-from colbert_research.executors.base import Executor, Resources, Worker, WorkerDiedError, WorkersConfig
+from colbert_research.executors.base import Executor, NotBegunError, Resources, Worker, WorkerDiedError, WorkersConfig
 from colbert_research.executors.calls import check_function, packed, settle
 from colbert_research.executors.loop import Ended, run
 from colbert_research.executors.worker import read, write
@@ -30,6 +30,10 @@ PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from colbert
 PINNED = ("COLBERT_RESEARCH_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 """What numerical libraries read when they are loaded."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+AHEAD = 2
+"""Calls that a worker has: the one in hand, and the next, so that it need not wait for it."""
+AT_ONCE = 2**15
+"""Bytes that a pipe takes from whoever writes, if there are none in it."""
 
 
 class ProcessesConfig(WorkersConfig):
@@ -124,7 +128,7 @@ class _Process:
     def begin(self, number: int, call: bytes) -> None:
         assert self._process.stdin is not None
         self.number = number
-        with suppress(OSError):  # it died; its listener says so
+        with suppress(OSError, ValueError):  # it died, or was closed; its listener says so
             write(self._process.stdin, call)  # type: ignore[arg-type]
 
     def _listen(self) -> None:
@@ -189,11 +193,13 @@ class _Processes:
 
 
 class _Staying:
-    """See `Worker`. Answers come in the order of the calls."""
+    """See `Worker`. Calls wait here, where they can be withdrawn, until the worker has few; answers come in their order."""
 
     def __init__(self, resources: Resources, visible: str) -> None:
         self.where = platform.node()
-        self._calls: deque[Future[Any]] = deque()
+        self._waiting: deque[tuple[Future[Any], bytes]] = deque()
+        self._sent: deque[Future[Any]] = deque()
+        """Empty only where nothing waits."""
         self._lock, self._died = threading.Lock(), ""
         self._process = _Process(resources, visible, self)
 
@@ -202,18 +208,44 @@ class _Staying:
         call, future = packed(function, item), Future[Any]()
         with self._lock:
             if self._died:
-                future.set_exception(WorkerDiedError(self._died))
-            else:
-                self._calls.append(future)
-                self._process.begin(0, call)
+                future.set_exception(NotBegunError(self._died))
+                return future
+            while self._waiting and self._waiting[0][0].cancelled():  # of a worker that answers nothing any more, say
+                self._waiting.popleft()[0].set_running_or_notify_cancel()
+            self._waiting.append((future, call))
+            if not self._sent:
+                calls = self._taken()
+                if len(call) <= AT_ONCE:
+                    self._write(calls)
+                else:  # a worker that does not read would keep who calls waiting
+                    threading.Thread(target=self._write, args=(calls,), daemon=True).start()
         return future
 
     def put(self, item: tuple[_Process, bytes | None], /) -> None:
         process, answer = item
         if answer is None:
             self._end(f"a worker died: {process.how_it_died()}")
-        elif (future := self._taken()) is not None:  # else it was closed meanwhile
+            return
+        with self._lock:
+            future = self._sent.popleft() if self._sent else None  # None where it was closed meanwhile
+            calls = self._taken()
+        if future is not None:
             settle(future, answer)
+        self._write(calls)
+
+    def _taken(self) -> list[bytes]:
+        """Calls that wait and that the worker is to have now, less those that were withdrawn."""
+        calls = []
+        while self._waiting and len(self._sent) < AHEAD:
+            future, call = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                self._sent.append(future)
+                calls.append(call)
+        return calls
+
+    def _write(self, calls: Sequence[bytes]) -> None:
+        for call in calls:
+            self._process.begin(0, call)
 
     def close(self) -> None:
         self._end("the worker was closed")
@@ -222,12 +254,9 @@ class _Staying:
     def _end(self, how: str) -> None:
         with self._lock:
             self._died = self._died or how
-        while (future := self._taken()) is not None:
-            future.set_exception(WorkerDiedError(how))
-
-    def _taken(self) -> "Future[Any] | None":
-        """The future of the oldest call, taken once, by its answer or by the worker's end."""
-        try:
-            return self._calls.popleft()
-        except IndexError:
-            return None
+            left = [*self._sent, *(future for future, _ in self._waiting if future.set_running_or_notify_cancel())]
+            begun = len(self._sent) > 0
+            self._sent.clear()
+            self._waiting.clear()
+        for number, future in enumerate(left):
+            future.set_exception(WorkerDiedError(how) if begun and number == 0 else NotBegunError(how))

@@ -40,6 +40,25 @@ def give_a_lock(item: int) -> object:
     return threading.Lock()
 
 
+class Unread:
+    """Can be pickled, and not be read again."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return _refuse_to_be_read, ("not here",)
+
+
+def _refuse_to_be_read(where: str) -> None:
+    raise ValueError(where)
+
+
+def give_what_cannot_be_read(item: int) -> Unread:
+    return Unread()
+
+
+def pid(item: int) -> int:
+    return os.getpid()
+
+
 def threads_here(item: int) -> int:
     return threads.count()
 

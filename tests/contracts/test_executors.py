@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from colbert_research import threads
-from colbert_research.executors import EXECUTORS, Executor, Resources, WorkerDiedError
+from colbert_research.executors import EXECUTORS, Executor, NotBegunError, Resources, WorkerDiedError
 from colbert_research.settings import ConfigError
 from tests.contracts import executor_functions as functions
 from tests.ray_nodes import cluster_of
@@ -101,6 +102,19 @@ def test_an_error_names_its_item_and_loses_no_other_result(executor):
 def test_errors_that_cannot_cross(kind, function, error, said):
     with EXECUTORS[kind]().start() as executor, pytest.raises(error, match=said):
         list(executor.map(function, [1]))
+
+
+def test_a_result_that_cannot_be_read(executor):
+    """Its worker was waited for without end, as was every later call."""
+    with pytest.raises(TypeError, match=r"cannot be unpickled here \(ValueError: not here\)"):
+        list(executor.map(functions.give_what_cannot_be_read, [1]))
+    worker = executor.worker()
+    try:
+        with pytest.raises(TypeError, match="cannot be unpickled here"):
+            worker.call(functions.give_what_cannot_be_read, 1).result(timeout=60)
+        assert worker.call(functions.double, 2).result(timeout=60) == 4
+    finally:
+        worker.close()
 
 
 def test_what_cannot_cross_to_a_worker(executor):
@@ -196,12 +210,14 @@ def test_a_worker_stays_with_what_it_holds(kind):
             worker.close()
 
 
-def test_a_worker_that_dies_fails_what_it_has_in_hand_and_all_later_calls(with_workers):
+def test_a_worker_that_dies_fails_what_it_has_in_hand_and_all_later_calls(kind, with_workers):
     worker = with_workers.worker()
     calls = [worker.call(functions.die, 1), worker.call(functions.double, 2)]
     for call in calls:
         with pytest.raises(WorkerDiedError, match=r"^a worker died: .*(killed by signal 9|actor)"):
             call.result()
+    assert not isinstance(calls[0].exception(), NotBegunError)
+    assert kind == "ray" or isinstance(calls[1].exception(), NotBegunError)
     with pytest.raises(WorkerDiedError, match="a worker died"):
         worker.call(functions.double, 3).result()
     worker.close()
@@ -211,6 +227,77 @@ def test_a_worker_that_dies_fails_what_it_has_in_hand_and_all_later_calls(with_w
     other.close()
     with pytest.raises(WorkerDiedError):
         other.call(functions.double, 1).result()
+
+
+def test_a_call_that_is_withdrawn_is_not_performed(kind, with_workers, tmp_path):
+    """But for the next one, which the worker may have already."""
+    worker = with_workers.worker()
+    try:
+        busy = worker.call(functions.wait_for, str(tmp_path))
+        begun(tmp_path)
+        calls = [worker.call(functions.remember, i) for i in range(5)]
+        left = [i for i, call in enumerate(calls) if not call.cancel()]
+        assert left in ([], [0])
+        if kind == "ray":
+            time.sleep(1)  # it is told of that by messages
+        (tmp_path / "go").touch()
+        busy.result(timeout=60)
+        assert worker.call(functions.remember, 9).result(timeout=60) == [*left, 9]
+    finally:
+        worker.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="stops a process by a signal")
+def test_a_worker_that_reads_nothing_keeps_nobody_waiting():
+    """Neither who calls, with more than a pipe takes, nor who closes it."""
+    with EXECUTORS["processes"](workers=1).start() as executor:
+        worker, calls = executor.worker(), []
+        process = worker.call(functions.pid, 0).result()
+        os.kill(process, signal.SIGSTOP)
+        caller = threading.Thread(target=lambda: calls.extend(worker.call(len, bytes(2**20)) for _ in range(5)), daemon=True)
+        closer = threading.Thread(target=worker.close, daemon=True)
+        try:
+            for each in (caller, closer):
+                each.start()
+                each.join(10)
+                assert not each.is_alive()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        for call in calls:
+            with pytest.raises(WorkerDiedError, match="was closed"):
+                call.result(timeout=10)
+
+
+def test_executors_of_ray_share_a_connection(monkeypatch):
+    """It ended with the first of them, and the workers of the others with it."""
+    from colbert_research.executors import on_ray
+
+    class Fake:
+        connected = False
+
+        def is_initialized(self):
+            return self.connected
+
+        def init(self, **given):
+            self.connected = True
+
+        def shutdown(self):
+            self.connected = False
+
+    ray = Fake()
+    monkeypatch.setattr(on_ray, "_ray", lambda: ray)
+    one, other = EXECUTORS["ray"]().start(), EXECUTORS["ray"]().start()
+    with ExitStack() as stack:
+        with one:
+            stack.enter_context(other)
+        assert ray.connected
+    assert not ray.connected
+    ray.connected = True
+    with EXECUTORS["ray"]().start():
+        pass
+    assert ray.connected, "it was there before"
 
 
 @pytest.mark.slow
