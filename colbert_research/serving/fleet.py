@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from colbert_research.executors import Executor, Worker, WorkerDiedError, WorkerDiffersError
+from colbert_research.executors import Executor, NotBegunError, Worker, WorkerDiedError, WorkerDiffersError
 from colbert_research.serving.placing import homes
 from colbert_research.settings import ConfigError
 
@@ -20,10 +20,12 @@ ATTEMPTS = 3
 
 @dataclass
 class _Seat:
-    """A place for a worker; `worker` is None while nobody sits there. `calls`: how many are under way."""
+    """A place for a worker; `worker` is None while nobody sits there. `calls`: how many are under way, and of those that were
+    withdrawn, the ones since its last answer: one that answers nothing is not taken for one that has nothing to do."""
 
     worker: Worker | None = None
     calls: int = 0
+    withdrawn: int = 0
     failed: str = ""
 
 
@@ -74,9 +76,15 @@ class Fleet:
         return None
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait until a worker lives, at most so long; whether one does. Raises WorkerDiedError when none could be started."""
+        """Wait until a worker lives, at most so long; whether one does.
+
+        Raises WorkerDiedError when none could be started, and when the fleet is closed.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self.alive or all(seat.failed for seat in self._seats), seconds)
+            ended = self._closed.is_set
+            self._changed.wait_for(lambda: self.alive or ended() or all(seat.failed for seat in self._seats), seconds)
+            if ended():
+                raise WorkerDiedError("the workers were closed")
             if not self.alive and all(seat.failed for seat in self._seats):
                 raise WorkerDiedError(f"all {len(self)} workers died, and no other could be started: {self._seats[0].failed}")
         return self.alive > 0
@@ -87,18 +95,28 @@ class Fleet:
         worker = seat.worker
         if worker is None:
             future: Future[Any] = Future()
-            future.set_exception(WorkerDiedError(f"worker {number} died"))
+            future.set_exception(NotBegunError(f"worker {number} died"))
             return future
         with self._changed:
             seat.calls += 1
-        future = worker.call(function, item)
+        try:
+            future = worker.call(function, item)
+        except BaseException:
+            with self._changed:
+                seat.calls -= 1
+            raise
         future.add_done_callback(lambda done: self._done(number, seat, done))
         return future
 
     def _done(self, number: int, seat: _Seat, done: "Future[Any]") -> None:
+        if done.cancelled():
+            with self._changed:
+                seat.withdrawn += 1
+            return
         died = isinstance(done.exception(), WorkerDiedError)
         with self._changed:
-            seat.calls -= 1
+            seat.calls -= 1 + seat.withdrawn
+            seat.withdrawn = 0
             gone = seat.worker if died and not self._closed.is_set() else None
             if gone is not None:
                 seat.worker = None
@@ -163,5 +181,6 @@ class Fleet:
             workers = [seat.worker for seat in self._seats if seat.worker is not None]
             for seat in self._seats:
                 seat.worker = None
+            self._changed.notify_all()
         for worker in workers:
             worker.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from colbert_research.executors import WorkerDiedError
+from colbert_research.executors import NotBegunError, WorkerDiedError
 from colbert_research.serving.fleet import Fleet
 
 ATTEMPTS = 3
@@ -50,18 +50,22 @@ def ask(
 ) -> dict[int, Any]:
     """Shard -> what `function` gives for its item, of those that have answered when it is `until` (`time.monotonic`).
 
-    Raises what the function raises, and WorkerDiedError for an item with which three workers died in hand, and where none
-    can be started any more.
+    What no worker has begun by then is withdrawn, and so it is when all have answered, or one has failed. Raises what the
+    function raises, and WorkerDiedError for an item with which three workers died in hand, and where none can be started any
+    more.
     """
     asking = _Asking(fleet, function, items, hedge)
-    while asking.open:
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            break
-        if asking.begin():
-            asking.take(left)
-        else:
-            fleet.wait(left)
+    try:
+        while asking.open:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            if asking.begin(until):
+                asking.take(left)
+            else:
+                fleet.wait(left)
+    finally:
+        asking.withdraw()
     return asking.answers
 
 
@@ -78,10 +82,13 @@ class _Asking:
     def open(self) -> bool:
         return len(self.answers) < len(self._items)
 
-    def begin(self) -> bool:
-        """Ask for every shard that nobody has in hand; False where nobody has any, because no worker lives."""
+    def begin(self, until: float | None) -> bool:
+        """Ask for every shard that nobody has in hand, while there is time: a worker in this process answers before it is asked
+        for the next. False where nobody has any, because no worker lives."""
         in_hand = {call.shard for call in self._calls.values()}
         for shard in self._items:
+            if until is not None and time.monotonic() >= until:
+                break
             if shard not in in_hand and shard not in self.answers:
                 self._ask(shard, self._fleet.place(shard))
         return bool(self._calls)
@@ -97,12 +104,19 @@ class _Asking:
                 call.hedged = True
                 self._ask(call.shard, self._fleet.place(call.shard, besides=[call.worker]), hedged=True)
 
+    def withdraw(self) -> None:
+        """Give up the calls that are under way; those that no worker has yet are not performed."""
+        for future in self._calls:
+            future.cancel()
+
     def _answered(self, call: _Call, future: "Future[Any]") -> None:
         error = future.exception()
         if error is None:
             if call.shard not in self.answers:
                 self._hedge.took(time.monotonic() - call.since)
                 self.answers[call.shard] = future.result()
+        elif isinstance(error, NotBegunError):
+            pass  # it is asked of another
         elif isinstance(error, WorkerDiedError):
             self._died[call.shard] += 1
             if (n := self._died[call.shard]) >= ATTEMPTS:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from colbert_research.config import Config, component_of_line
 from colbert_research.encoders import Encoder, TokenVectors
-from colbert_research.executors import EXECUTORS
+from colbert_research.executors import EXECUTORS, Worker, WorkerDiffersError
+from colbert_research.executors.probe import difference, versions
 from colbert_research.index import FilterLike, Scope
 from colbert_research.ragged import Ragged
 from colbert_research.ranking import Ranking
@@ -31,6 +33,8 @@ from colbert_research.serving.shards_checks import check_strategy, checked, chos
 from colbert_research.serving.shards_cutoffs import together
 from colbert_research.serving.shards_search import Asked, Opened, Passed, allowed_of, look, search
 from colbert_research.settings import ConfigError
+
+LONGEST = 365 * 86_400.0  # seconds of a deadline; the system's clocks count to three hundred years, and no further
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,19 @@ class Shards:
         index, given = retriever.index, (Opened.of(retriever.index), retriever.strategy)
         for structure in retriever.strategy.structures():  # before many workers would want to build it
             index.structure(structure)
+        here = versions()
+
+        def prepare(worker: Worker) -> None:
+            """Raise for a worker that finds no index, or is not as this process is, as none is that starts after an upgrade."""
+            if differs := worker.call(partial(difference, files={}), here).result():
+                raise WorkerDiffersError(differs)
+            worker.call(look, given).result()
+
         with config.start() as started:
             room = started.workers()
             ranges = cut(index, min(room, index.n_positions) if shards is None else shards)
             workers = max(1, min(room, len(ranges) * replicas))
-            fleet = Fleet(
-                started,
-                lambda worker: worker.call(look, given).result(),
-                workers=workers,
-                shards=len(ranges),
-                replicas=replicas,
-            )
+            fleet = Fleet(started, prepare, workers=workers, shards=len(ranges), replicas=replicas)
             try:
                 yield cls(retriever, fleet, ranges, hedge)
             finally:
@@ -210,4 +216,4 @@ def _taken(queries: Queries, numbers: Sequence[int]) -> Queries:
 def _seconds(deadline: float) -> float:
     if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline >= 0:
         raise ValueError(f"deadline is a number of seconds from 0; given {deadline!r}")
-    return float(deadline)
+    return min(float(deadline), LONGEST)

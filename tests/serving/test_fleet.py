@@ -7,8 +7,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from colbert_research.executors import WorkerDiedError, WorkerDiffersError
+from colbert_research.executors import NotBegunError, WorkerDiedError, WorkerDiffersError
 from colbert_research.serving import fleet as fleets
+from colbert_research.serving import fleet_asking
 from colbert_research.serving.fleet import Fleet
 from colbert_research.serving.fleet_asking import LEAST, Hedge, ask
 from colbert_research.serving.placing import homes
@@ -35,6 +36,12 @@ class Threaded:
             act = script.pop(0) if script else None
         if isinstance(act, threading.Event):
             act.wait(30)
+        if not future.set_running_or_notify_cancel():
+            return
+        self.executor.performed.append(item)
+        if act == "dies before":
+            future.set_exception(NotBegunError(f"worker {self.number} was killed"))
+            return
         if act == "dies":
             self.dead = True
         if self.dead:
@@ -54,6 +61,7 @@ class Threads:
 
     def __init__(self, script=None):
         self.script, self.refuses, self.asked, self.made, self.lock = script or {}, [], [], [], threading.Lock()
+        self.performed = []
 
     def worker(self, resources=None, *, number=0):
         if self.refuses and len(self.made) >= self.first:
@@ -135,8 +143,81 @@ def test_a_deadline_leaves_out_who_is_late():
     begun = time.monotonic()
     assert ask(fleet, double, {0: 10, 1: 11}, until=begun + 0.1, hedge=Hedge()) == {0: 20}
     assert ask(fleet, double, {0: 10}, until=begun, hedge=Hedge()) == {}
+    assert fleet.place(1, besides=[0]) == 1
     late.set()
-    assert ask(fleet, double, {0: 10, 1: 11}, hedge=Hedge()) == {0: 20, 1: 22}
+    assert ask(fleet, double, {0: 10, 1: 12}, hedge=Hedge()) == {0: 20, 1: 24}
+    assert 11 not in executor.performed, "nobody waits for it any more"
+    fleet.close()
+
+
+def test_what_is_withdrawn_is_counted_until_the_worker_answers():
+    """One that does not answer would have the fewest calls, and be asked again and again."""
+    late = threading.Event()
+    executor = Threads({0: [late]})
+    fleet = started(executor, 2, 1, replicas=2)
+    assert ask(fleet, double, {0: 10}, until=time.monotonic() + 0.05, hedge=Hedge()) == {}
+    assert fleet.place(0) == 1
+    assert fleet.call(0, double, 11).result(timeout=30) == 22
+    until(lambda: fleet.place(0) == 0)
+    late.set()
+    fleet.close()
+
+
+def test_a_deadline_that_passes_while_this_process_answers(monkeypatch):
+    """A worker in the process of who asks performs each call before it is asked for the next."""
+    now = [0.0]
+
+    class Here:
+        where = "this process"
+
+        def call(self, function, item):
+            now[0] += 1
+            future = Future()
+            future.set_result(function(item))
+            return future
+
+        def close(self):
+            pass
+
+    class Inline:
+        def worker(self, resources=None, *, number=0):
+            return Here()
+
+    monkeypatch.setattr(fleet_asking.time, "monotonic", lambda: now[0])
+    fleet = started(Inline(), 1, 9)
+    assert ask(fleet, double, {i: i for i in range(9)}, until=3.5, hedge=Hedge()) == {0: 0, 1: 2, 2: 4, 3: 6}
+    fleet.close()
+
+
+def test_who_waits_for_a_worker_is_told_that_there_will_be_none():
+    """When the fleet is closed; he waited without end."""
+    executor, gate, told = Threads({0: ["dies"]}), threading.Event(), []
+    real = executor.worker
+    executor.worker = lambda resources=None, *, number=0: (not executor.made or gate.wait(30)) and real(number=number)
+    fleet = started(executor, 1, 1)
+
+    def waits():
+        with pytest.raises(WorkerDiedError, match="the workers were closed"):
+            ask(fleet, double, {0: 7}, hedge=Hedge())
+        told.append(True)
+
+    waiting = threading.Thread(target=waits, daemon=True)
+    waiting.start()
+    until(lambda: executor.asked and fleet.alive == 0)
+    fleet.close()
+    waiting.join(10)
+    gate.set()
+    assert told
+
+
+def test_a_call_that_cannot_be_sent_is_not_under_way():
+    fleet = started(Threads(), 2, 1, replicas=2)
+    for seat in fleet._seats:
+        seat.worker.call = lambda function, item: item.missing
+    for _ in range(2):
+        with pytest.raises(AttributeError):
+            fleet.call(0, double, 7)
+    assert fleet.place(0) == 0
     fleet.close()
 
 
@@ -163,6 +244,15 @@ def test_what_kills_three_workers_is_an_error():
         ask(fleet, double, {0: 7}, hedge=Hedge())
     executor.script.clear()
     assert ask(fleet, double, {0: 8}, hedge=Hedge()) == {0: 16}, "the fleet goes on"
+    fleet.close()
+
+
+def test_what_another_request_kills_its_workers_with_is_no_error():
+    """However many die with that one in hand while this one is behind it."""
+    executor = Threads({number: ["dies before"] * 5 for number in range(2)})
+    fleet = started(executor, 2, 1)
+    assert ask(fleet, double, {0: 7}, hedge=Hedge()) == {0: 14}
+    assert len(executor.asked) >= 6
     fleet.close()
 
 

@@ -10,9 +10,11 @@ from contextlib import suppress
 import pytest
 
 from colbert_research import threads
+from colbert_research.executors import WorkerDiffersError
+from colbert_research.executors.probe import versions
 from colbert_research.index import Index, IndexMissingError
 from colbert_research.search import Plaid, Retriever, Warp
-from colbert_research.serving import shards_search
+from colbert_research.serving import shards, shards_search
 from colbert_research.serving.base import Answering
 from colbert_research.serving.fleet_asking import LEAST
 from colbert_research.serving.shards import Shards
@@ -193,6 +195,19 @@ def test_a_worker_is_killed_with_queries_in_hand(fleet, stopped):
     assert fleet.fleet.alive == 2, "another one was started in its place"
     assert pid_of(fleet, 0) != pid
     assert fleet.answer(QUERIES, 7).hits == expected
+
+
+@pytest.mark.slow
+def test_a_deadline_beyond_what_clocks_count(fleet):
+    for deadline in (1e15, float("inf")):
+        assert fleet.answer(QUERIES, 7, deadline=deadline).answered == 1
+
+
+def test_a_worker_of_another_version_is_refused(index_path, monkeypatch):
+    """As one would be that starts in place of another after an upgrade."""
+    monkeypatch.setattr(shards, "versions", lambda: {**versions(), "numpy": "0.1"}, raising=False)
+    with pytest.raises(WorkerDiffersError, match=r"has numpy .*, and here it is 0\.1"), Shards.start(index_path, "inline"):
+        pass
 
 
 def test_an_executor_without_room(index_path):
