@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate, pairwise
 from typing import Any
 
 from colbert_research.encoders import Encoder
@@ -62,14 +63,15 @@ class Gathering:
     def _encode(self, batch: Sequence[Waiting]) -> None:
         try:
             found = self._encoder.encode_queries([text for texts, _ in batch for text in texts])
+            ends = [0, *accumulate(len(texts) for texts, _ in batch)]
+            if (n := len(found.vectors)) != ends[-1]:
+                raise ValueError(f"expected token vectors of {ends[-1]} texts; the encoder gave those of {n}")
+            parts = [TokenVectors(found.vectors.slice(*span), found.token_ids.slice(*span)) for span in pairwise(ends)]
         except Exception as error:  # noqa: BLE001 (raised where it was asked for)
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
             for each in batch if len(batch) > 1 else ():  # whose error it is shows by itself
                 self._encode([each])
             return
-        start = 0
-        for texts, future in batch:
-            span = start, start + len(texts)
-            future.set_result(TokenVectors(found.vectors.slice(*span), found.token_ids.slice(*span)))
-            start += len(texts)
+        for (_, future), part in zip(batch, parts, strict=True):
+            future.set_result(part)

@@ -100,6 +100,27 @@ def test_an_error_is_raised_where_it_belongs():
         Gathering(HashingConfig().load(), 0)
 
 
+def test_what_is_not_the_vectors_of_the_texts_is_an_error():
+    """Its caller waited without end, or had those of fewer texts than he gave."""
+    for wrong, error in (
+        (lambda found: found.vectors, AttributeError),
+        (lambda found: found._replace(vectors=found.vectors.slice(0, 1)), ValueError),
+    ):
+        encoder = Watched()
+        encoder.encode_queries = lambda texts, wrong=wrong, inner=encoder.inner: wrong(inner.encode_queries(texts))
+        caught = []
+
+        def ask(encoder=encoder, error=error, caught=caught):
+            with pytest.raises(error):
+                Gathering(encoder).encode_queries(TEXTS[:3])
+            caught.append(True)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(10)
+        assert caught
+
+
 def test_many_threads_get_their_own():
     inner = HashingConfig(dim=16).load()
     gathering = Gathering(inner, 4)
