@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,14 @@ def _add_record(
 
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of `scaling.py` and `billion.py` in a file; others, and files of something else, are passed over."""
-    try:
-        found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError):
-        return
+    """The lines of `scaling.py` and `billion.py` in a file; others are passed over, as is one that is not whole."""
     known = {"build", "index_bytes", "strategies"}, {"slowest", "strategy"}
-    yield from (each for each in found if isinstance(each, dict) and any(keys <= each.keys() for keys in known))
+    with suppress(OSError, UnicodeDecodeError):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with suppress(json.JSONDecodeError):
+                found = json.loads(line)
+                if isinstance(found, dict) and any(keys <= found.keys() for keys in known):
+                    yield found
 
 
 def _add_line(

@@ -32,10 +32,14 @@ def test_lines_of_benchmarks_are_read_and_others_passed_over(tmp_path):
         "\n".join(map(json.dumps, (LINE, {"engine": "ours"}, [1], TAIL, {**LINE, "settings": {}})))
     )
     (tmp_path / "no.jsonl").write_text("{")
+    (tmp_path / "stopped.jsonl").write_text(f"{json.dumps({**LINE, 'tokens': 2000})}\n{json.dumps(LINE)[:40]}")
     found = read_measurements(tmp_path)
-    assert [(each.stage, each.seconds) for each in found.timings] == [("cluster", 1.0), ("codes", 5.0)]
+    expected = [(tokens, *each) for tokens in (1000, 2000) for each in (("cluster", 1.0), ("codes", 5.0))]
+    assert [(each.tokens, each.stage, each.seconds) for each in found.timings] == expected
     assert {each.machine for each in (*found.timings, *found.latencies)} == {"A processor avx2"}
-    assert [(each.strategy, each.median, each.p95, each.mean) for each in found.latencies] == [("plaid ncells=2", 1, 2, 1.5)]
+    assert [(each.strategy, each.median, each.p95, each.mean) for each in found.latencies] == [
+        ("plaid ncells=2", 1, 2, 1.5)
+    ] * 2
     assert dict(found.sizes[0].bytes) == {"codes": 5, "total": 12}, "vectors without texts tell nothing of documents"
     assert [(each.strategy, each.shards, each.median) for each in found.tails] == [("plaid ncells=2", 2, 1.5)]
 
