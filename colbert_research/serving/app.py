@@ -1,12 +1,11 @@
 """The application: `POST /search`, `GET /health`, `GET /metrics`, `GET /openapi.json`."""
 
-import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from colbert_research.executors import WorkerDiedError
@@ -52,14 +52,13 @@ def application(current: Current, limits: Limits, *, token: str | None = None, f
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(_follow(current, follow)) if follow else None
+        ended = threading.Event()
+        if follow:
+            threading.Thread(target=_follow, args=(current, follow, ended), daemon=True).start()
         try:
             yield
         finally:
-            if following is not None:
-                following.cancel()
-                with suppress(asyncio.CancelledError):
-                    await following
+            ended.set()
             line.close()
             current.close()
 
@@ -91,9 +90,11 @@ def application(current: Current, limits: Limits, *, token: str | None = None, f
     @app.get("/health", response_model=Health)
     async def health() -> Response:
         """That the server lives, and what it serves."""
-        index = current.retriever.index
-        status = "behind" if current.fault else "ok"
-        told = {"status": status, "generation": index.generation, "documents": index.n_documents, "fault": current.fault}
+        index, fault = current.retriever.index, ""
+        if current.fault:  # whose own words name files, and who asks for this needs no token
+            fault = f"generation {index.generation} answers: the newest cannot be opened, of which the server's log says more"
+        status = "behind" if fault else "ok"
+        told = {"status": status, "generation": index.generation, "documents": index.n_documents, "fault": fault}
         return _json(write_json(told))
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -123,8 +124,12 @@ def _search(current: Current, limits: Limits, metrics: Metrics, body: bytes, arr
         except FilterError as error:
             raise RefusedError(422, str(error)) from None
         except WorkerDiedError as error:
-            logger.error("%s", error)
-            raise RefusedError(503, f"shards of the index cannot be searched: {error}", {"Retry-After": "1"}) from None
+            number = secrets.token_hex(4)
+            logger.error("error %s: %s", number, error)
+            sentence = (
+                f"shards of the index have lost their workers, of which the server's log says more under {number}; try again"
+            )
+            raise RefusedError(503, sentence, {"Retry-After": "1"}) from None
         _count(metrics, answer)
         if not answer.answered:
             raise RefusedError(504, f"nothing answered within {asked.deadline_ms or 0:g} ms: {answer.why}")
@@ -137,12 +142,10 @@ def _count(metrics: Metrics, answer: Answer) -> None:
     metrics.share.observe(answer.answered)
 
 
-async def _follow(current: Current, seconds: float) -> None:
+def _follow(current: Current, seconds: float, ended: threading.Event) -> None:
     """Look every so many seconds whether the index changed."""
-    with ThreadPoolExecutor(1, thread_name_prefix="colbert_research follow") as thread:
-        while True:
-            await asyncio.sleep(seconds)
-            await asyncio.get_running_loop().run_in_executor(thread, current.follow)
+    while not ended.wait(seconds):
+        current.follow()
 
 
 class _Route(APIRoute):
@@ -156,6 +159,8 @@ class _Route(APIRoute):
                 return await handler(request)
             except RefusedError as refused:
                 return _json(write_json({"error": refused.sentence}), refused.status, refused.headers)
+            except ClientDisconnect:  # nobody reads it, but it is counted
+                return _json(write_json({"error": "the body ended before it was whole"}), 400)
             except Exception:
                 number = secrets.token_hex(4)
                 logger.exception("error %s, of %s %s", number, request.method, request.url.path)

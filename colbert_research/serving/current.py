@@ -30,7 +30,7 @@ class Current:
         self._opening, self.fault = opening, ""
         self._file = retriever.index.path / MANIFEST
         self._seen: tuple[int, int, int] | None = None  # it may have changed since the retriever was opened
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         self._held = _Held(retriever, opening)
 
     @property
@@ -72,14 +72,20 @@ class Current:
             self.fault = fault
             return False
         with self._lock:
-            self._held, self._seen, self.fault = held, seen, ""
+            if not (closed := self._closed):
+                self._held, self._seen, self.fault = held, seen, ""
+        if closed:
+            held.stack.close()
+            return False
         self._leave(before)
         logger.info("generation %d answers: %r", retriever.index.generation, retriever.index)
         return True
 
     def close(self) -> None:
-        """Close what answers, as soon as nobody uses it."""
-        self._leave(self._held)
+        """Close what answers, also for those who use it still; no other is put in its place."""
+        with self._lock:
+            self._closed = True
+        self._held.stack.close()
 
     def _leave(self, held: "_Held") -> None:
         with self._lock:

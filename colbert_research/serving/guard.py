@@ -65,15 +65,17 @@ class Guard:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    """Messages of a request, whose bodies together have at most so many bytes, and come in time."""
-    had = 0
+    """Messages of a request, whose bodies together have at most so many bytes, and have all come in time."""
+    had, until = 0, 0.0
 
     async def limited() -> Message:
-        nonlocal had
+        nonlocal had, until
         if had < 0:
             return await receive()  # whether the client is still there
+        until = until or asyncio.get_running_loop().time() + SLOW
         try:
-            message = await asyncio.wait_for(receive(), SLOW)
+            async with asyncio.timeout_at(until):
+                message = await receive()
         except TimeoutError:
             raise RefusedError(408, f"the body did not arrive within {SLOW:.0f} s", {"Connection": "close"}) from None
         had += len(message.get("body", b""))

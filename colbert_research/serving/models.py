@@ -137,7 +137,7 @@ class SearchReply(BaseModel):
 
 
 class Health(BaseModel):
-    """That the server is there, and what it serves; `fault`: why it is not the newest generation on disk, where it is not."""
+    """That the server is there, and what it serves; `fault` says so where it is not the newest generation on disk."""
 
     status: Literal["ok", "behind"]
     generation: int

@@ -1,5 +1,6 @@
 """What is asked over HTTP is answered as the retriever alone answers, and what cannot be answered is refused in a sentence."""
 
+import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from colbert_research.search import Retriever
+from colbert_research.serving import guard
+from colbert_research.serving.app import application
 from colbert_research.serving.base import Answer
 from colbert_research.serving.models import Limits
 from tests.serving.served import WORDS, answering, built, client_of, current_of, until
@@ -127,6 +130,40 @@ def test_a_body_that_is_too_long(client):
     pieces = (json.dumps(asked)[i : i + 100].encode() for i in range(0, 4000, 100))  # of a length that is not said before
     found = client.post("/search", content=pieces, headers={"Content-Type": "application/json"})
     assert (found.status_code, "longer than 2000 bytes" in found.json()["error"]) == (413, True)
+
+
+def asked_in_pieces(path, messages) -> tuple[int, dict]:
+    """Status and answer to a request whose body comes as messages do; a number is seconds that pass before the next one."""
+    scope = {"type": "http", "method": "POST", "path": "/search", "query_string": b"", "http_version": "1.1"}
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    left, sent = iter(messages), []
+
+    async def receive():
+        while isinstance(message := next(left), float):
+            await asyncio.sleep(message)
+        return message
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(application(current_of(path), Limits())({**scope, "headers": headers}, receive, send))
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def test_a_body_that_comes_drop_by_drop(path, monkeypatch):
+    """Each drop in time, and the whole not."""
+    monkeypatch.setattr(guard, "SLOW", 0.2)
+    drops = [part for _ in range(40) for part in (0.05, {"type": "http.request", "body": b" ", "more_body": True})]
+    rest = {"type": "http.request", "body": b'{"query": "fig"}'}
+    status, told = asked_in_pieces(path, [*drops, rest])
+    assert (status, "did not arrive within" in told.get("error", "")) == (408, True)
+    assert asked_in_pieces(path, [drops[1], rest])[0] == 200
+
+
+def test_a_client_that_goes_while_it_sends_is_no_error_of_the_server(path, caplog):
+    gone = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    assert asked_in_pieces(path, gone)[0] == 400
+    assert not caplog.records
 
 
 def test_there_is_nothing_else(client):

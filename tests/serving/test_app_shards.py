@@ -37,11 +37,13 @@ def test_what_did_not_answer_in_time_is_said(path):
         assert "0.75" in client.get("/metrics").text
 
 
-def test_shards_without_workers_are_said_to_be(path):
+def test_shards_without_workers_are_said_to_be(path, caplog):
     def dead(answer, texts, *asked):
-        raise WorkerDiedError("all 2 workers died, and no other could be started: no room")
+        raise WorkerDiedError("3 workers died with 1 queries to documents 0 to 9 of /a/secret/place in hand")
 
     with answering(path, dead) as client:
         reply = client.post("/search", json={"query": "fig", "k": 1})
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
-    assert reply.json()["error"].startswith("shards of the index cannot be searched: all 2 workers died")
+    sentence, _, number = reply.json()["error"].removesuffix("; try again").rpartition(" ")
+    assert sentence == "shards of the index have lost their workers, of which the server's log says more under"
+    assert f"error {number}: 3 workers died with 1 queries to documents 0 to 9 of /a/secret/place" in caplog.text

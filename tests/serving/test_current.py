@@ -1,6 +1,7 @@
 """An index that changes under a server: whoever asks gets one whole generation, the newest that can be opened."""
 
 import shutil
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -64,6 +65,31 @@ def test_whoever_uses_one_keeps_it_and_the_last_closes_it(path):
     assert events == ["closed 1", "closed 2"]
 
 
+def test_the_end_waits_for_nobody(path):
+    """And what is opened just then is closed."""
+    events, opens, go = [], threading.Event(), threading.Event()
+
+    @contextmanager
+    def opening(retriever):
+        if retriever.index.generation > 1:
+            opens.set()
+            assert go.wait(30)
+        yield Local(retriever)
+        events.append(f"closed {retriever.index.generation}")
+
+    current = Current(shared(Retriever.open(path)), opening)
+    Index.open(path).delete(["d3"])
+    follower = threading.Thread(target=current.follow)
+    with current.use():
+        follower.start()
+        assert opens.wait(30)
+        current.close()
+        assert events == ["closed 1"]
+        go.set()
+        follower.join()
+    assert events == ["closed 1", "closed 2"]
+
+
 def test_a_generation_that_cannot_be_opened_leaves_the_one_before_it(path, caplog):
     current = current_of(path)
     Index.open(path).add(collection_of(10, first=30))
@@ -75,7 +101,8 @@ def test_a_generation_that_cannot_be_opened_leaves_the_one_before_it(path, caplo
         assert len(caplog.records) == 1, "said once"
         told = client.get("/health").json()
         assert (told["status"], told["generation"]) == ("behind", 1)
-        assert told["fault"].startswith("generation 1 answers, because the newest cannot be opened: ")
+        assert told["fault"] == "generation 1 answers: the newest cannot be opened, of which the server's log says more"
+        assert str(segment) in caplog.text, "no file is named to who needs no token to ask"
         assert client.post("/search", json={"query": "note 5", "k": 1}).json()["generation"] == 1
         moved.rename(segment)
         assert current.follow(), "tried again although the manifest is the same"

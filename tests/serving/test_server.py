@@ -30,6 +30,9 @@ class Slow(Exhaustive):
     kind: Literal["slow_search:Slow"] = "slow_search:Slow"
 
     def _search(self, index, queries, k, scope, trace):
+        if "forever" in queries.texts[0]:
+            os.write(1, b"begun\\n")
+            time.sleep(600)
         if "slowly" in queries.texts[0]:
             os.write(1, b"begun\\n")  # whole, whatever other threads write
             time.sleep(0.7)
@@ -155,5 +158,28 @@ def test_it_ends_after_what_it_has_begun(path, tmp_path, number):
             assert process.stderr.read() == ""
             with pytest.raises(urllib.error.URLError):
                 ask(url, "note 7")
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="asks a process to end by a signal")
+def test_it_does_not_wait_for_ever(path, tmp_path):
+    """What is not done in the time that is given to it ends with the process."""
+    (tmp_path / "slow_search.py").write_text(f"{SLOW}\nfrom colbert_research.serving import server\nserver.FINISH = 1\n")
+    command = [sys.executable, "-m", "colbert_research", "serve", str(path), "--port", "0"]
+    command += ["--import", "slow_search", "--strategy", "slow_search:Slow"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            port, body = int(process.stderr.readline().rsplit(":")[-1]), b'{"query": "forever"}'
+            head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            head += f"Content-Length: {len(body)}\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
+                raw.sendall(head.encode() + body)
+                assert process.stdout.readline() == "begun\n"
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0
+                assert b" 200 " not in raw.recv(4096)
         finally:
             process.kill()
