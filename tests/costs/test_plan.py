@@ -92,6 +92,13 @@ def test_the_slowest_shard_is_what_was_measured_of_the_strategy():
     assert planned(asked(shards=10), made_up()).milliseconds[0].slowest is None
 
 
+def test_the_95th_percentile_of_the_slowest_shard_is_at_least_its_median():
+    """Which multiples of a machine where times spread more would deny."""
+    tails = (Tail(STRATEGY, 10, 3.0, 1.1, "made up"),)
+    (found,) = planned(asked(shards=10), replace(made_up(), tails=tails)).milliseconds
+    assert found.slowest == pytest.approx((3 * found.median,) * 2)
+
+
 def test_what_is_extrapolated_says_how_far():
     plan = planned(asked(documents=10**9, shards=1), made_up())
     assert plan.milliseconds[0].beyond == pytest.approx(1000)
