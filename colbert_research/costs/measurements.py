@@ -76,7 +76,7 @@ class Measurements:
             tuple(Latency(**each) for each in data["latencies"]),
             tuple(Size(**each) for each in data["sizes"]),
             tuple(Tail(**each) for each in data["tails"]),
-            "the measurements that come with the package",
+            "those that come with the package",
         )
 
     def to_json(self) -> str:

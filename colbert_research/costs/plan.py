@@ -60,7 +60,10 @@ class Milliseconds:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request would take: one index a shard, shards of equal size."""
+    """What a request would take: one index a shard, shards of equal size.
+
+    `milliseconds`: first the strategies that were timed on many sizes. `unpredicted`: those that were timed on too few.
+    """
 
     request: Request
     layout: Layout
@@ -68,6 +71,7 @@ class Plan:
     bytes: tuple[Bytes, ...]
     hours: tuple[Hours, ...]
     milliseconds: tuple[Milliseconds, ...]
+    unpredicted: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -83,5 +87,6 @@ class Plan:
             "shards": self.shards,
             "shard": {**sizes, "segments": self.layout.segments, "memory_bytes": self.memory_bytes},
             **{name: [asdict(each) for each in getattr(self, name)] for name in ("bytes", "hours", "milliseconds")},
+            "unpredicted": list(self.unpredicted),
             "notes": list(self.notes),
         }

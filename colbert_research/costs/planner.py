@@ -56,8 +56,9 @@ class _Planner:
         stages, searches = self._hours(layout, shards), self._milliseconds(layout, shards)
         known = tuple(each for each in searches if each.error is not None or each.beyond <= NEAR)
         known = tuple(sorted(known, key=lambda each: each.error is None))  # what was timed on many sizes first
-        notes = self._notes(layout, stages, known, [each.strategy for each in searches if each not in known])
-        return Plan(self.request, layout, shards, parts, stages, known, tuple(notes))
+        unknown = tuple(each.strategy for each in searches if each not in known)
+        notes = self._notes(layout, stages, known, unknown)
+        return Plan(self.request, layout, shards, parts, stages, known, unknown, tuple(notes))
 
     @cached_property
     def shards(self) -> int:
@@ -106,7 +107,7 @@ class _Planner:
     def _bytes(self, shards: int) -> tuple[Bytes, ...]:
         layout = self._layout(shards)
         sizes, tokens = layout.nbytes(), layout.tokens
-        source = {"inverted": self.pairs[1], "documents": self.texts[1]}
+        source = {"inverted": self.pairs[1], "documents": f"{self.texts[1]}; not kept in memory"}
         told = {"total": "the sum"}
         return tuple(
             Bytes(part, size * shards, size / tokens, told.get(part, source.get(part, COMPUTED)))
@@ -139,7 +140,7 @@ class _Planner:
         # texts are encoded a batch at a time, however many there are
         beyond = 1.0 if stage == "encode" else max(1.0, layout.tokens / max(each.tokens for each in rows))
         by = f" with {rows[0].by}" if stage == "encode" else ""
-        source = f"measured{by} on {rows[0].machine}, {_counted(len(rows), 'time', 'times')}"
+        source = f"measured{by} on {rows[0].machine}, {_counted(len(rows), 'run', 'runs')}"
         return Hours(stage, core_hours, core_hours / self.request.cores, beyond, _sizes(rates.errors), source)
 
     def _alike(self, timing: Timing) -> bool:
@@ -218,7 +219,7 @@ class _Planner:
         if unknown:
             yield (
                 f"not predicted, because they were timed on fewer than {FEWEST} sizes, all more than {NEAR} times smaller: "
-                f"{', '.join(unknown)}"
+                f"{_by_kind(unknown)}"
             )
         if not (searches or unknown):
             widths = sorted({each.dim for each in self.measured.latencies if each.codec.split(" ")[0] == self.codec.kind})
@@ -232,6 +233,14 @@ class _Planner:
             taken, memory = layout.memory_bytes / 1e9, self.request.memory / 1e9
             if taken > memory:
                 yield f"a shard takes {taken:,.1f} GB, more than the {memory:,.1f} GB of a machine"
+
+
+def _by_kind(strategies: Sequence[str]) -> str:
+    """Some strategies, of a kind with several settings how many."""
+    groups: dict[str, list[str]] = {}
+    for each in strategies:
+        groups.setdefault(each.split(" ")[0], []).append(each)
+    return ", ".join(f"{kind} ({len(of_it)} settings)" if len(of_it) > 1 else of_it[0] for kind, of_it in groups.items())
 
 
 def _amounts(size: Size, layout: Layout) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -23,6 +23,14 @@ def test_a_plan_is_printed_with_its_sources():
         assert said in result.output
 
 
+@pytest.mark.parametrize("every", [(), ("--all",)])
+@pytest.mark.parametrize("documents", ["1e5", "12.5e6", "1e10"])
+def test_a_plan_fits_a_hundred_columns(documents, every):
+    more = ("--shards", "100") if documents == "12.5e6" else ()
+    result = run("cost", "--documents", documents, "--tokens-per-document", "80", "--queries-per-second", "50", *more, *every)
+    assert max(map(len, result.output.splitlines())) <= 100, result.output
+
+
 def test_json_has_the_same_figures():
     result = run(*SMALL, "--json")
     found = json.loads(result.output)

@@ -115,7 +115,7 @@ def test_the_machine_that_measured_the_largest_index_is_believed():
     far, near = made_up((MILLION, 30 * MILLION), "far"), made_up((20_000, 40_000, 80_000, 5 * MILLION), "near")
     measured = replace(near, timings=near.timings * 9 + far.timings, latencies=near.latencies * 9 + far.latencies)
     plan = planned(asked(), measured)
-    assert all(f"on far, {n}" in each.source for each, n in zip(plan.hours[:3], ("2 times",) * 3, strict=True))
+    assert all(f"on far, {n}" in each.source for each, n in zip(plan.hours[:3], ("2 runs",) * 3, strict=True))
     assert "on far, " in plan.milliseconds[0].source
 
 
@@ -149,6 +149,23 @@ def test_a_strategy_whose_growth_is_not_known_is_predicted_nearby_alone():
     assert [each.strategy for each in near.milliseconds] == [STRATEGY]
     assert far.milliseconds == ()
     assert any(note.endswith(f"timed on fewer than 3 sizes, all more than 10 times smaller: {STRATEGY}") for note in far.notes)
+
+
+def test_one_setting_of_a_strategy_is_shown_and_the_others_are_counted():
+    """The one that was timed on the most sizes; of those that are not predicted, a kind with several is named once."""
+    few, many = (replace(made_up(sizes), timings=()) for sizes in ((MILLION,), (MILLION, 2 * MILLION, 3 * MILLION)))
+    others = tuple(replace(each, strategy=f"{STRATEGY} n_exact={n}", median=70.0 + n) for n in (1, 2) for each in few.latencies)
+    measured = replace(many, latencies=others + many.latencies)
+    plan = planned(asked(shards=1), measured)
+    brief, whole = text(plan), text(plan, every=True)
+    assert (brief.count("\nplaid"), whole.count("\nplaid")) == (2, 6), "a row, and a line of what it stands on"
+    assert "\nplaid 3 " in whole
+    assert "n_exact" not in brief
+    assert "n_exact=2; measured" in whole
+    assert brief.endswith("2 more settings were timed; --all shows them")
+    far = planned(asked(documents=10**7, shards=1), measured)
+    assert far.unpredicted == (f"{STRATEGY} n_exact=1", f"{STRATEGY} n_exact=2")
+    assert far.notes[-1].endswith("smaller: plaid (2 settings)")
 
 
 def test_a_plan_is_json_without_what_json_lacks():
