@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -141,15 +142,23 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _start_here(ray: Any, quiet: Mapping[str, Any]) -> None:
-    """Start a cluster of this machine alone; once more where reading it from the disk took longer than Ray waits."""
+    """Start a cluster of this machine alone; once more where reading it from the disk took longer than Ray waits.
+
+    Raises ConfigError where it does not start either time.
+    """
     for last in (False, True):
         try:
             ray.init(address=LOCAL, num_cpus=threads.count(), object_store_memory=STORE, include_dashboard=False, **quiet)
             return
-        except Exception:  # of no class of its own
+        except Exception as error:  # of no class of its own
             ray.shutdown()
             if last:
-                raise
+                logs = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "session_latest" / "logs"
+                raise ConfigError(
+                    f"executor ray: no cluster could be started here ({_line(error)}). A busy machine takes longer "
+                    "than Ray waits: try again when it is less so, or take the executor `processes`, which needs no cluster. "
+                    f"Ray's logs lie in {logs}"
+                ) from error
 
 
 class _Worker:
