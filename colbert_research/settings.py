@@ -214,6 +214,6 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def nearest(name: str, valid: Any) -> str:
     """A sentence that names the valid name closest to `name` and lists the rest."""
     names = sorted(str(v) for v in valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = [each for each in names if each.lower() == name.lower()] or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Valid: {', '.join(names)}"

@@ -72,7 +72,8 @@ class SearchRequest(Config):
         """The request of a body. Raises `RefusedError` with the first thing that is wrong."""
         given = read_json(body)
         if not isinstance(given, dict):
-            raise RefusedError(422, f'expected an object, such as {{"query": "green tea", "k": 10}}; given {body[:40]!r}')
+            start = body[:40].decode(errors="replace")
+            raise RefusedError(422, f'expected an object, such as {{"query": "green tea", "k": 10}}; given {start}')
         if unknown := next((name for name in given if name not in cls.model_fields), None):
             raise RefusedError(422, f"unknown key {unknown[:40]!r}, {nearest(unknown[:40], cls.model_fields)}")
         try:
