@@ -1,5 +1,7 @@
 """A cluster of Ray that does not start on this machine, by a module in its place."""
 
+import socket
+
 import pytest
 
 from colbert_research.executors import on_ray
@@ -28,3 +30,15 @@ def test_a_cluster_that_does_not_start_is_tried_twice_and_is_one_sentence(monkey
     ray = NeverStarts(1)
     on_ray._connect(ray, "local")
     assert (ray.begun, ray.ended) == (2, 1)
+
+
+def test_a_cluster_that_is_there_and_refuses_may_ask_for_a_token(monkeypatch):
+    """Of which Ray says in its log alone that it was missing."""
+
+    class Refuses(NeverStarts):
+        def init(self, **given: object) -> None:
+            raise ConnectionError("failed to connect")
+
+    monkeypatch.setattr("socket.create_connection", lambda *args, **kwargs: socket.socket())
+    with pytest.raises(ConfigError, match=r"no cluster at address=head:6379 \(failed to connect\).*RAY_AUTH_MODE=token"):
+        on_ray._connect(Refuses(0), "head:6379")

@@ -138,7 +138,8 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise ConfigError(f"executor ray: no cluster at address={address} ({error}); {start}") from error
+        token = "" if address == AUTO else "; where it answers but asks for a token, set RAY_AUTH_MODE=token"
+        raise ConfigError(f"executor ray: no cluster at address={address} ({error}); {start}{token}") from error
 
 
 def _start_here(ray: Any, quiet: Mapping[str, Any]) -> None:
