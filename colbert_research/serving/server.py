@@ -22,8 +22,8 @@ MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes o
 def token_of(file: Path | None) -> str | None:
     """The token in a file, or else in the variable COLBERT_RESEARCH_TOKEN; None where there is neither.
 
-    Raises ConfigError for both, for one that could be guessed or cannot stand in a header, OSError for a file that cannot be
-    read.
+    Raises ConfigError for both, for a file that cannot be read, and for a token that could be guessed or cannot stand in a
+    header.
     """
     if file is not None and TOKEN in os.environ:
         raise ConfigError(f"a token is in {file} and in {TOKEN}; leave one of them out")
@@ -34,6 +34,8 @@ def token_of(file: Path | None) -> str | None:
         token = (file.read_text(encoding="utf-8") if file is not None else os.environ[TOKEN]).strip()
     except UnicodeDecodeError:
         raise ConfigError(f"{where} is not text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}; {MAKE_ONE}") from error
     if len(token) < SHORTEST:
         raise ConfigError(f"{where} has {len(token)} characters, and could be guessed; use {SHORTEST} or more: {MAKE_ONE}")
     if not token.isascii() or not token.isprintable() or " " in token:

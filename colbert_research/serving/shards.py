@@ -204,7 +204,8 @@ class Shards:
         which = ", ".join(
             f"{shard} (positions {self.shards[shard][0]} to {self.shards[shard][1] - 1})" for shard in sorted(late)
         )
-        why = f"{len(late)} of {len(self.shards)} shards did not answer in {deadline:g} s: {which}; their documents are missing"
+        number = f"{len(late)} of {len(self.shards)}"
+        why = f"{number} shards did not answer in {deadline:.3g} s: {which}; their documents are missing"
         return 1 - missing / scope.size, why
 
 

@@ -59,6 +59,9 @@ def test_a_token_is_read_from_a_file_or_the_environment(tmp_path, monkeypatch):
     assert server.token_of(None) == TOKEN
     with pytest.raises(ConfigError, match=r"leave one of them out"):
         server.token_of(file)
+    monkeypatch.delenv(server.TOKEN)
+    with pytest.raises(ConfigError, match=r"the token in .*nowhere cannot be read: No such file or directory"):
+        server.token_of(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
