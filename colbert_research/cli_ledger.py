@@ -31,6 +31,8 @@ def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
         click.echo(f"{each.finding.verdict:17} {each.ablation} {each.claim.id}: {each.claim.claim}")
         said = f"{each.claim.paper}, {each.claim.where}: {each.claim.published}. Ours: {each.finding.ours or 'none'}"
         click.echo(f"{'':17} {said} ({each.finding.reason})")
+        if each.finding.records:
+            click.echo(f"{'':17} Records in {each.folder}: {' '.join(each.finding.records)}")
     click.echo(found.words())
     for file in found.write(write) if write else ():
         click.echo(file)

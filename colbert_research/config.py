@@ -226,6 +226,15 @@ def load_config(model: type[C], path: str | Path | None = None, overrides: str |
         raise ConfigError(f"{where} is not valid: {explain(error, model)}") from None
 
 
+MESSAGES = {
+    "tuple_type": "expected a list, as [a, b]",
+    "list_type": "expected a list, as [a, b]",
+    "dict_type": "expected a mapping, as {name: value}",
+    "mapping_type": "expected a mapping, as {name: value}",
+}
+"""What is said of a type that YAML calls otherwise than Python."""
+
+
 def explain(error: ValidationError, model: type[Config]) -> str:
     """A validation error in sentences: which key, what was given, which keys or values are valid."""
     return "; ".join(_explain_one(e, model) for e in error.errors())
@@ -236,7 +245,7 @@ def _explain_one(error: ErrorDetails, model: type[Config]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where!r}, {nearest(str(error['loc'][-1]), _model_at(model, error['loc'][:-1]).model_fields)}"
     given = "" if error["type"] in ("missing", "value_error") else f" (given {error.get('input')!r})"
-    message = error["msg"].removeprefix("Value error, ")
+    message = MESSAGES.get(error["type"], error["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}{given}" if where else message
 
 

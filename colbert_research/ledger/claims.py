@@ -1,15 +1,17 @@
 """`claims.yaml`: what papers say on one question, where, and the rule by which records decide whether it holds here."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from colbert_research.config import Config, load_config
+from colbert_research.config import Config, explain, load_config
 from colbert_research.experiment.anatomies import measure_clusters
 from colbert_research.experiment.overlaps import compare_rankings
 from colbert_research.experiment.record import FILE as RECORD
-from colbert_research.ledger.rules import AnyRule, Untestable
+from colbert_research.ledger.rules import RULES, AnyRule, Untestable
+from colbert_research.settings import nearest
 
 FILE = "claims.yaml"
 
@@ -40,6 +42,15 @@ class Claim(Config):
         """Those of its rules that records can be asked."""
         return tuple(each for each in (self.rule, self.trend) if each is not None and not isinstance(each, Untestable))
 
+    @field_validator("rule", "trend", mode="before")
+    @classmethod
+    def _has_a_known_kind(cls, rule: Any) -> Any:
+        if (isinstance(rule, Mapping) and "kind" not in rule) or isinstance(rule, str):
+            raise ValueError(f"a rule is a mapping with a `kind` ({', '.join(RULES)}); given {rule!r}")
+        if isinstance(rule, Mapping) and rule["kind"] not in RULES:
+            raise ValueError(f"unknown kind {rule['kind']!r}: {nearest(str(rule['kind']), RULES)}")
+        return rule
+
 
 class Ablation(Config):
     """One question, its claims, and where their records lie.
@@ -57,12 +68,24 @@ class Ablation(Config):
     clusters: bool = False
     claims: tuple[Claim, ...] = Field(min_length=1)
 
+    @field_validator("claims", mode="before")
+    @classmethod
+    def _errors_name_the_claim(cls, claims: Any) -> Any:
+        """Each by itself, so that what is wrong in it is told by its id and not by its number."""
+        for number, claim in enumerate(claims if isinstance(claims, list | tuple) else ()):
+            try:
+                Claim.model_validate(claim)
+            except ValidationError as error:
+                name = claim.get("id") if isinstance(claim, Mapping) else None
+                raise ValueError(f"{f'claim {name!r}' if name else number}: {explain(error, Claim)}") from None
+        return claims
+
     @field_validator("claims")
     @classmethod
     def _ids_are_unique(cls, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
         ids = [claim.id for claim in claims]
         if twice := sorted({each for each in ids if ids.count(each) > 1}):
-            raise ValueError(f"two claims are called {twice[0]!r}")
+            raise ValueError(f"two claims are called {twice[0]!r}; give each an id of its own")
         return claims
 
     def folder(self, beside: Path) -> Path:

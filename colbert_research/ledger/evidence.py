@@ -75,11 +75,16 @@ class Evidence:
 
     def where(self, settings: Where) -> list[Item]:
         """The records with some settings. Raises ConfigError for a setting that none has, with the nearest name."""
+        self.check(settings)
+        return [item for item in self.items if item.has(settings)]
+
+    def check(self, settings: Iterable[str]) -> None:
+        """Raises ConfigError for the name of a setting that no record has, with the nearest one of its component."""
         known = {name for item in self.items for name in item.settings}
         for name in settings:
             if self.items and name not in known:
-                raise ConfigError(f"{name} is no setting of these records; {nearest(name, known)}")
-        return [item for item in self.items if item.has(settings)]
+                of_component = {each for each in known if each.startswith(f"{name.partition('.')[0]}.")}
+                raise ConfigError(f"{name} is no setting of these records; {nearest(name, of_component or known)}")
 
     def pairs(self, of: Where, to: Where) -> Iterator[tuple[Item, Item]]:
         """Each record with the settings `of`, beside the one with `to` that differs from it in nothing else that varies.
@@ -93,6 +98,17 @@ class Evidence:
                 if one is not other and one.collection == other.collection and _agree(one.settings, other.settings, named):
                     yield one, other
 
+    def between(self, of: Where, to: Where) -> list[str]:
+        """What the nearest two records of `of` and `to` differ in beside the settings that these name; for there is no pair."""
+        named = {*of, *to}
+        found = [
+            ["collection"] * (one.collection != other.collection) or list(_differing(one.settings, other.settings, named))
+            for one in self.where(of)
+            for other in self.where(to)
+            if one is not other
+        ]
+        return min(found, key=len, default=[])
+
     def replaced(self, old: Iterable[Item], change: Callable[[Item], Item]) -> "Evidence":
         """The same with some records changed."""
         chosen = {id(item) for item in old}
@@ -101,13 +117,17 @@ class Evidence:
 
 def _agree(one: Where, other: Where, named: Iterable[str]) -> bool:
     """Whether two records agree in all settings but the named ones, and those of components whose named kinds differ."""
+    return next(_differing(one, other, named), None) is None
+
+
+def _differing(one: Where, other: Where, named: Iterable[str]) -> Iterator[str]:
+    """The settings in which two records do not agree."""
     skipped = tuple(named)
     kinds = {name.removesuffix("kind") for name in skipped if name.endswith(".kind") and one.get(name) != other.get(name)}
     left_out = (*NOT_TOLD, *kinds)
     for name in one.keys() & other.keys():
         if name not in skipped and not name.startswith(left_out) and one[name] != other[name]:
-            return False
-    return True
+            yield name
 
 
 def _item(path: Path, record: Record) -> Item:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from colbert_research.config import Config
 from colbert_research.ledger.evidence import Evidence, Item
+from colbert_research.settings import nearest
 
 REPRODUCED, TREND, REFUTED, UNTESTABLE = "reproduced", "trend only", "not reproduced", "not testable here"
 VERDICTS = (REPRODUCED, TREND, REFUTED, UNTESTABLE)
@@ -100,31 +101,63 @@ def judged(means: Mapping[str, Any], rule: Bounded, items: Iterable[Item], what:
     return Finding(TREND if len(inside) > 1 and 2 * sum(inside) >= len(inside) else REFUTED, ours, reason, ids_of(items))
 
 
-def none_of(*settings: Mapping[str, Any]) -> Finding:
-    """That no records have such settings."""
-    told = " beside ".join(" ".join(f"{name}={value}" for name, value in each.items()) or "any" for each in settings)
-    return Finding(UNTESTABLE, "", f"no records of {told}: the sweep has not run")
+def none_of(evidence: Evidence, *settings: Mapping[str, Any]) -> Finding:
+    """That no records have such settings, or none of the first beside one of the second, and what those that are there have."""
+    told = [" ".join(f"{name}={value}" for name, value in each.items()) or "any" for each in settings]
+    if not evidence.items:
+        return Finding(UNTESTABLE, "", f"no records of {' beside '.join(told)}: the sweep has not run")
+    for each, words in zip(settings, told, strict=True):
+        if not evidence.where(each):
+            alone = [_values(evidence, name) for name, value in each.items() if not evidence.where({name: value})]
+            why = "; ".join(alone) or "each has others of these settings"
+            return Finding(UNTESTABLE, "", f"no records of {words}: in the {len(evidence.items)} that are here, {why}")
+    apart = ", ".join(sorted(evidence.between(*settings)))
+    why = f"the nearest differ in {apart} as well, which `of` and `to` do not name" if apart else "they are the same"
+    return Finding(UNTESTABLE, "", f"no record of {' has one beside it of '.join(told)}: {why}")
+
+
+def lacking(evidence: Evidence, along: str, values: Sequence[Any], means: Sequence[Mapping[str, Any]]) -> Finding:
+    """Which values of a setting no record has, on some collections; `means`: for each value what there is by collection."""
+    wanted = sorted({name for each in means for name in each}) or evidence.collections
+    if not wanted:
+        return none_of(evidence, {along: list(values)})
+    holes = [
+        f"{along}={value} on {', '.join(name for name in wanted if name not in each)}"
+        for value, each in zip(values, means, strict=True)
+        if each.keys() != {*wanted}
+    ]
+    return Finding(UNTESTABLE, "", f"no records of {'; '.join(holes)}: in those that are here, {_values(evidence, along)}")
+
+
+def _values(evidence: Evidence, name: str) -> str:
+    """Which values of a setting there are."""
+    found = sorted({(isinstance(v, str), v if isinstance(v, int | float) else 0, str(v)) for v in _of(evidence, name)})
+    return f"{name} is {', '.join(text for _, _, text in found)}"
+
+
+def _of(evidence: Evidence, name: str) -> Iterator[Any]:
+    return (item.settings[name] for item in evidence.items if name in item.settings)
 
 
 def by_collection(items: Iterable[Item], figure: str) -> dict[str, list[float]]:
-    """Collection -> the figure of each of its records."""
+    """Collection, by name -> the figure of each of its records."""
     found: dict[str, list[float]] = defaultdict(list)
     for item in items:
         found[item.collection].append(figure_of(item, figure))
-    return dict(found)
+    return dict(sorted(found.items()))
 
 
 def figure_of(item: Item, name: str) -> float:
     """A figure of a record. Raises LackingError."""
     if name not in item.figures or math.isnan(item.figures[name]):
-        raise LackingError(f"record {item.id} has no {name}; it has {', '.join(sorted(item.figures))}")
+        raise LackingError(f"record {item.id} has no {name}; {nearest(name, item.figures)}")
     return item.figures[name]
 
 
 def values_of(item: Item, measure: str) -> Mapping[str, float]:
     """Query -> value, of a record. Raises LackingError."""
     if measure not in item.values:
-        raise LackingError(f"record {item.id} has no values of {measure}; it has {', '.join(item.values)}")
+        raise LackingError(f"record {item.id} has no values of {measure}; {nearest(measure, item.values)}")
     return item.values[measure]
 
 

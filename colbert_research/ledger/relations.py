@@ -24,6 +24,7 @@ from colbert_research.ledger.findings import (
     figure_of,
     ids_of,
     judged,
+    lacking,
     none_of,
     rank_correlation,
 )
@@ -50,7 +51,7 @@ class Correlation(Bounded):
         items = evidence.where(self.of)
         one, other = by_collection(items, self.figure), by_collection(items, self.beside)
         if not items or any(len(each) < FEWEST for each in one.values()):
-            return none_of(self.of) if not items else _too_few(self.of)
+            return none_of(evidence, self.of) if not items else _too_few(self.of)
         means = {name: rank_correlation(other[name], one[name]) for name in one}
         return judged(means, self, items, f"Spearman's correlation of {self.figure} and {self.beside}")
 
@@ -78,7 +79,7 @@ class Slope(Bounded):
         items = evidence.where(self.of)
         x = np.log([_number(item, self.over) for item in items])
         if len(items) < FEWEST or np.ptp(x) == 0:
-            return none_of(self.of) if not items else _too_few(self.of)
+            return none_of(evidence, self.of) if not items else _too_few(self.of)
         y = np.log([figure_of(item, self.figure) for item in items])
         slopes = {f"{len(items)} records": float(np.polyfit(x, y, 1)[0])}
         larger = x >= np.median(x)
@@ -107,7 +108,7 @@ class Gain(Bounded):
         items = evidence.where({**self.of, self.along: list(self.values)})
         means = [by_collection([i for i in items if i.has({self.along: value})], self.figure) for value in self.values]
         if any(not each or each.keys() != means[0].keys() for each in means):
-            return Finding(UNTESTABLE, "", f"no records for every value of {self.along} on every collection")
+            return lacking(evidence, self.along, self.values, means)
         rows = {name: [float(np.mean(each[name])) for each in means] for name in means[0]}
         if any(row[1] <= row[0] for row in rows.values()):
             told = "; ".join(f"{name}: {', '.join(f'{value:.4g}' for value in row)}" for name, row in rows.items())
@@ -139,10 +140,11 @@ class Shares(Rule):
     of: Mapping[str, Any] = {}
 
     def judge(self, evidence: Evidence) -> Finding:
+        evidence.check(self.axes)
         found: dict[str, list[Item]] = defaultdict(list)
         for item in evidence.where(self.of):
             found[item.collection].append(item)
-        shares = {name: [self._share(items, axis) for axis in self.axes] for name, items in found.items()}
+        shares = {name: [self._share(items, axis) for axis in self.axes] for name, items in sorted(found.items())}
         if not shares or any(math.isnan(share) for row in shares.values() for share in row):
             return Finding(UNTESTABLE, "", f"no records in which all of {', '.join(self.axes)} vary: the sweep has not run")
         told = "; ".join(f"{name}: " + ", ".join(f"{share:.3f}" for share in row) for name, row in shares.items())
@@ -199,12 +201,12 @@ class Exists(Rule):
     def judge(self, evidence: Evidence) -> Finding:
         pairs = [(item, item) for item in evidence.where(self.of)] if self.to is None else [*evidence.pairs(self.of, self.to)]
         if not pairs:
-            return none_of(self.of, *([] if self.to is None else [self.to]))
+            return none_of(evidence, self.of, *([] if self.to is None else [self.to]))
         held: dict[str, list[Item]] = {one.collection: [] for one, _ in pairs}
         for one, other in pairs:
             if all(each.inside(_seen(each, one, other)) for each in self.conditions):
                 held[one.collection].append(one)
-        told = "; ".join(f"{name}: {items[0].id if items else 'none'}" for name, items in held.items())
+        told = "; ".join(f"{name}: {items[0].id if items else 'none'}" for name, items in sorted(held.items()))
         wanted = ", ".join(f"{'ratio of ' * each.ratio}{each.figure} {each.wanted()}" for each in self.conditions)
         reason = f"a record with {wanted}, of {len({one.id for one, _ in pairs})}"
         ids = ids_of(items[0] for items in held.values() if items) or ids_of(one for one, _ in pairs)

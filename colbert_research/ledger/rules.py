@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,7 @@ from colbert_research.ledger.findings import (
     figure_of,
     ids_of,
     judged,
+    lacking,
     none_of,
     rank_correlation,
     values_of,
@@ -49,7 +50,7 @@ class MeanDifference(Bounded):
     def judge(self, evidence: Evidence) -> Finding:
         pairs = list(evidence.pairs(self.of, self.to))
         if not pairs:
-            return none_of(self.of, self.to)
+            return none_of(evidence, self.of, self.to)
         found: dict[tuple[str, str], list[float]] = defaultdict(list)
         for one, other in pairs:
             mine, theirs = (values_of(item, self.measure) for item in (one, other))
@@ -87,7 +88,7 @@ class Figure(Bounded):
     def judge(self, evidence: Evidence) -> Finding:
         items = evidence.where(self.of)
         if not items:
-            return none_of(self.of)
+            return none_of(evidence, self.of)
         means = by_collection(items, self.figure)
         return judged({name: np.mean(values) for name, values in means.items()}, self, items, self.figure)
 
@@ -111,11 +112,11 @@ class Ratio(Bounded):
     def judge(self, evidence: Evidence) -> Finding:
         pairs = list(evidence.pairs(self.of, self.to))
         if not pairs:
-            return none_of(self.of, self.to)
+            return none_of(evidence, self.of, self.to)
         found: dict[str, list[float]] = defaultdict(list)
         for one, other in pairs:
             found[one.collection].append(math.log(figure_of(one, self.figure) / figure_of(other, self.figure)))
-        means = {name: math.exp(float(np.mean(values))) for name, values in found.items()}
+        means = {name: math.exp(float(np.mean(values))) for name, values in sorted(found.items())}
         return judged(means, self, [item for pair in pairs for item in pair], f"ratio of {self.figure}")
 
     def violated(self, evidence: Evidence) -> Evidence:
@@ -142,7 +143,7 @@ class Ordered(Rule):
         items = evidence.where({**self.of, self.along: list(self.values)})
         means = [by_collection([i for i in items if i.has({self.along: value})], self.figure) for value in self.values]
         if any(not each or each.keys() != means[0].keys() for each in means):
-            return Finding(UNTESTABLE, "", f"no records for every value of {self.along} on every collection")
+            return lacking(evidence, self.along, self.values, means)
         rows = {name: np.array([np.mean(each[name]) for each in means]) for name in means[0]}
         sign = 1 if self.direction == "rising" else -1
         kept = all(np.all(sign * np.diff(row) >= -self.tolerance) for row in rows.values())
@@ -184,6 +185,8 @@ AnyRule = Annotated[
     MeanDifference | Figure | Ratio | Ordered | Correlation | Slope | Gain | Shares | Exists | Untestable,
     Field(discriminator="kind"),
 ]
+RULES: Mapping[str, type[Rule]] = {rule.model_fields["kind"].default: rule for rule in get_args(get_args(AnyRule)[0])}
+"""The rules by their kind."""
 
 
 def _difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Any:

@@ -212,7 +212,7 @@ def test_the_rules_of_several_figures_can_tell():
     exists = Exists(of={"codec.kind": "residual"}, conditions=({"figure": "overlap@10", "low": 0.6, "high": 0.9},))
     assert exists.judge(evidence).verdict == REFUTED
     both = Evidence((*falling, item(1, 0.5, collection="b", **{"overlap@10": 0.7})))
-    assert (exists.judge(both).verdict, exists.judge(both).ours) == (TREND, "nfcorpus: none; b: b-1-64-0.5")
+    assert (exists.judge(both).verdict, exists.judge(both).ours) == (TREND, "b: b-1-64-0.5; nfcorpus: none")
 
 
 def test_a_slope_holds_at_the_large_end_too():
@@ -290,8 +290,12 @@ def test_every_committed_claim_can_fail(file):
         ({"rule": {**CLAIM["rule"], "verdict": "reproduced"}}, "verdict"),
         ({"rule": {**CLAIM["rule"], "low": None}}, "it is no rule"),
         ({"rule": {**CLAIM["rule"], "low": 0.2, "high": 0.1}}, "it is no rule"),
-        ({"rule": {"kind": "hope"}}, "kind"),
-        ({"id": "Two Bits"}, "id"),
+        ({"rule": {"kind": "ratios"}}, r"claim 'two-bits': rule: unknown kind 'ratios': did you mean 'ratio'\?"),
+        ({"rule": {"low": 0.1}}, r"claim 'two-bits': rule: a rule is a mapping with a `kind` \(mean_difference, "),
+        ({"rule": "ratio"}, "a mapping with a `kind` .*; given 'ratio'"),
+        ({"rule": {**CLAIM["rule"], "of": "codec.nbits=2"}}, "claim 'two-bits': .*of: expected a mapping, as {name: value}"),
+        ({"rule": {**CLAIM["rule"], "mesure": "AP"}}, "claim 'two-bits': .*did you mean 'measure'"),
+        ({"id": "Two Bits"}, "claim 'Two Bits': id"),
     ],
 )
 def test_a_verdict_cannot_be_written_and_a_rule_that_holds_always_is_none(change, message, tmp_path):
@@ -299,6 +303,12 @@ def test_a_verdict_cannot_be_written_and_a_rule_that_holds_always_is_none(change
     file.write_text(yaml.safe_dump({**ABLATION, "claims": [{**CLAIM, **change}]}))
     with pytest.raises(ConfigError, match=message):
         Ablation.load(file)
+
+
+def test_a_list_is_called_a_list(tmp_path):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({**ABLATION, "records": "quick"}))
+    with pytest.raises(ConfigError, match=r"records: expected a list, as \[a, b\] \(given 'quick'\)"):
+        Ablation.load(tmp_path / "claims.yaml")
 
 
 def test_two_claims_of_one_name_are_refused(tmp_path):
@@ -310,6 +320,8 @@ def test_two_claims_of_one_name_are_refused(tmp_path):
 def test_a_setting_that_no_record_has_is_named():
     with pytest.raises(ConfigError, match=r"codec\.nbit is no setting.*codec\.nbits"):
         Figure(figure="RR@10", of={"codec.nbit": 2}, low=0.1).judge(EVIDENCE)
+    with pytest.raises(ConfigError, match=r"codec\.nbit is no setting.*Valid: codec\.centroids, codec\.kind, codec\.nbits$"):
+        Shares(figure="RR@10", axes=("codec.centroids", "codec.nbit")).judge(EVIDENCE)
 
 
 def test_the_ledger_without_records_says_that_nothing_was_run(tmp_path):
@@ -332,9 +344,63 @@ def test_what_records_lack_is_the_reason():
     exact = Evidence((item(None, 0.5),))
     rule = {"kind": "figure", "figure": "overlap@10", "of": {"codec.kind": "exact"}, "low": 0.9}
     lacking = finding_of(Claim.model_validate({**CLAIM, "rule": rule}), exact)
-    assert lacking.reason.startswith("record nfcorpus-None-64-0.5 has no overlap@10; it has ")
+    assert lacking.reason.startswith("record nfcorpus-None-64-0.5 has no overlap@10; ")
     early = finding_of(Claim.model_validate(CLAIM), exact)
     assert (early.verdict, early.reason.split(";")[0]) == (UNTESTABLE, "codec.nbits is no setting of these records")
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (
+            difference(low=0).model_copy(update={"of": {"codec.nbits": 3}}),
+            "no records of codec.nbits=3: in the 8 that are here, codec.nbits is 1, 2, 4",
+        ),
+        (
+            Figure(figure="RR@10", of={"codec.nbits": 2, "dataset.path": "squad"}, low=0),
+            "no records of codec.nbits=2 dataset.path=squad: in the 8 that are here, dataset.path is nfcorpus, scifact",
+        ),
+        (
+            Figure(figure="RR@10", of={"codec.nbits": 2, "codec.kind": "exact"}, low=0),
+            "no records of codec.nbits=2 codec.kind=exact: in the 8 that are here, each has others of these settings",
+        ),
+        (
+            Ratio(figure="RR@10", of={"dataset.path": "scifact"}, to={"dataset.path": "nfcorpus"}, low=1),
+            "no record of dataset.path=scifact has one beside it of dataset.path=nfcorpus: "
+            "the nearest differ in collection as well, which `of` and `to` do not name",
+        ),
+        (
+            Ordered(figure="RR@10", along="codec.nbits", values=(1, 3)),
+            "no records of codec.nbits=3 on nfcorpus, scifact: in those that are here, codec.nbits is 1, 2, 4",
+        ),
+    ],
+)
+def test_what_records_there_are_is_said_where_a_claim_names_others(rule, reason):
+    found = rule.judge(EVIDENCE)
+    assert (found.verdict, found.reason) == (UNTESTABLE, reason)
+
+
+def test_a_setting_that_keeps_records_from_being_compared_is_named():
+    apart = Evidence((item(1, 0.5, centroids=64), item(2, 0.5, centroids=128)))
+    found = Ratio(figure="RR@10", of={"codec.nbits": 2}, to={"codec.nbits": 1}, low=1).judge(apart)
+    assert found.reason.endswith("the nearest differ in codec.centroids as well, which `of` and `to` do not name")
+
+
+def test_a_metric_of_another_name_is_told_the_nearest():
+    found = finding_of(Claim.model_validate({**CLAIM, "rule": {**CLAIM["rule"], "measure": "MRR@10"}}), EVIDENCE)
+    assert found.reason == "record nfcorpus-2-64-0.502 has no values of MRR@10; did you mean 'RR@10'? Valid: RR@10"
+
+
+def test_the_command_names_the_records_behind_a_verdict(tmp_path):
+    from tests.ledger.made_up import make_up
+
+    grid = {"base": str(Path("configs/residual.yaml").resolve()), "overrides": {"measures": ["RR@10"]}}
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump({**grid, "points": [{"codec.nbits": 2}, {"codec.kind": "exact"}]}))
+    make_up(tmp_path / "quick.yaml", tmp_path / "03" / "quick")
+    (tmp_path / "03" / "claims.yaml").write_text(yaml.safe_dump(ABLATION))
+    (entry,) = Ledger.load(tmp_path).entries
+    printed = CliRunner().invoke(main, ["ledger", str(tmp_path)]).output
+    assert f"Records in {tmp_path / '03' / 'quick'}: {' '.join(entry.finding.records)}\n" in printed
 
 
 @pytest.mark.slow
