@@ -20,6 +20,16 @@ def test_a_cell_is_the_mean_of_its_pair():
     assert sorted(text.get_text() for text in figure.axes[0].texts) == ["0.200", "0.500"]
 
 
+def test_a_number_has_the_colour_that_is_farther_from_its_cell():
+    table = pd.DataFrame({"a": range(11), "b": 0, "c": np.linspace(0, 1, 11)})
+    axes = plot_heatmap(table, rows="a", columns="b", value="c").axes[0]
+    for text, value in zip(axes.texts, np.linspace(0, 1, 11), strict=True):
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in axes.images[0].to_rgba(value)[:3])
+        light = 0.2126 * r + 0.7152 * g + 0.0722 * b
+        contrast = {"white": 1.05 / (light + 0.05), "black": (light + 0.05) / 0.05}
+        assert contrast[text.get_color()] == max(contrast.values()), value
+
+
 def test_a_table_that_cannot_be_shown():
     table = pd.DataFrame({"a": [1], "b": [2], "c": [np.nan]})
     with pytest.raises(ValueError, match="lacks the columns d; it has a, b, c"):

@@ -7,6 +7,9 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+DARK = 0.179
+"""The luminance below which white has more contrast than black: sqrt(1.05 * 0.05) - 0.05."""
+
 
 def plot_heatmap(table: "pd.DataFrame", *, rows: str, columns: str, value: str) -> Any:
     """A matplotlib figure with the mean of `value` for each pair of values of the columns `rows` and `columns`.
@@ -27,10 +30,9 @@ def plot_heatmap(table: "pd.DataFrame", *, rows: str, columns: str, value: str) 
     figure = Figure(figsize=(1.6 + 0.75 * len(across), 1.3 + 0.42 * len(down)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(grid, cmap="Blues", aspect="auto")
-    low, high = np.nanmin(grid), np.nanmax(grid)
     for (i, j), number in np.ndenumerate(grid):
         if np.isfinite(number):
-            dark = high > low and (number - low) / (high - low) > 0.6
+            dark = _luminance(image.to_rgba(number)) < DARK
             axes.text(j, i, f"{number:.3f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axes.set_xticks(range(len(across)), [str(each) for each in across], fontsize=8)
     axes.set_yticks(range(len(down)), [str(each) for each in down], fontsize=8)
@@ -39,6 +41,12 @@ def plot_heatmap(table: "pd.DataFrame", *, rows: str, columns: str, value: str) 
     axes.set_title(value, fontsize=9, loc="left")
     figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
+
+
+def _luminance(rgba: Any) -> float:
+    """The relative luminance of a colour in sRGB (WCAG 2)."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _ordered(values: Any) -> list[Any]:

@@ -124,7 +124,11 @@ def plot_grid(view: "View", *, rows: str, columns: str, value: str, where: Mappi
 
     table = view.frame(where)
     drawn = {rows, columns, value} <= {*table.columns} and table[value].notna().any()
-    return plot_heatmap(table, rows=rows, columns=columns, value=value) if drawn else _panels([])[0]
+    if not drawn:
+        return _panels([])[0]
+    figure = plot_heatmap(table, rows=rows, columns=columns, value=value)
+    figure.axes[0].set_title(f"{value}, mean of {', '.join(sorted(set(table['collection'])))}", fontsize=9, loc="left")
+    return figure
 
 
 def _panels(collections: Sequence[str], rows: int = 0) -> tuple[Any, dict[str, Any]]:
