@@ -57,7 +57,7 @@ def standing(folder: Path, id: str, *, whole: bool = False) -> Standing:
     except NewerRecordError as error:
         return Standing(State.NEWER, str(error))
     except RecordError as error:
-        damage = str(error)
+        damage = str(error).replace(f"{folder}/", "")  # the run is named beside it
     if any(_alive(folder / name) for name in (RUN_LOCK, LOCK)):
         return Standing(State.RUNNING)
     if (folder / FAILURE).is_file():

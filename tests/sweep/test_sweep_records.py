@@ -57,6 +57,7 @@ def test_a_run_whose_files_are_damaged_is_not_done(done, here, tmp_path, harm):
     assert done.frame().loc[run.id, "state"] == "damaged"
     shown = CliRunner().invoke(main, ["status", str(tmp_path / "bits.yaml"), "--folder", str(tmp_path / "out")]).output
     assert f"{run.id}  damaged  codec.nbits=2: " in shown
+    assert str(run.folder) not in run.failure, "the id names it; a table has no room for both"
     assert list(done.compare()["fruit"].table()["codec.nbits"].unique()) == [1, 4]
     with pytest.raises(ConfigError, match=f"baseline: '{run.id}' is no finished run of this sweep; .*{said}"):
         done.compare(baseline=run.id)
