@@ -184,7 +184,7 @@ class Condition(Bounds):
 class Exists(Rule):
     """On every collection, some record with the settings `of` satisfies all conditions. The trend where on some collections.
 
-    `to`: the settings of the records beside which conditions with `ratio` are seen, paired as by `MeanDifference`.
+    `to`: the settings of the records beside which conditions with `ratio` are seen, paired as by `mean_difference`.
     """
 
     kind: Literal["exists"] = "exists"

@@ -99,8 +99,8 @@ class Figure(Bounded):
 class Ratio(Bounded):
     """A figure of records with the settings `of`, divided by that of the records with `to`, lies in [low, high].
 
-    Records are paired as by `MeanDifference`; on each collection it is the geometric mean of the pairs. The trend where it does
-    so on half of the collections or more.
+    Records are paired as by `mean_difference`; on each collection it is the geometric mean of the pairs. The trend where it
+    does so on half of the collections or more.
     """
 
     kind: Literal["ratio"] = "ratio"

@@ -6,6 +6,7 @@ A page includes a section of README by its heading, as in `<!-- README: The flow
 import re
 from pathlib import Path
 
+import claim_pages
 import command_pages
 import notebook_pages
 import result_pages
@@ -65,6 +66,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/settings.md": setting_pages.settings(ROOT / "configs"),
         "reference/configs.md": setting_pages.configs(ROOT / "configs"),
         "reference/commands.md": command_pages.commands(),
+        "reference/claims.md": claim_pages.claims(),
         **{api(name): f"# {title}\n\n::: colbert_research.{name}\n" for name, title in ROOMS.items()},
         **result_pages.pages(ROOT),
     }

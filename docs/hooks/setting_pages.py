@@ -57,18 +57,18 @@ def settings(configs: Path) -> str:
         "",
         "## An experiment",
         "",
-        _told(ExperimentConfig),
+        described(ExperimentConfig),
         "",
-        *_table(ExperimentConfig),
+        *tabled(ExperimentConfig),
     ]
     for name, part in PARTS.items():
-        lines += ["", f"### {name}", "", _told(part), "", *_table(part, f"{name}.")]
+        lines += ["", f"### {name}", "", described(part), "", *tabled(part, f"{name}.")]
     for axis, registry in AXES.items():
         lines += _axis(axis, registry, f"`{axis}.kind` is one of these; by default `{_default_kind(axis)}`. {ANY}", used)
     for axis, registry in WITHIN.items():
         lines += _axis(axis, registry, f"What the setting `{axis}` may be.", {})
-    lines += ["", "## Thresholds", "", _told(Threshold), "", *_table(Threshold)]
-    lines += ["", "## A sweep", "", _told(SweepConfig), "", *_table(SweepConfig)]
+    lines += ["", "## Thresholds", "", described(Threshold), "", *tabled(Threshold)]
+    lines += ["", "## A sweep", "", described(SweepConfig), "", *tabled(SweepConfig)]
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +117,7 @@ def _axis(
     lines = ["", f"## {axis}", "", introduced, "", members, *(f"\n{inspect.getdoc(each)}" for each in shared)]
     for kind, member in registry.items():
         files = ", ".join(f"[{name}.yaml](configs.md#{name})" for name in used.get((axis, kind), []))
-        lines += ["", f"### {kind} {{ #{axis}-{kind} }}", "", _told(member, but=shared), "", *_table(member, f"{axis}.")]
+        lines += ["", f"### {kind} {{ #{axis}-{kind} }}", "", described(member, but=shared), "", *tabled(member, f"{axis}.")]
         lines += ["", f"Base configs: {files}."] if files else []
     return lines
 
@@ -127,7 +127,7 @@ def _default_kind(axis: str) -> str:
     return default if isinstance(default, str) else str(default.kind)
 
 
-def _told(model: type[BaseModel], but: Sequence[type] = ()) -> str:
+def described(model: type[BaseModel], but: Sequence[type] = ()) -> str:
     """The docstrings of a config and of those that it takes fields from, its own first, without some."""
     texts: list[str] = []
     for each in model.__mro__:
@@ -142,7 +142,7 @@ def _adds_fields(model: type[BaseModel]) -> bool:
     return any(name != "kind" for name in inspect.get_annotations(model) if name in model.model_fields)
 
 
-def _table(model: type[BaseModel], prefix: str = "") -> list[str]:
+def tabled(model: type[BaseModel], prefix: str = "") -> list[str]:
     """One row for each field but its kind: name, type, default."""
     rows = [
         f"| `{prefix}{name}` | {_cell(_type(info))} | {_default(info)} |"

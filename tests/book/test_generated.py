@@ -72,6 +72,20 @@ def test_every_link_of_the_settings_leads_to_a_heading(settings):
     assert set(re.findall(r"\]\(configs\.md#([\w-]+)\)", settings)) <= set(re.findall(r"\{ #([\w-]+) \}", configs))
 
 
+def test_every_rule_of_claims_is_there_with_its_settings():
+    import claim_pages
+
+    from colbert_research.ledger import Ablation, Claim
+    from colbert_research.ledger.rules import RULES
+
+    page = claim_pages.claims()
+    for kind, rule in RULES.items():
+        assert set(rows_of(page, kind)) == {name for name in rule.model_fields if name != "kind"}, kind
+    assert all(f"| `{name}` |" in page for name in (*Ablation.model_fields, *Claim.model_fields))
+    anchors = {*re.findall(r"\{ #([\w-]+) \}", page), "a-claim", "a-condition"}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", page)) <= anchors
+
+
 def test_every_command_is_there_with_its_options():
     import command_pages
 

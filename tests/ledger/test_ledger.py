@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from colbert_research.cli import main
-from colbert_research.ledger import Ablation, Claim, Evidence, Ledger
+from colbert_research.ledger import Ablation, Claim, Evidence, Ledger, View, plot_grid
 from colbert_research.ledger.evidence import Item
 from colbert_research.ledger.findings import REFUTED, REPRODUCED, TREND, UNTESTABLE
 from colbert_research.ledger.ledger import finding_of, found_by
@@ -401,6 +401,12 @@ def test_the_command_names_the_records_behind_a_verdict(tmp_path):
     (entry,) = Ledger.load(tmp_path).entries
     printed = CliRunner().invoke(main, ["ledger", str(tmp_path)]).output
     assert f"Records in {tmp_path / '03' / 'quick'}: {' '.join(entry.finding.records)}\n" in printed
+
+
+def test_a_grid_says_of_which_collections_it_is_the_mean():
+    view = View(Ablation.model_validate(ABLATION), Path("none"), EVIDENCE)
+    figure = plot_grid(view, rows="codec.centroids", columns="codec.nbits", value="overlap@10")
+    assert figure.axes[0].get_title(loc="left") == "overlap@10, mean of nfcorpus, scifact"
 
 
 @pytest.mark.slow
