@@ -96,10 +96,13 @@ def _check_text(**given: Any) -> None:
 
 def prepare() -> None:
     """What the first cell of a notebook without an experiment of its own calls: it runs in the project's root, and shows its
-    tables and figures as the others do. Raises ConfigError for a parameter that the notebook lacks."""
+    tables and figures as the others do, but no sentence is cut. Raises ConfigError for a parameter that the notebook lacks."""
+    import pandas as pd
+
     _check_parameters(())
     _move_to_root()
     _show_tables_and_figures()
+    pd.set_option("display.max_colwidth", None)
 
 
 def root_of_notebooks() -> Path | None:
