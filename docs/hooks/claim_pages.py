@@ -10,9 +10,9 @@ WORDS |= {Claim: "[claim](#a-claim)", Condition: "[condition](#a-condition)"}
 WORDS |= {rule: f"[{kind}](#{kind})" for kind, rule in RULES.items()}
 INTRODUCED = """
 Made from the models themselves. `colbert-research ledger FOLDER` judges every `claims.yaml` below a folder; how to write one is
-[told here](../how-to/claims.md). An unknown key, a rule that cannot fail and a verdict written by hand are errors. Settings (`of`,
-`to`, `along`) are written by their dotted names, as in `codec.nbits`; of a list of values, any will do. `collection` is a setting,
-too: the name of the collection.
+[told here](../how-to/claims.md). An unknown key, a rule that cannot fail and a verdict written by hand are errors. Settings
+(`of`, `to`, `along`) are written by their dotted names, as in `codec.nbits`; of a list of values, any will do. `collection` is
+a setting, too: the name of the collection.
 """
 
 

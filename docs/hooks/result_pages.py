@@ -18,7 +18,8 @@ PLACES = {
 INTRODUCED = """
 What papers claim, and what the records of this project say of it. Every verdict is computed from records, by the rule in a
 `claims.yaml`, as `colbert-research ledger` does; none is written by hand. A claim that fails on a frozen encoder is a finding
-about that encoder, not about the paper.
+about that encoder, not about the paper. Behind each claim stands its id, behind each number the records that it comes from:
+[how to trace one](../how-to/claims.md).
 """
 
 
@@ -51,15 +52,17 @@ def ledger(root: Path) -> str:
             line for page in pages for line in (f"[Its notebook](../{page}): tables and figures of the same records.", "")
         ]
         entries = [each for each in found.entries if each.ablation == name]
-        lines += _table(["verdict", "claim", "published", "here"], [_row(each) for each in entries])
+        lines += _table(["verdict", "claim", "published", "here"], [_row(each, root) for each in entries])
     return "\n".join(lines) + "\n"
 
 
-def _row(judged: Judged) -> list[object]:
+def _row(judged: Judged, root: Path) -> list[object]:
     claim, finding = judged.claim, judged.finding
+    folder = Path(judged.folder).relative_to(root).as_posix()
+    records = f" `{folder}`: `{' '.join(finding.records)}`" if finding.records else ""
     published = f"{claim.paper}, {claim.where}: {claim.published}"
     here = f"{finding.ours} ({finding.reason})" if finding.ours else finding.reason
-    return [f"**{finding.verdict}**", claim.claim, published, here]
+    return [f"**{finding.verdict}**", f"{claim.claim} `{claim.id}`", published, here + records]
 
 
 def _table(heads: list[str], rows: list[list[object]]) -> list[str]:
