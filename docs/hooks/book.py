@@ -44,6 +44,8 @@ ROOMS = {
 }
 """Modules with a page in the reference, and its title."""
 INCLUDE = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
+LEDGER = re.compile(r"^<!-- ledger -->$.*^<!-- end of ledger -->$", re.MULTILINE | re.DOTALL)
+"""A table in README that has a page of its own in the book."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -90,5 +92,6 @@ def section(readme: str, heading: str, up: str) -> str:
     sections = {"top": top.partition("\n")[2], **dict(zip(parts[::2], parts[1::2], strict=True))}
     if heading not in sections:
         raise PluginError(f"README.md has no section {heading!r}; it has {', '.join(sections)}")
-    text = re.sub(r"^<!--.*-->\n", "", sections[heading].strip(), flags=re.MULTILINE)
+    text = LEDGER.sub(f"[the ledger of claims]({up}results/ledger.md).", sections[heading].strip())
+    text = re.sub(r"^<!--.*-->\n", "", text, flags=re.MULTILINE)
     return result_pages.relinked(text, up)
