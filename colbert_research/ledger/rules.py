@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from colbert_research.evaluation.paired import differences
 from colbert_research.evaluation.power import detectable
-from colbert_research.evaluation.significance import bootstrap_interval
+from colbert_research.evaluation.significance import bootstrap_interval, randomization_test
 from colbert_research.ledger.evidence import Evidence
 from colbert_research.ledger.findings import (
     REFUTED,
@@ -33,13 +34,18 @@ from colbert_research.ledger.findings import (
 )
 from colbert_research.ledger.relations import Correlation, Exists, Gain, Shares, Slope
 
+FEW, ALPHA = 20, 0.05
+"""So many queries have their signs enumerated, for a bootstrap of so few is too narrow; above this p they tell nothing."""
+
 
 class MeanDifference(Bounded):
     """The mean over queries of `measure`, of records with the settings `of` less those with `to`, lies in [low, high].
 
     Records are paired that differ in nothing else that varies; a query that several pairs have counts once, by its mean; the
     queries of all collections are pooled. Reproduced where the 95 % bootstrap interval of the mean lies inside, not reproduced
-    where it lies outside; between, the trend where the mean is inside, and not testable where it is not.
+    where it lies outside; between, the trend where the mean is inside, and not testable where it is not. So it is where no more
+    than 20 queries differ from a bound, a bootstrap of which is too narrow, and their signs alone (the exact randomisation
+    test) have p > .05.
     """
 
     kind: Literal["mean_difference"] = "mean_difference"
@@ -63,12 +69,23 @@ class MeanDifference(Bounded):
         ours = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
         ids = ids_of(item for pair in pairs for item in pair)
         told = f"{self.measure} over {len(each)} queries, wanted {self.wanted()}"
+        outside = high < self.bounds[0] or low > self.bounds[1]
+        if (outside or (self.inside(low) and self.inside(high))) and (few := self._few(each)):
+            return Finding(TREND if self.inside(mean) else UNTESTABLE, ours, f"{told}. {few}", ids)
         if self.inside(low) and self.inside(high):
             return Finding(REPRODUCED, ours, told, ids)
-        if high < self.bounds[0] or low > self.bounds[1]:
+        if outside:
             return Finding(REFUTED, ours, told, ids)
         reason = f"{told}. {detectable(each).words()}"
         return Finding(TREND if self.inside(mean) else UNTESTABLE, ours, reason, ids)
+
+    def _few(self, each: NDArray[np.float64]) -> str:
+        """That so few queries differ from a bound that their signs tell nothing; empty where that is not so."""
+        for bound in filter(math.isfinite, self.bounds):
+            differing = np.count_nonzero(each - bound)
+            if 0 < differing <= FEW and (p := randomization_test(each - bound).p) > ALPHA:
+                return f"Only {differing} of them differ from {bound:g}, and signs like theirs come by chance with p = {p:.2g}"
+        return ""
 
     def violated(self, evidence: Evidence) -> Evidence:
         by = 3 + abs(self.high or 0) if self.low is None else -3 - abs(self.low)  # measures lie from 0 to 1

@@ -1,6 +1,7 @@
 """Verdicts come from records alone, every rule can fail, and a claim has no place for a verdict."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def test_a_difference_is_judged_by_its_interval(mean, wobble, verdict):
     found = difference(low=-0.01).judge(Evidence((item(None, 0.5), item(2, mean, wobble=wobble))))
     assert found.verdict == verdict
     assert f"{mean - 0.5:+.4f}" in found.ours
+
+
+@pytest.mark.parametrize(("differing", "verdict"), [(4, UNTESTABLE), (5, UNTESTABLE), (6, REFUTED), (30, REFUTED)])
+def test_an_interval_from_few_queries_that_differ_decides_nothing(differing, verdict):
+    """Of n signs all are alike with p = 2 / 2^n: .0625 for five, .03125 for six, though the interval lies above 0 for four."""
+    values = {query: 0.5 + 0.3 * (i < differing) for i, query in enumerate(QUERIES)}
+    other = replace(item(2, 0.5), read=lambda: {"RR@10": values})
+    found = difference(high=0).judge(Evidence((item(None, 0.5), other)))
+    assert found.verdict == verdict
+    low = float(found.ours.split("(")[1].split(" to ")[0])
+    assert low > 0
+    said = "Only 4 of them differ from 0, and signs like theirs come by chance with p = 0.12"
+    assert (said in found.reason) == (differing == 4)
 
 
 def test_what_too_few_queries_cannot_show_is_said():
