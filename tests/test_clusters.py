@@ -52,6 +52,12 @@ def test_order_does_not_matter(pairs, random):
     assert anatomy(*zip(*pairs, strict=True)).figures() == before.figures()
 
 
+def test_token_ids_that_are_hashes_take_no_room():
+    """Arrays were as long as the greatest id: 17 GB each for the ids of the hashing encoder."""
+    tokens, clusters = np.array([3, 3, 5]), np.array([0, 1, 1])
+    assert anatomy(tokens * 2**40, clusters).figures() == anatomy(tokens, clusters).figures()
+
+
 def test_pure_clusters_and_clusters_of_chance(rng):
     tokens = rng.integers(0, 50, 5000)
     pure = anatomy(tokens, tokens).figures()

@@ -75,11 +75,11 @@ def _anatomy(clusters: NDArray[np.int64], tokens: NDArray[np.int64], counts: NDA
     """From the pairs that occur and how often each does."""
 
     def of(ids: NDArray[np.int64]) -> tuple[Any, Any, Any]:
-        sizes, largest = np.zeros(ids.max() + 1, np.int64), np.zeros(ids.max() + 1, np.int64)
-        np.add.at(sizes, ids, counts)
-        np.maximum.at(largest, ids, counts)
-        present = sizes > 0
-        return largest[present] / sizes[present], sizes[present], np.bincount(ids)[present]
+        present, places = np.unique(ids, return_inverse=True)  # a token's id may be a hash, with gaps as wide as 2^31
+        sizes, largest = np.zeros(len(present), np.int64), np.zeros(len(present), np.int64)
+        np.add.at(sizes, places, counts)
+        np.maximum.at(largest, places, counts)
+        return largest / sizes, sizes, np.bincount(places)
 
     cluster_purity, cluster_sizes, distinct_tokens = of(clusters)
     token_purity, token_counts, _ = of(tokens)
