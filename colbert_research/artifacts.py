@@ -98,7 +98,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The value in a JSON file. Raises ValueError for what is none, as what is nested too deeply to be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply to be read") from None
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -25,7 +25,8 @@ def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
         found = Ledger.load(folder)
         if into is not None:
             found.put_into(into)
-    except ConfigError as error:
+        files = found.write(write) if write else []
+    except (ConfigError, OSError) as error:
         raise click.ClickException(str(error)) from error
     for each in found.entries:
         click.echo(f"{each.finding.verdict:17} {each.ablation} {each.claim.id}: {each.claim.claim}")
@@ -34,5 +35,5 @@ def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
         if each.finding.records:
             click.echo(f"{'':17} Records in {each.folder}: {' '.join(each.finding.records)}")
     click.echo(found.words())
-    for file in found.write(write) if write else ():
+    for file in files:
         click.echo(file)

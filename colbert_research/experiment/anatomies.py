@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colbert_research.artifacts import read_json, write_json
 from colbert_research.cache import StageCache
 from colbert_research.encoders.reduce import project
 from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation.clusters import Anatomy, anatomy
-from colbert_research.experiment.record import ANATOMY, Record, found_records
+from colbert_research.experiment.record import ANATOMY, FILE, Record, found_records, read_beside, write_beside
 from colbert_research.experiment.stages.index import FOLDER
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged
@@ -38,9 +37,9 @@ def measure_clusters(folder: str | Path, *, cache: StageCache | None = None) -> 
     """
     cache = cache or StageCache.default()
     for path, record in found_records(folder):
-        if not record.config["codec"].get("centroids") or record.config.get("pooling", {"kind": "none"})["kind"] != "none":
+        if not _is_clustered(path, record):
             continue
-        known = _written(path)
+        known = read_beside(path / ANATOMY)
         if (known.get("index"), known.get("format", 1)) == (record.stages.get("index"), FORMAT):
             continue
         kinds = {"index": "index", "encode": "encode documents", "queries": "encode queries"}
@@ -49,19 +48,23 @@ def measure_clusters(folder: str | Path, *, cache: StageCache | None = None) -> 
             logger.warning("%s: its artifacts are not in the cache, so nothing is said of its clusters", path)
             continue
         paths = {name: artifact.path for name, artifact in found.items() if artifact is not None}
-        index = Index.open(paths["index"] / FOLDER)
-        tokens = np.asarray(open_stored(paths["encode"]).tokens.token_ids.values)
-        queries = open_stored(paths["queries"]).tokens.vectors
+        try:
+            index = Index.open(paths["index"] / FOLDER)
+            tokens = np.asarray(open_stored(paths["encode"]).tokens.token_ids.values)
+            queries = open_stored(paths["queries"]).tokens.vectors
+        except (ValueError, OSError, LookupError) as error:  # damaged; whoever computes from it next makes it anew
+            logger.warning("%s: its artifacts cannot be read, so nothing is said of its clusters: %s", path, error)
+            continue
         told = dict(_figures(index, tokens)) | dict(_scores(index, queries.slice(0, min(QUERIES, len(queries)))))
-        write_json(path / ANATOMY, {"figures": told, "format": FORMAT, "index": record.stages["index"]})
+        write_beside(path / ANATOMY, {"figures": told, "format": FORMAT, "index": record.stages["index"]})
 
 
 def clusters_of(path: Path, record: Record) -> dict[str, float]:
     """The figures that were measured for a record's index; none where there are none, or those of another index."""
-    known = _written(path)
+    known = read_beside(path / ANATOMY)
     if known.get("index") != record.stages.get("index") or "index" not in known:
         return {}
-    return {str(name): float(value) for name, value in known["figures"].items()}
+    return {str(name): float(value) for name, value in known.get("figures", {}).items()}
 
 
 def _figures(index: Index, tokens: NDArray[Any]) -> Iterator[tuple[str, float]]:
@@ -92,12 +95,11 @@ def _scores(index: Index, queries: Ragged) -> Iterator[tuple[str, float]]:
         yield f"centroids scoring up to {score:g}", float(np.mean(highest <= score))
 
 
-def _written(path: Path) -> dict[str, Any]:
-    """What `anatomy.json` holds; nothing where there is none that can be read."""
+def _is_clustered(path: Path, record: Record) -> bool:
+    """Whether a record is of an index with centroids, and of vectors that are of one token each."""
     try:
-        return dict(read_json(path / ANATOMY))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        logger.warning("passed over: %s: %s: %s", path / ANATOMY, type(error).__name__, error)
-        return {}
+        pooled = record.config.get("pooling", {"kind": "none"})["kind"] != "none"
+        return bool(record.config["codec"].get("centroids")) and not pooled
+    except (LookupError, TypeError, AttributeError) as error:
+        logger.warning("passed over: %s: %s: %s", path / FILE, type(error).__name__, error)
+        return False

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from colbert_research.artifacts import read_json, write_json
 from colbert_research.evaluation import overlap
 from colbert_research.evaluation.agreement import n_recall, rank_biased_overlap
 from colbert_research.experiment.rankings import rankings_beside
-from colbert_research.experiment.record import OVERLAP, RANKING, Record, found_records
+from colbert_research.experiment.record import OVERLAP, RANKING, Record, found_records, read_beside, write_beside
 from colbert_research.ranking import Ranking
 
 logger = logging.getLogger("colbert_research")
@@ -38,12 +37,12 @@ def compare_rankings(folder: str | Path) -> None:
     for path, record in found.items():
         if not record.dataset.get("queries", 1):
             continue
-        known = _written(path)
+        known = read_beside(path / OVERLAP)
         told = _compared(path, exact.get(_space(record)), found, known)
         if codes := _compared(path, same.get(_index(record)), found, known.get(CODES)):
             told[CODES] = codes
         if told and told != known:
-            write_json(path / OVERLAP, told)
+            write_beside(path / OVERLAP, told)
 
 
 def _compared(path: Path, reference: Path | None, found: Mapping[Path, Record], known: Any) -> dict[str, Any]:
@@ -88,7 +87,7 @@ def agreement_of(path: Path, record: Record) -> dict[str, float]:
     """
     if (value := overlap_of(path, record)) is None:
         return {}
-    told = _written(path)
+    told = read_beside(path / OVERLAP)
     found = {NAME: value} | {str(name): float(figure) for name, figure in told.get("figures", {}).items()}
     codes = told.get(CODES, {})
     if codes.get("rankings", {}).get("own") == _hash(record):
@@ -99,12 +98,11 @@ def agreement_of(path: Path, record: Record) -> dict[str, float]:
 
 def overlap_of(path: Path, record: Record) -> float | None:
     """The overlap@10 that was computed for a record's ranking; None where there is none, or one of another ranking."""
-    try:
-        known = read_json(path / OVERLAP)
-        return float(known[NAME]) if known["rankings"]["own"] == _hash(record) else None
-    except FileNotFoundError:
+    if not (known := read_beside(path / OVERLAP)):
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    try:
+        return float(known[NAME]) if known["rankings"]["own"] == _hash(record) else None
+    except (ValueError, LookupError, TypeError) as error:
         logger.warning("passed over: %s: %s: %s", path / OVERLAP, type(error).__name__, error)
         return None
 
@@ -152,14 +150,6 @@ def _is_reference(record: Record) -> bool:
 def _depth(record: Record) -> tuple[bool, int]:
     """How good a reference a record is: float32 before less, deep before shallow."""
     return record.config["codec"].get("dtype") == "float32", int(record.config["k"])
-
-
-def _written(path: Path) -> dict[str, Any]:
-    """What `overlap.json` holds; nothing where there is none that can be read."""
-    try:
-        return dict(read_json(path / OVERLAP))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _hash(record: Record) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colbert_research.artifacts import json_text, read_json, sha256_file
+from colbert_research.artifacts import json_text, read_json, sha256_file, write_json
 from colbert_research.cache import Artifact
 from colbert_research.codecs.base import bytes_per_token
 from colbert_research.config import content_hash
@@ -33,6 +33,10 @@ FILE, CONFIG, RANKING, PER_QUERY = "record.json", "config.yaml", "ranking.parque
 OVERLAP, ANATOMY = "overlap.json", "anatomy.json"
 FORMAT = 2
 """Of `record.json`: 1 named the code and the machine of whoever wrote it last; 2 quotes an origin for each stage."""
+MAPPINGS = (
+    *("config", "dataset", "stages", "metrics", "work", "index", "measured"),
+    *("results", "origins", "recorded", "sources", "own", "files"),
+)
 COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
 
 
@@ -93,10 +97,14 @@ class Record:
             check, given = data.pop("check", None), dict(data)
             if "recorded" not in data:
                 data["recorded"] = {**data.pop("code"), **data.pop("environment")}
-            if check is not None and check != content_hash(given):
+            if check != (content_hash(given) if check is not None or format_ >= FORMAT else None):
                 raise ValueError("it was changed since it was written")
             known = {f.name for f in fields(cls)}
-            return cls(**{name: value for name, value in data.items() if name in known})
+            record = cls(**{name: value for name, value in data.items() if name in known})
+            for name in MAPPINGS:
+                if not isinstance(value := getattr(record, name), Mapping):
+                    raise ValueError(f"{name} holds names and values; given {type(value).__name__}")
+            return record
         except NewerRecordError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -273,6 +281,27 @@ def make_record(
     )
 
 
+def write_beside(file: Path, told: Mapping[str, Any]) -> None:
+    """Write what was measured of a record into a file beside it, with a hash by which a change is seen."""
+    write_json(file, {**told, "check": content_hash(told)})
+
+
+def read_beside(file: Path) -> dict[str, Any]:
+    """What `write_beside` wrote; nothing where there is no such file, or one that was damaged, which is named in the log."""
+    try:
+        told = dict(read_json(file))
+        check = told.pop("check", None)  # which files of earlier versions lack
+        figures = dict(told.get("figures", {}))
+        if check not in (None, content_hash(told)) or not all(isinstance(value, int | float) for value in figures.values()):
+            raise ValueError("it was changed since it was written")
+        return told
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("passed over: %s: %s: %s", file, type(error).__name__, error)
+        return {}
+
+
 def _newer(path: Path, format_: int, data: Mapping[str, Any]) -> str:
     """What there is to say of a record of a later format."""
     packages = data.get("recorded", {}).get("packages", {})
@@ -281,8 +310,11 @@ def _newer(path: Path, format_: int, data: Mapping[str, Any]) -> str:
     return f"{path} is a record of format {format_}{by}; {own} reads formats up to {FORMAT}: update the package to read it"
 
 
-def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
-    """Every finished record below a folder, with its folder; one that cannot be read is named in the log and passed over."""
+def found_records(folder: str | Path, unread: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
+    """Every finished record below a folder, with its folder; one that cannot be read is named in the log and passed over.
+
+    `unread`: a list to which the folders of those are added.
+    """
     for path in sorted(Path(folder).rglob(FILE)):
         try:
             yield path.parent, Record.open(path.parent)
@@ -290,6 +322,8 @@ def found_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
             continue
         except RecordError as error:
             logger.warning("passed over: %s", error)
+            if unread is not None:
+                unread.append(path.parent)
 
 
 def load_records(folder: str | Path) -> "pd.DataFrame":

@@ -98,11 +98,18 @@ def put_into(page: Path, folder: str | Path, table: "pd.DataFrame") -> None:
 def put_between(page: Path, start: str, end: str, made: Callable[[str], str]) -> None:
     """Replace what stands between the comments `start` and `end` of a page, which may stand there several times.
 
-    `made`: what to put there; it is given what follows `start: ` in the comment, or nothing. Raises ConfigError for a page
-    without such comments.
+    `made`: what to put there; it is given what follows `start: ` in the comment, or nothing. All else, its line ends too, stays
+    as it is. Raises ConfigError for a page without such comments, for one that is no UTF-8, and for one that nobody may write.
     """
-    text = page.read_text(encoding="utf-8")
-    marks = list(re.finditer(rf"<!-- {re.escape(start)}(?:: ([^\n]+))? -->\n(.*?)<!-- {re.escape(end)} -->\n", text, re.DOTALL))
+    page = page.resolve()  # a link stays one
+    try:
+        text = page.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{page} is not UTF-8: {error}; is it the page that is meant?") from error
+    if not page.stat().st_mode & 0o222:
+        raise ConfigError(f"{page} may not be written to; make it writable, or name another page")
+    pattern = rf"<!-- {re.escape(start)}(?:: ([^\n]+))? -->\r?\n(.*?)<!-- {re.escape(end)} -->(?:\r?\n|\Z)"
+    marks = list(re.finditer(pattern, text, re.DOTALL))
     if not marks:
         raise ConfigError(f"{page} lacks the lines '<!-- {start} -->' and '<!-- {end} -->', between which the table is put")
     for mark in reversed(marks):

@@ -1,5 +1,6 @@
 """What claims are judged by: the records of an ablation, with their settings, figures and values of each query."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,11 @@ from typing import Any
 from colbert_research.experiment.anatomies import clusters_of
 from colbert_research.experiment.differing import settings_of_now
 from colbert_research.experiment.overlaps import agreement_of
-from colbert_research.experiment.record import PER_QUERY, Record, found_records
+from colbert_research.experiment.record import FILE, PER_QUERY, Record, found_records
 from colbert_research.ledger.measured import lines_of
 from colbert_research.settings import ConfigError, nearest
 
+logger = logging.getLogger("colbert_research")
 Where = Mapping[str, Any]
 """Settings that a record has to have, by dotted name: a value, or a list of those that will do; `collection` is one of them."""
 NOT_TOLD = ("dataset.", "measures", "latency")
@@ -23,13 +25,15 @@ SHARE = re.compile(r"\w+ scored (?P<some>\d+) of (?P<all>\d+) (?P<unit>\w+)")
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One record: `figures` are its metrics, costs and overlap; `values`: measure -> query -> value."""
+    """One record: `figures` are its metrics, costs and overlap; `values`: measure -> query -> value; `content`: a hash of what
+    its collection holds, nothing where it is not known."""
 
     id: str
     collection: str
     settings: Mapping[str, Any]
     figures: Mapping[str, float]
     read: Callable[[], Mapping[str, Mapping[str, float]]] = field(default=dict)
+    content: str = ""
 
     @cached_property
     def values(self) -> Mapping[str, Mapping[str, float]]:
@@ -55,19 +59,46 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Records, in the order in which they were found, and their `collections` by name."""
+    """Records, in the order in which they were found, and their `collections` by name.
+
+    `unread`: folders of records that cannot be read, and are in no figure.
+    """
 
     items: tuple[Item, ...]
+    unread: tuple[Path, ...] = ()
 
     @classmethod
     def below(cls, folder: str | Path) -> "Evidence":
         """The finished records below a folder, then the lines of benchmarks in it (see `measured`).
 
-        What cannot be read is named in the log and passed over.
+        What cannot be read is named in the log and passed over, as is a copy of a record, which would count twice.
         """
-        records = [_item(path, record) for path, record in found_records(folder)]
+        unread: list[Path] = []
+        records: dict[str, tuple[Path, Item]] = {}
+        for path, record in found_records(folder, unread):
+            try:
+                found = path, _item(path, record)
+            except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+                logger.warning("passed over: %s: %s: %s", path / FILE, type(error).__name__, error)
+                unread.append(path)
+                continue
+            if (there := records.get(record.id)) is not None:
+                found, copy = (found, there) if path.name == record.id else (there, found)
+                logger.warning("passed over: %s holds the record of %s a second time", copy[0], found[0])
+            records[record.id] = found
         lines = [Item(id, name, {"collection": name, **told}, figures) for id, name, told, figures in lines_of(folder)]
-        return cls((*records, *lines))
+        return cls((*(item for _, item in records.values()), *lines), tuple(unread))
+
+    def check(self) -> None:
+        """Raise ConfigError where records name two collections alike, whose figures would be taken for those of one."""
+        first: dict[str, Item] = {}
+        for item in self.items:
+            other = first.setdefault(item.collection, item) if item.content else item
+            if other.content != item.content:
+                raise ConfigError(
+                    f"records {other.id} and {item.id} are of two collections that are both called {item.collection}: their "
+                    "documents, queries or judgements differ; leave those of one of the two in the folder"
+                )
 
     @property
     def collections(self) -> list[str]:
@@ -112,7 +143,7 @@ class Evidence:
     def replaced(self, old: Iterable[Item], change: Callable[[Item], Item]) -> "Evidence":
         """The same with some records changed."""
         chosen = {id(item) for item in old}
-        return Evidence(tuple(change(item) if id(item) in chosen else item for item in self.items))
+        return replace(self, items=tuple(change(item) if id(item) in chosen else item for item in self.items))
 
 
 def _agree(one: Where, other: Where, named: Iterable[str]) -> bool:
@@ -139,7 +170,8 @@ def _item(path: Path, record: Record) -> Item:
         return {str(name): dict(zip(rows["query_id"], rows["value"], strict=True)) for name, rows in table.groupby("measure")}
 
     name = str(record.dataset["name"])
-    return Item(record.id, name, {**settings_of_now(record.config), "collection": name}, _figures(path, record), read)
+    settings = {**settings_of_now(record.config), "collection": name}
+    return Item(record.id, name, settings, _figures(path, record), read, str(record.dataset["fingerprint"]))
 
 
 def _figures(path: Path, record: Record) -> dict[str, float]:

@@ -149,9 +149,18 @@ def by_collection(items: Iterable[Item], figure: str) -> dict[str, list[float]]:
 
 def figure_of(item: Item, name: str) -> float:
     """A figure of a record. Raises LackingError."""
-    if name not in item.figures or math.isnan(item.figures[name]):
-        raise LackingError(f"record {item.id} has no {name}; {nearest(name, item.figures)}")
+    if not math.isfinite(item.figures.get(name, math.nan)):
+        known = [other for other, value in item.figures.items() if math.isfinite(value)]
+        raise LackingError(f"record {item.id} has no {name}; {nearest(name, known)}")
     return item.figures[name]
+
+
+def ratio_of(one: Item, other: Item, name: str) -> float:
+    """A figure of a record divided by that of another. Raises LackingError, also where one of the two is not above 0."""
+    values = [figure_of(item, name) for item in (one, other)]
+    if min(values) <= 0:
+        raise LackingError(f"{name} of records {one.id} and {other.id} is {values[0]:g} and {values[1]:g}: no ratio above 0")
+    return values[0] / values[1]
 
 
 def values_of(item: Item, measure: str) -> Mapping[str, float]:

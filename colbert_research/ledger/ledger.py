@@ -125,18 +125,24 @@ def judge(ablation: Ablation, folder: Path) -> list[Judged]:
 
 
 def finding_of(claim: Claim, evidence: Evidence) -> Finding:
-    """What the claim's rules find, or why they cannot tell."""
+    """What the claim's rules find, or why they cannot tell; the reason says how many records could not be read."""
     finding = found_by(claim.rule, evidence)
     if claim.trend is not None:
         finding = with_trend(finding, found_by(claim.trend, evidence))
-    return (
-        replace(finding, reason=f"{finding.reason}; it needs {claim.needs}") if claim.needs and not finding.records else finding
-    )
+    reason = finding.reason
+    if claim.needs and not finding.records:
+        reason += f"; it needs {claim.needs}"
+    if evidence.unread:
+        reason += f"; without {evidence.unread[0]}, which cannot be read" + f", and {len(evidence.unread) - 1} more" * (
+            len(evidence.unread) > 1
+        )
+    return replace(finding, reason=reason)
 
 
 def found_by(rule: Rule, evidence: Evidence) -> Finding:
     """What one rule finds; not testable, and why, where records lack what it asks for."""
     try:
+        evidence.check()
         return rule.judge(evidence)
     except (LackingError, RecordError, ConfigError) as error:
         return Finding(UNTESTABLE, "", str(error.args[0]))

@@ -27,6 +27,7 @@ from colbert_research.ledger.findings import (
     lacking,
     none_of,
     rank_correlation,
+    ratio_of,
 )
 
 FEWEST = 3
@@ -80,7 +81,7 @@ class Slope(Bounded):
         x = np.log([_number(item, self.over) for item in items])
         if len(items) < FEWEST or np.ptp(x) == 0:
             return none_of(evidence, self.of) if not items else _too_few(self.of)
-        y = np.log([figure_of(item, self.figure) for item in items])
+        y = np.log([_number(item, self.figure) for item in items])
         slopes = {f"{len(items)} records": float(np.polyfit(x, y, 1)[0])}
         larger = x >= np.median(x)
         if np.ptp(x[larger]) > 0:
@@ -220,8 +221,7 @@ class Exists(Rule):
 
 
 def _seen(condition: Condition, one: Item, other: Item) -> float:
-    value = figure_of(one, condition.figure)
-    return value / figure_of(other, condition.figure) if condition.ratio else value
+    return ratio_of(one, other, condition.figure) if condition.ratio else figure_of(one, condition.figure)
 
 
 def _number(item: Item, name: str) -> float:

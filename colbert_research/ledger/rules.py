@@ -3,11 +3,11 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from colbert_research.evaluation.paired import differences
 from colbert_research.evaluation.power import detectable
@@ -24,12 +24,12 @@ from colbert_research.ledger.findings import (
     Rule,
     by_collection,
     far,
-    figure_of,
     ids_of,
     judged,
     lacking,
     none_of,
     rank_correlation,
+    ratio_of,
     values_of,
 )
 from colbert_research.ledger.relations import Correlation, Exists, Gain, Shares, Slope
@@ -52,6 +52,12 @@ class MeanDifference(Bounded):
     measure: str = "nDCG@10"
     of: Mapping[str, Any]
     to: Mapping[str, Any]
+
+    @model_validator(mode="after")
+    def _is_a_difference(self) -> Self:
+        if self.bounds[0] <= -1 and self.bounds[1] >= 1:
+            raise ValueError("measures lie from 0 to 1 and their differences from -1 to 1, so that this is no rule")
+        return self
 
     def judge(self, evidence: Evidence) -> Finding:
         pairs = list(evidence.pairs(self.of, self.to))
@@ -132,7 +138,7 @@ class Ratio(Bounded):
             return none_of(evidence, self.of, self.to)
         found: dict[str, list[float]] = defaultdict(list)
         for one, other in pairs:
-            found[one.collection].append(math.log(figure_of(one, self.figure) / figure_of(other, self.figure)))
+            found[one.collection].append(math.log(ratio_of(one, other, self.figure)))
         means = {name: math.exp(float(np.mean(values))) for name, values in sorted(found.items())}
         return judged(means, self, [item for pair in pairs for item in pair], f"ratio of {self.figure}")
 

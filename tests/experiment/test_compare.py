@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from colbert_research.artifacts import read_json, write_json
+from colbert_research.config import content_hash
 from colbert_research.evaluation import overlap
 from colbert_research.evaluation.significance import randomization_test
 from colbert_research.experiment import Record, RecordError, compare_records
@@ -35,7 +36,7 @@ def runs(cache, folder, tmp_path):
 def rewrite(path, **changes) -> None:
     """Another record in place of one, as if it had been written so."""
     data = {name: value for name, value in read_json(path / "record.json").items() if name != "check"}
-    write_json(path / "record.json", data | changes)
+    write_json(path / "record.json", data | changes | {"check": content_hash(data | changes)})
 
 
 class TestCompared:

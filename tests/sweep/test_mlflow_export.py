@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.cli import main
+from colbert_research.config import content_hash
 from colbert_research.experiment import Record
 from colbert_research.settings import ConfigError
 from colbert_research.sweep import Sweep, mlflow_export
@@ -58,7 +59,8 @@ def test_each_record_is_there_once(write, tmp_path, here, monkeypatch):
     said = [sweep.export_mlflow() for _ in range(2)]
     assert [(each.added, each.replaced, each.there) for each in said] == [(0, 1, 1), (0, 0, 2)]
     data = {name: value for name, value in read_json(second.folder / "record.json").items() if name != "check"}
-    write_json(second.folder / "record.json", data | {"recorded": data["recorded"] | {"commit": "another"}})
+    data["recorded"] |= {"commit": "another"}
+    write_json(second.folder / "record.json", data | {"check": content_hash(data)})
     assert sweep.export_mlflow(database).replaced == 1
 
     found = client.search_runs([client.get_experiment_by_name("bits").experiment_id])
