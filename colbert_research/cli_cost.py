@@ -54,7 +54,7 @@ def cost(codec: str | None, nbits: int | None, records: Path | None, every: bool
         raise click.ClickException(f"--nbits {nbits} is short for --codec 'residual nbits={nbits}'; give one of the two")
     try:
         measurements = Measurements.shipped() if records is None else read_measurements(records)
-        line = codec or f"residual nbits={2 if nbits is None else nbits}"
+        line = codec if codec is not None else f"residual nbits={2 if nbits is None else nbits}"
         plan = planned(Request(codec=line, **asked), measurements)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error

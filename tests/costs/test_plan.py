@@ -178,7 +178,14 @@ def test_a_plan_is_json_without_what_json_lacks():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"documents": 0}, "documents is a number from 1; given 0"),
+        ({"documents": 0}, r"documents is a number from 1 to 1e\+15; given 0"),
+        ({"documents": 10**30}, "documents is a number"),
+        ({"documents": 10**400}, r"given 100000000000… \(401 digits\)"),
+        ({"tokens_per_document": 1e30}, "tokens_per_document is a number"),
+        ({"documents": 10**15, "tokens_per_document": 1e9}, r"are more than 1e\+18 tokens"),
+        ({"dim": 10**6}, "dim is a number from 1 to 16384"),
+        ({"cores": 10**30}, "cores is a number"),
+        ({"memory": 1e300}, "memory is a number"),
         ({"tokens_per_document": -1}, "tokens_per_document"),
         ({"tokens_per_document": math.nan}, "tokens_per_document"),
         ({"queries_per_second": math.inf}, "queries_per_second"),
