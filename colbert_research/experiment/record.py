@@ -289,7 +289,8 @@ def write_beside(file: Path, told: Mapping[str, Any]) -> None:
 def read_beside(file: Path) -> dict[str, Any]:
     """What `write_beside` wrote; nothing where there is no such file, or one that was damaged, which is named in the log."""
     try:
-        told = dict(read_json(file))
+        if not isinstance(told := read_json(file), dict):
+            raise ValueError(f"it holds a {type(told).__name__}")
         check = told.pop("check", None)  # which files of earlier versions lack
         figures = dict(told.get("figures", {}))
         if check not in (None, content_hash(told)) or not all(isinstance(value, int | float) for value in figures.values()):
