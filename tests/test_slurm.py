@@ -102,6 +102,14 @@ def test_what_sbatch_refuses(tmp_path, monkeypatch):
         submit(tmp_path, SlurmConfig(partition="gpu"))
 
 
+@pytest.mark.parametrize("said", ["", "Submitted batch job 4711", "\\xff\\xfe", "job;4711"])
+def test_what_sbatch_says_that_is_no_number(tmp_path, sbatch, said):
+    """As a wrapper of a cluster's own does; the words were told as the number of the job."""
+    (sbatch.parent / "sbatch").write_text(f"#!/bin/bash\nprintf '{said}'\n")
+    with pytest.raises(ConfigError, match=r"said no number of a job, but .*`squeue` tells whether there is one"):
+        submit(tmp_path, SlurmConfig())
+
+
 @pytest.mark.parametrize("given", [{"options": ["account=x"]}, {"options": ["--a=1\n#x"]}, {"memory": "16 GB"}, {"workers": 0}])
 def test_what_is_no_setting(given):
     with pytest.raises(ValueError, match=r"given|greater"):

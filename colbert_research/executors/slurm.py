@@ -88,7 +88,8 @@ class SlurmConfig(Config):
     ) -> str:
         """Write the script into `folder` and hand it to `sbatch`; returns the number of the job.
 
-        `shared`: folders that every job must see. Raises ConfigError without `sbatch`, and with what it says where it refuses.
+        `shared`: folders that every job must see. Raises ConfigError without `sbatch`, and with what it says where it refuses
+        or names no job.
         """
         folder.mkdir(parents=True, exist_ok=True)
         marks = {}
@@ -100,7 +101,9 @@ class SlurmConfig(Config):
         write_json(folder / EXPECTED, {"versions": versions(), "files": marks})
         write_text(folder / SCRIPT, self.script(command, folder, name=name, environment=environment))
         try:
-            done = subprocess.run(["sbatch", "--parsable", str(folder / SCRIPT)], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["sbatch", "--parsable", str(folder / SCRIPT)], capture_output=True, text=True, errors="replace", check=False
+            )
         except OSError as error:
             raise ConfigError(
                 f"executor slurm: there is no sbatch here ({error}); on a machine that submits jobs, `sbatch "
@@ -109,4 +112,11 @@ class SlurmConfig(Config):
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split())
             raise ConfigError(f"executor slurm: sbatch refused {folder / SCRIPT}: {said}")
-        return done.stdout.strip().partition(";")[0]
+        job = done.stdout.strip().partition(";")[0]
+        if not (job.isascii() and job.isdecimal()):
+            said = " ".join(f"{done.stdout} {done.stderr}".split())[:300]
+            raise ConfigError(
+                f"executor slurm: sbatch took {folder / SCRIPT}, and said no number of a job, but {said!r}; `squeue` tells whether "
+                "there is one, and submitted again the sweep continues"
+            )
+        return job
