@@ -109,7 +109,7 @@ class Store:
             return None
         try:
             _names(text)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             logger.warning("damaged: %s/%s/%s/%s (%s); it is computed again", self.address, kind, key, NOTES, error)
             return None
         return text

@@ -105,7 +105,7 @@ def test_a_publication_that_dies_leaves_nothing_to_find(caches, monkeypatch, cap
             change(one.store, name, None)
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "notes", "half of the notes", "no notes"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "notes", "half of the notes", "no notes", "deep notes"])
 def test_a_damaged_one_is_computed_again_and_replaced(caches, damage, caplog):
     one, two = caches
     one.run("encode", "a1", write)
@@ -115,9 +115,15 @@ def test_a_damaged_one_is_computed_again_and_replaced(caches, damage, caplog):
     change(
         one.store,
         name if damage in ("flip", "cut", "gone") else f"encode/a1/{NOTES}",
-        {"flip": b"12346", "cut": b"123", "gone": None, "notes": changed, "half of the notes": notes[:50], "no notes": b"[]"}[
-            damage
-        ],
+        {
+            "flip": b"12346",
+            "cut": b"123",
+            "gone": None,
+            "notes": changed,
+            "half of the notes": notes[:50],
+            "no notes": b"[]",
+            "deep notes": b"[" * 99_999,
+        }[damage],
     )
     assert not two.run("encode", "a1", write)[1]
     assert "damaged" in caplog.text

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from colbert_research.artifacts import read_json, write_json
 from colbert_research.cache import StageCache
 from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation.clusters import anatomy
 from colbert_research.experiment import Record
 from colbert_research.experiment.anatomies import QUERIES, clusters_of, measure_clusters
+from colbert_research.experiment.record import read_beside, write_beside
 from colbert_research.index import Index
 from tests.experiment.small import make
 
@@ -41,10 +41,10 @@ def test_the_figures_are_those_of_the_codes(run, cache):
 @pytest.mark.slow
 def test_they_count_for_no_other_index_and_are_computed_once(run, cache, caplog):
     file, record = run / "anatomy.json", Record.open(run)
-    write_json(file, {**read_json(file), "figures": {"kept": 1.0}})
+    write_beside(file, {**read_beside(file), "figures": {"kept": 1.0}})
     measure_clusters(run, cache=StageCache(cache))
     assert clusters_of(run, record) == {"kept": 1.0}
-    write_json(file, {**read_json(file), "index": "another"})
+    write_beside(file, {**read_beside(file), "index": "another"})
     assert clusters_of(run, record) == {}
     for torn in ("", "[]", "{"):
         file.write_text(torn)
