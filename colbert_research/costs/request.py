@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from colbert_research.settings import ConfigError
 
-
 BOUNDS: dict[str, tuple[float, float]] = {
     "documents": (1, 1e15),
     "tokens_per_document": (1e-9, 1e9),

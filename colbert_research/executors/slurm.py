@@ -116,7 +116,7 @@ class SlurmConfig(Config):
         if not (job.isascii() and job.isdecimal()):
             said = " ".join(f"{done.stdout} {done.stderr}".split())[:300]
             raise ConfigError(
-                f"executor slurm: sbatch took {folder / SCRIPT}, and said no number of a job, but {said!r}; `squeue` tells whether "
-                "there is one, and submitted again the sweep continues"
+                f"executor slurm: sbatch took {folder / SCRIPT}, and said no number of a job, but {said!r}; `squeue` tells "
+                "whether there is one, and submitted again the sweep continues"
             )
         return job

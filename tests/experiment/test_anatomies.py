@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from colbert_research.artifacts import write_json
 from colbert_research.cache import StageCache
 from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation.clusters import anatomy
