@@ -12,7 +12,8 @@ from colbert_research.cache import StageCache
 from colbert_research.encoders.reduce import project
 from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation.clusters import Anatomy, anatomy
-from colbert_research.experiment.record import ANATOMY, FILE, Record, found_records, read_beside, write_beside
+from colbert_research.experiment.beside import read_beside, write_beside
+from colbert_research.experiment.record import ANATOMY, FILE, Record, found_records
 from colbert_research.experiment.stages.index import FOLDER
 from colbert_research.index import Index
 from colbert_research.ragged import Ragged

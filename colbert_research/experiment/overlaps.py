@@ -9,8 +9,9 @@ import numpy as np
 
 from colbert_research.evaluation import overlap
 from colbert_research.evaluation.agreement import n_recall, rank_biased_overlap
+from colbert_research.experiment.beside import read_beside, write_beside
 from colbert_research.experiment.rankings import rankings_beside
-from colbert_research.experiment.record import OVERLAP, RANKING, Record, found_records, read_beside, write_beside
+from colbert_research.experiment.record import OVERLAP, RANKING, Record, found_records
 from colbert_research.ranking import Ranking
 
 logger = logging.getLogger("colbert_research")

@@ -9,7 +9,7 @@ from colbert_research.encoders.stored import open_stored
 from colbert_research.evaluation.clusters import anatomy
 from colbert_research.experiment import Record
 from colbert_research.experiment.anatomies import QUERIES, clusters_of, measure_clusters
-from colbert_research.experiment.record import read_beside, write_beside
+from colbert_research.experiment.beside import read_beside, write_beside
 from colbert_research.index import Index
 from tests.experiment.small import make
 

@@ -10,6 +10,7 @@ import pytest
 from colbert_research.artifacts import read_json, write_json
 from colbert_research.config import content_hash
 from colbert_research.experiment import Record, load_records, summarize
+from colbert_research.experiment.beside import read_beside, write_beside
 from colbert_research.experiment.overlaps import agreement_of, compare_rankings, overlap_of
 from tests.experiment.small import make
 
@@ -72,9 +73,9 @@ def test_a_search_is_compared_with_all_documents_of_its_own_codes_too(runs, cach
     (runs / "c" / "ranking.parquet").unlink()
     compare_rankings(runs)
     assert (runs / "b" / "overlap.json").read_text() == whole, "kept where a ranking is not here"
-    known = read_json(runs / "b" / "overlap.json")
+    known = read_beside(runs / "b" / "overlap.json")
     known["codes"]["rankings"]["own"] = "another"
-    write_json(runs / "b" / "overlap.json", known)
+    write_beside(runs / "b" / "overlap.json", known)
     found = agreement_of(runs / "b", Record.open(runs / "b"))
     assert "overlap@10" in found
     assert told not in found, "of another ranking"

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from colbert_research.artifacts import read_json
 from colbert_research.cli import main
 from colbert_research.config import content_hash
+from colbert_research.experiment.beside import write_beside
 from colbert_research.experiment.overlaps import overlap_of
-from colbert_research.experiment.record import Record, write_beside
+from colbert_research.experiment.record import Record
 from colbert_research.ledger import Ablation, Claim, Evidence
 from colbert_research.ledger.findings import UNTESTABLE, Finding
 from colbert_research.ledger.ledger import finding_of, judge
