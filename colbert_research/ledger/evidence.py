@@ -89,7 +89,7 @@ class Evidence:
         lines = [Item(id, name, {"collection": name, **told}, figures) for id, name, told, figures in lines_of(folder)]
         return cls((*(item for _, item in records.values()), *lines), tuple(unread))
 
-    def check(self) -> None:
+    def check_unmixed(self) -> None:
         """Raise ConfigError where records name two collections alike, whose figures would be taken for those of one."""
         first: dict[str, Item] = {}
         for item in self.items:

@@ -142,7 +142,7 @@ def finding_of(claim: Claim, evidence: Evidence) -> Finding:
 def found_by(rule: Rule, evidence: Evidence) -> Finding:
     """What one rule finds; not testable, and why, where records lack what it asks for."""
     try:
-        evidence.check()
+        evidence.check_unmixed()
         return rule.judge(evidence)
     except (LackingError, RecordError, ConfigError) as error:
         return Finding(UNTESTABLE, "", str(error.args[0]))
