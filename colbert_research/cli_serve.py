@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--max-k", default=1000, show_default=True, type=click.IntRange(1), help="Documents for a query.")
 @click.option("--max-queries", default=64, show_default=True, type=click.IntRange(1), help="Queries of a request.")
+@click.option("--max-characters", default=10_000, show_default=True, type=click.IntRange(1), help="Characters of a query.")
 @click.option("--max-body", default=2**20, show_default=True, type=click.IntRange(1), help="Bytes of a request.")
 @click.option("--running", default=8, show_default=True, type=click.IntRange(1), help="Requests that are searched for at once.")
 @click.option("--waiting", default=128, show_default=True, type=click.IntRange(0), help="Requests in line; more are refused.")
@@ -67,6 +68,7 @@ def serve(
     follow: float,
     max_k: int,
     max_queries: int,
+    max_characters: int,
     max_body: int,
     running: int,
     waiting: int,
@@ -94,7 +96,7 @@ def serve(
 
     if shards is None and (executor != "processes" or replicas != 1 or hedge is not None):
         raise click.ClickException("--executor, --replicas and --hedge are of --shards; say into how many the index is cut")
-    limits = Limits(k=max_k, queries=max_queries, body=max_body, running=running, waiting=waiting)
+    limits = Limits(k=max_k, queries=max_queries, characters=max_characters, body=max_body, running=running, waiting=waiting)
     with refusals():
         token = server.token_of(token_file)
         listener = server.bound(host, port, token)

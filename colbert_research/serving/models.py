@@ -17,10 +17,11 @@ FIELDS: tuple[Told, ...] = ("title", "text", "metadata")
 
 
 class Limits(Config):
-    """What one request may ask for, and how many are searched for and wait at once."""
+    """What one request may ask for (`characters`: of one query), and how many are searched for and wait at once."""
 
     k: int = Field(1000, ge=1)
     queries: int = Field(64, ge=1)
+    characters: int = Field(10_000, ge=1)
     body: int = Field(2**20, ge=1)
     running: int = Field(8, ge=1)
     waiting: int = Field(128, ge=0)
@@ -94,6 +95,12 @@ class SearchRequest(Config):
         for place, text in enumerate(self.texts):
             if is_blank(text):
                 raise RefusedError(422, f"a query needs at least one word; query {place} is {text!r:.40}")
+            if len(text) > limits.characters:
+                raise RefusedError(
+                    422,
+                    f"query {place} has {len(text)} characters: this server takes at most {limits.characters} (its "
+                    "--max-characters), of which an encoder keeps the first tokens",
+                )
         index, (strategy, _) = retriever.index, retriever.strategy.fitted(retriever.index)
         try:
             strategy.check_size(index.n_documents, self.k)

@@ -31,7 +31,7 @@ def retriever(path):
 
 @pytest.fixture(scope="module")
 def client(path):
-    with client_of(current_of(path), Limits(k=50, queries=3, body=2000)) as client:
+    with client_of(current_of(path), Limits(k=50, queries=3, characters=400, body=2000)) as client:
         yield client
 
 
@@ -78,11 +78,12 @@ def test_only_the_fields_that_are_asked_for(client):
         ({"qurey": "a"}, 422, "unknown key 'qurey', did you mean 'query'?"),
         ({"query": 5}, 422, "query: Input should be a valid string (given 5)"),
         ({"queries": ["a", 5]}, 422, "queries.1: Input should be a valid string (given 5)"),
-        ({"queries": "a"}, 422, "queries: Input should be a valid list (given 'a')"),
+        ({"queries": "a"}, 422, "queries: expected a list, as [a, b] (given 'a')"),
         ({"query": " \n"}, 422, "a query needs at least one word; query 0 is ' \\n'"),
         ({"query": "a\ud800"}, 422, "query: 'a\\ud800' holds half a character (a lone surrogate)"),
         ({"query": "a", "ids": ["a\ud800"]}, 422, "ids.0: 'a\\ud800' holds half a character"),
         ({"query": "a", "filter": {"name": "a\ud800"}}, 422, "holds half a character"),
+        ({"queries": ["a", "b" * 401]}, 422, "query 1 has 401 characters: this server takes at most 400 (its"),
         ({"queries": ["a", "b", "c", "d"]}, 422, "4 queries: this server takes at most 3 in one request (its --max-queries)"),
         ({"query": "a", "k": 51}, 422, "k=51: this server finds at most 50 documents for a query (its --max-k)"),
         ({"query": "a", "k": 0}, 422, "k: Input should be greater than or equal to 1 (given 0)"),
