@@ -84,6 +84,9 @@ def _add_record(
 ) -> None:
     """The measurements of one record, under the keys of their artifacts."""
     try:
+        for name, kind in (each for axis in ("codec", "search") for each in flat(record.config[axis])):
+            if name.endswith("kind") and ":" in str(kind):  # passed over also where its module is loaded
+                raise ValueError(f"{kind} is a component of one's own")
         with no_imports():
             codec = text_of(component_of("codec", CODECS, record.config["codec"]))
             strategy = text_of(component_of("search", STRATEGIES, record.config["search"]))

@@ -13,6 +13,8 @@ from colbert_research.costs.reading import text_of
 from colbert_research.costs.tails import drawn
 from colbert_research.search import STRATEGIES
 from colbert_research.settings import ConfigError
+from colbert_research.sweep.config import SweepConfig
+from tests.ledger.made_up import config_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = {
@@ -59,6 +61,18 @@ def test_what_ships_is_what_the_records_say():
         assert kept or name == "tails"
     again = [each for each in there.timings if each.source == shipped.timings[0].source]
     assert shipped.timings[0] in again
+
+
+def test_components_of_ones_own_are_passed_over_though_their_module_is_loaded():
+    """Others of the same index are then read in their place, whatever ran in this process before."""
+    records = ROOT / "experiments" / "ablations" / "16" / "quick"
+    grid = ROOT / "configs" / "sweeps" / "ablations" / "16_quick.yaml"
+    for point in SweepConfig.load(grid).expand():
+        config_of(grid, point)
+    found = read_measurements(records)
+    named = [json.loads((records / each.source / "record.json").read_text())["config"] for each in found.sizes]
+    assert named
+    assert not any(":" in each["search"]["kind"] for each in named)
 
 
 def test_what_ships_is_read_as_it_was_written(tmp_path, monkeypatch):

@@ -152,14 +152,14 @@ def test_who_is_late_is_left_out_and_named(fleet, stopped):
     whole = Retriever.open(fleet.retriever.index.path, PLAID).search_many(QUERIES, 30)
     asked_until(fleet, 1, 1)
     stopped(1)
-    answer = fleet.answer(QUERIES, 30, deadline=0.4)
+    answer = fleet.answer(QUERIES, 30, deadline=2)
     assert 0 < answer.answered < 1
     late = [
         shard for shard, (start, stop) in enumerate(fleet.shards) if f"{shard} (positions {start} to {stop - 1})" in answer.why
     ]
     missing = sum(fleet.shards[shard][1] - fleet.shards[shard][0] for shard in late)
     assert answer.answered == pytest.approx(1 - missing / N, abs=1e-12)
-    assert f"{len(late)} of 4 shards did not answer in 0.4 s" in answer.why
+    assert f"{len(late)} of 4 shards did not answer in 2 s" in answer.why
     gone = {f"d{i}" for shard in late for i in range(*fleet.shards[shard])}
     for query, hits in enumerate(answer.hits):
         there = [hit.document_id for hit in hits]
