@@ -71,13 +71,13 @@ def test_the_ids_of_many_centroids_are_wider():
 @pytest.mark.slow
 def test_every_index_of_a_record_is_predicted_within_a_quarter():
     """The codes to the byte; the whole, of which inverted lists depend on the vectors, from the others' pairs by token."""
-    sizes = Measurements.shipped().sizes
+    sizes = {(each.codec, each.tokens, each.dim): each for each in Measurements.shipped().sizes}.values()
     assert len(sizes) > 20
     pairs = {}
     for each in sizes:
         if each.bytes["inverted"]:
             pairs[each.source] = pairs_of(of(each.codec), each.documents, each.tokens, each.dim, each.bytes["inverted"])
-    for each in {(each.codec, each.tokens, each.dim): each for each in sizes}.values():
+    for each in sizes:
         others = [value for source, value in pairs.items() if source != each.source]
         texts = each.bytes.get("documents", 0) / each.documents
         found = Layout(of(each.codec), each.documents, each.tokens, each.dim, float(np.median(others)), texts).nbytes()
