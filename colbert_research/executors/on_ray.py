@@ -8,8 +8,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ from colbert_research.artifacts import CACHE_VARIABLE, cache_root
 from colbert_research.executors.base import Executor, Resources, Worker, WorkerDiedError, WorkersConfig
 from colbert_research.executors.calls import answered, check_function, packed, settle
 from colbert_research.executors.loop import Ended, run
+from colbert_research.executors.pending import Pending, Sent
 from colbert_research.executors.probe import WorkerDiffersError, difference, probe_files, versions
 from colbert_research.settings import ConfigError
 
@@ -205,7 +207,8 @@ class _Staying:
     """See `Worker`: an actor that is as this process is."""
 
     def __init__(self, ray: Any, resources: Resources, files: Mapping[str, str]) -> None:
-        self._ray, self._actor = ray, _actor(ray, resources)
+        self._ray, self._actor, self._calls = ray, _actor(ray, resources), Pending()
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="colbert_research calls")  # for Ray's own thread must not wait
         try:
             asked = [self._actor.difference.remote(versions(), dict(files)), self._actor.node.remote()]
             self._wait(asked, resources)
@@ -231,28 +234,33 @@ class _Staying:
 
     def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
         check_function(function)
-        asked, future = self._actor.answered.remote(packed(function, item)), Future[Any]()
-
-        def withdrawn(future: "Future[Any]") -> None:
-            if future.cancelled():
-                self._ray.cancel(asked)
-
-        def done(answer: "Future[bytes]") -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            error = answer.exception()
-            if error is None:
-                settle(future, answer.result())
-            elif isinstance(error, self._ray.exceptions.RayTaskError):
-                future.set_exception(_unlike(error))
-            else:
-                future.set_exception(WorkerDiedError(f"a worker died: {_line(error)}"))
-
-        future.add_done_callback(withdrawn)
-        asked.future().add_done_callback(done)
+        future, calls = self._calls.add(packed(function, item))
+        self._send(calls)
         return future
 
+    def _send(self, calls: Sequence[Sent]) -> None:
+        try:
+            for future, call in calls:
+                self._actor.answered.remote(call).future().add_done_callback(partial(self._answered, future))
+        except Exception as error:  # noqa: BLE001 (of no class of its own: the cluster is gone)
+            self._calls.end(f"a worker died: {_line(error)}")
+
+    def _answered(self, future: "Future[Any]", answer: "Future[bytes]") -> None:
+        error = answer.exception()
+        if error is not None and not isinstance(error, self._ray.exceptions.RayTaskError):
+            self._calls.end(f"a worker died: {_line(error)}")
+            return
+        found, calls = self._calls.answered(future)
+        if found is not None and error is not None:
+            found.set_exception(_unlike(error))
+        elif found is not None:
+            settle(found, answer.result())
+        if calls:
+            self._sender.submit(self._send, calls)
+
     def close(self) -> None:
+        self._calls.end("the worker was closed")
+        self._sender.shutdown(wait=False)
         _kill(self._ray, self._actor)
 
 

@@ -8,17 +8,17 @@ import queue
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from colbert_research import progress, threads
-from colbert_research.executors.base import Executor, NotBegunError, Resources, Worker, WorkerDiedError, WorkersConfig
+from colbert_research.executors.base import Executor, Resources, Worker, WorkersConfig
 from colbert_research.executors.calls import check_function, packed, settle
 from colbert_research.executors.loop import Ended, run
+from colbert_research.executors.pending import Pending, Sent
 from colbert_research.executors.worker import read, write
 from colbert_research.memory import available_memory
 from colbert_research.settings import ConfigError
@@ -30,8 +30,6 @@ PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from colbert
 PINNED = ("COLBERT_RESEARCH_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 """What numerical libraries read when they are loaded."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-AHEAD = 2
-"""Calls that a worker has: the one in hand, and the next, so that it need not wait for it."""
 AT_ONCE = 2**15
 """Bytes that a pipe takes from whoever writes, if there are none in it."""
 
@@ -193,70 +191,35 @@ class _Processes:
 
 
 class _Staying:
-    """See `Worker`. Calls wait here, where they can be withdrawn, until the worker has few; answers come in their order."""
+    """See `Worker`. Answers come in the order of the calls."""
 
     def __init__(self, resources: Resources, visible: str) -> None:
-        self.where = platform.node()
-        self._waiting: deque[tuple[Future[Any], bytes]] = deque()
-        self._sent: deque[Future[Any]] = deque()
-        """Empty only where nothing waits."""
-        self._lock, self._died = threading.Lock(), ""
+        self.where, self._calls = platform.node(), Pending()
         self._process = _Process(resources, visible, self)
 
     def call(self, function: Callable[[T], R], item: T) -> "Future[R]":
         check_function(function)
-        call, future = packed(function, item), Future[Any]()
-        with self._lock:
-            if self._died:
-                future.set_exception(NotBegunError(self._died))
-                return future
-            while self._waiting and self._waiting[0][0].cancelled():  # of a worker that answers nothing any more, say
-                self._waiting.popleft()[0].set_running_or_notify_cancel()
-            self._waiting.append((future, call))
-            if not self._sent:
-                calls = self._taken()
-                if len(call) <= AT_ONCE:
-                    self._write(calls)
-                else:  # a worker that does not read would keep who calls waiting
-                    threading.Thread(target=self._write, args=(calls,), daemon=True).start()
+        future, calls = self._calls.add(packed(function, item))
+        if sum(len(call) for _, call in calls) <= AT_ONCE:
+            self._write(calls)
+        else:  # a worker that does not read would keep who calls waiting
+            threading.Thread(target=self._write, args=(calls,), daemon=True).start()
         return future
 
     def put(self, item: tuple[_Process, bytes | None], /) -> None:
         process, answer = item
         if answer is None:
-            self._end(f"a worker died: {process.how_it_died()}")
+            self._calls.end(f"a worker died: {process.how_it_died()}")
             return
-        with self._lock:
-            future = self._sent.popleft() if self._sent else None  # None where it was closed meanwhile
-            calls = self._taken()
-        if future is not None:
+        future, calls = self._calls.answered()
+        if future is not None:  # else it was closed meanwhile
             settle(future, answer)
         self._write(calls)
 
-    def _taken(self) -> list[bytes]:
-        """Calls that wait and that the worker is to have now, less those that were withdrawn."""
-        calls = []
-        while self._waiting and len(self._sent) < AHEAD:
-            future, call = self._waiting.popleft()
-            if future.set_running_or_notify_cancel():
-                self._sent.append(future)
-                calls.append(call)
-        return calls
-
-    def _write(self, calls: Sequence[bytes]) -> None:
-        for call in calls:
+    def _write(self, calls: Sequence[Sent]) -> None:
+        for _, call in calls:
             self._process.begin(0, call)
 
     def close(self) -> None:
-        self._end("the worker was closed")
+        self._calls.end("the worker was closed")
         self._process.close()
-
-    def _end(self, how: str) -> None:
-        with self._lock:
-            self._died = self._died or how
-            left = [*self._sent, *(future for future, _ in self._waiting if future.set_running_or_notify_cancel())]
-            begun = len(self._sent) > 0
-            self._sent.clear()
-            self._waiting.clear()
-        for number, future in enumerate(left):
-            future.set_exception(WorkerDiedError(how) if begun and number == 0 else NotBegunError(how))

@@ -238,8 +238,6 @@ def test_a_call_that_is_withdrawn_is_not_performed(kind, with_workers, tmp_path)
         calls = [worker.call(functions.remember, i) for i in range(5)]
         left = [i for i, call in enumerate(calls) if not call.cancel()]
         assert left in ([], [0])
-        if kind == "ray":
-            time.sleep(1)  # it is told of that by messages
         (tmp_path / "go").touch()
         busy.result(timeout=60)
         assert worker.call(functions.remember, 9).result(timeout=60) == [*left, 9]
