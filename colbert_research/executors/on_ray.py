@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -256,7 +256,8 @@ class _Staying:
         elif found is not None:
             settle(found, answer.result())
         if calls:
-            self._sender.submit(self._send, calls)
+            with suppress(RuntimeError):  # it was closed meanwhile, by which they have failed
+                self._sender.submit(self._send, calls)
 
     def close(self) -> None:
         self._calls.end("the worker was closed")

@@ -44,14 +44,13 @@ class Pending:
         """The worker is gone: the call in hand fails with WorkerDiedError, all others, later ones too, with NotBegunError."""
         with self._lock:
             self._ended = self._ended or how
-            begun, left = (
-                len(self._sent),
-                [*self._sent, *(each for each, _ in self._waiting if each.set_running_or_notify_cancel())],
-            )
+            sent, waiting = [*self._sent], [each for each, _ in self._waiting if each.set_running_or_notify_cancel()]
             self._sent.clear()
             self._waiting.clear()
-        for number, future in enumerate(left):
-            future.set_exception(WorkerDiedError(how) if begun and number == 0 else NotBegunError(how))
+        for future in sent[:1]:
+            future.set_exception(WorkerDiedError(how))
+        for future in (*sent[1:], *waiting):
+            future.set_exception(NotBegunError(how))
 
     def _next(self) -> list[Sent]:
         """Calls that the worker is to have now, less those that were withdrawn."""

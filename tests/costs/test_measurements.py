@@ -59,6 +59,7 @@ def test_what_ships_is_what_the_records_say():
         kept = {json.dumps(vars(each), sort_keys=True) for each in getattr(shipped, name)}
         assert kept <= read
         assert kept or name == "tails"
+        assert not [each.source for each in getattr(shipped, name) if each.source.startswith("scratch/")], "none of a trial's"
     again = [each for each in there.timings if each.source == shipped.timings[0].source]
     assert shipped.timings[0] in again
 
