@@ -8,7 +8,9 @@ import click
 @click.command()
 @click.argument("folder", default="experiments/ablations", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--write", type=click.Path(file_okay=False, path_type=Path), help="Write ledger.md, .csv and .html there, too.")
-@click.option("--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A page whose table is replaced.")
+@click.option(
+    "--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A page whose marked table is replaced."
+)
 def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
     """Judge every claim of the claims.yaml files below FOLDER by the records beside them, and print the verdicts.
 
@@ -24,7 +26,7 @@ def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
             Ablation.load(file).measure(file.parent)
         found = Ledger.load(folder)
         if into is not None:
-            found.put_into(into)
+            found.put_into(into, folder)
         files = found.write(write) if write else []
     except (ConfigError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -104,9 +104,13 @@ class Ledger:
         write_text(files[2], _page(self.words(), frame))
         return files
 
-    def put_into(self, page: Path) -> None:
-        """Replace the table by paper between the comments `ledger` and `end of ledger` of a page. Raises ConfigError."""
-        put_between(page, "ledger", "end of ledger", lambda _: f"{self.words()}\n\n{markdown(self.by_paper())}")
+    def put_into(self, page: Path, folder: str | Path) -> None:
+        """Replace the table by paper between the marks `<!-- ledger of FOLDER -->` and `<!-- end of ledger -->` of a page.
+
+        Raises ConfigError for a page without such marks, as where the verdicts are those of a part of what it shows.
+        """
+        start = f"ledger of {Path(folder).as_posix()}"
+        put_between(page, start, "end of ledger", lambda _: f"{self.words()}\n\n{markdown(self.by_paper())}")
 
 
 def judge(ablation: Ablation, folder: Path) -> list[Judged]:

@@ -44,7 +44,7 @@ ROOMS = {
 }
 """Modules with a page in the reference, and its title."""
 INCLUDE = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
-LEDGER = re.compile(r"^<!-- ledger -->$.*^<!-- end of ledger -->$", re.MULTILINE | re.DOTALL)
+LEDGER = re.compile(r"^<!-- ledger of [^\n]* -->$.*^<!-- end of ledger -->$", re.MULTILINE | re.DOTALL)
 """A table in README that has a page of its own in the book."""
 
 

@@ -107,7 +107,7 @@ def test_a_section_of_readme_is_included_by_its_heading():
 
     found = book.section("# Title\nintro\n\n## One\n[a](experiments/RESULTS.md)\n\n## Two\nx\n", "One", "../")
     assert found == "[a](../results/index.md)"
-    ledger = "# T\n\n## One\nBy paper:\n\n<!-- ledger -->\n\n| a |\n\n<!-- end of ledger -->\nx\n"
+    ledger = "# T\n\n## One\nBy paper:\n\n<!-- ledger of experiments/ablations -->\n\n| a |\n\n<!-- end of ledger -->\nx\n"
     assert book.section(ledger, "One", "../") == "By paper:\n\n[the ledger of claims](../results/ledger.md).\nx"
     assert book.section("# Title\nintro\n\n## One\nx\n", "top", "") == "intro"
     with pytest.raises(book.PluginError, match="no section 'Three'; it has top, One"):

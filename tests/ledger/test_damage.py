@@ -165,14 +165,16 @@ def test_a_difference_that_holds_always_is_no_rule():
     assert Figure(figure="bytes/token", of=FOUR, low=-5)
 
 
-TABLE = b"<!-- ledger -->\nold\n<!-- end of ledger -->"
+def table(runs) -> bytes:
+    return f"<!-- ledger of {runs.parent.as_posix()} -->\nold\n<!-- end of ledger -->".encode()
 
 
 @pytest.mark.parametrize(
     ("page", "said"),
-    [(b"nothing\n", "lacks the lines"), (b"<!-- ledger -->\nopen\n", "lacks the lines"), (b"\xff" + TABLE, "not UTF-8")],
+    [(b"nothing\n", "lacks the lines"), (b"TABLE open\n", "lacks the lines"), (b"\xff TABLE", "not UTF-8")],
 )
 def test_a_page_that_is_none_stays_as_it_is(runs, tmp_path, page, said):
+    page = page.replace(b"TABLE open", table(runs)[:-10]).replace(b"TABLE", table(runs))
     (tmp_path / "page.md").write_bytes(page)
     run = ledger(runs, "--into", tmp_path / "page.md")
     assert (run.exit_code, said in run.output) == (1, True)
@@ -181,21 +183,21 @@ def test_a_page_that_is_none_stays_as_it_is(runs, tmp_path, page, said):
 
 def test_what_stands_around_the_table_stays_byte_for_byte(runs, tmp_path):
     file, link = tmp_path / "page.md", tmp_path / "link.md"
-    file.write_bytes(b"a\r\n" + TABLE.replace(b"\n", b"\r\n") + b"\r\nb\rc")
+    file.write_bytes(b"a\r\n" + table(runs).replace(b"\n", b"\r\n") + b"\r\nb\rc")
     link.symlink_to(file)
     assert ledger(runs, "--into", link).exit_code == 0
     text = file.read_bytes()
-    assert text.startswith(b"a\r\n<!-- ledger -->\r\n") and text.endswith(b"<!-- end of ledger -->\r\nb\rc")
+    assert text.startswith(b"a\r\n<!-- ledger of ") and text.endswith(b"<!-- end of ledger -->\r\nb\rc")
     assert link.is_symlink() and b"old" not in text
 
 
 def test_a_page_that_may_not_be_written_is_refused(runs, tmp_path):
     file = tmp_path / "page.md"
-    file.write_bytes(TABLE)
+    file.write_bytes(table(runs))
     file.chmod(0o444)
     run = ledger(runs, "--into", file)
     assert (run.exit_code, "may not be written to" in run.output) == (1, True)
-    assert file.read_bytes() == TABLE
+    assert file.read_bytes() == table(runs)
     (tmp_path / "taken").write_text("")
     run = ledger(runs, "--write", tmp_path / "taken" / "below")
     assert (run.exit_code, "Error: " in run.output) == (1, True)

@@ -1,10 +1,8 @@
 """RAGatouille's surface: its methods, arguments, defaults and return shapes, without the defects that are listed of it."""
 
 import inspect
-import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,144 +193,6 @@ def test_there_must_be_an_index(rag, tmp_path):
         rag.search("tea", k=0)
 
 
-def test_what_is_there_is_replaced_when_the_new_index_is_whole(indexed, tmp_path, monkeypatch):
-    before = indexed.search("sea", k=3)
-    with pytest.raises(FileExistsError, match="overwrite_index=True replaces it"):
-        indexed.index(TEXTS[:1], index_name="things", overwrite_index=False)
-    monkeypatch.setattr(store, "build_index", None)
-    with pytest.raises(TypeError):
-        indexed.index(TEXTS[:1], index_name="things")
-    assert RAGPretrainedModel.from_index(tmp_path / "colbert/indexes/things").search("sea", k=3) == before
-    monkeypatch.undo()
-    indexed.index(TEXTS[:1], ["tea"], index_name="things")
-    assert ids_of(indexed.search("sea")) == ["tea"]
-    folder = tmp_path / "colbert/indexes"
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["things"]
-
-
-@pytest.mark.parametrize("at", range(4))
-def test_a_process_that_dies_leaves_the_index_as_it_was_or_as_it_should_be(indexed, tmp_path, monkeypatch, at):
-    """Killed before or after either rename, or before what was there is deleted."""
-    path, done = tmp_path / "colbert/indexes/things", []
-    rename, rmtree = Path.rename, store.shutil.rmtree
-
-    def counted(function):
-        def call(target, *rest, **how):
-            last = target.name if function is rmtree else "rename"
-            if last == "rename" or (last == ".things.old" and len(done) >= 2):
-                done.append(last)
-                if len(done) > at:
-                    raise KeyboardInterrupt
-            return function(target, *rest, **how)
-
-        return call
-
-    monkeypatch.setattr(Path, "rename", counted(rename))
-    monkeypatch.setattr(store.shutil, "rmtree", counted(rmtree))
-    if at < 3:
-        with pytest.raises(KeyboardInterrupt):
-            indexed.index(TEXTS[:1], ["tea"], index_name="things")
-    else:
-        indexed.index(TEXTS[:1], ["tea"], index_name="things")
-    monkeypatch.undo()
-    assert len(done) == min(at + 1, 3)
-    found = set(ids_of(RAGPretrainedModel.from_index(path).search("honey", k=100)))
-    assert found == ({"tea"} if at >= 2 else set(IDS))
-    RAGPretrainedModel.from_index(path).index(TEXTS[1:], IDS[1:])
-    assert set(ids_of(RAGPretrainedModel.from_index(path).search("honey", k=100))) == {"whale", "bee"}
-    assert [each.name for each in path.parent.iterdir() if each.is_dir()] == ["things"]
-
-
-def test_files_of_somebody_else_are_left_alone(rag, tmp_path):
-    folder = tmp_path / "colbert/indexes/things"
-    folder.mkdir(parents=True)
-    (folder / "plan.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="something else than an index of this package"):
-        rag.index(TEXTS, index_name="things")
-    with pytest.raises(ConfigError, match=r"things was begun by RAGatouille.*collection\.json"):
-        RAGPretrainedModel.from_index(folder)
-    assert (folder / "plan.json").read_text() == "{}"
-
-
-def test_encoding_that_was_cut_short_goes_on(rag, monkeypatch):
-    texts = [f"Document number {i}." for i in range(1100)]  # more than a shard
-    encoded = []
-    whole = TextPipeline.documents
-
-    def documents(pipeline, some):
-        encoded.append(len(some))
-        if len(encoded) == 2:
-            raise KeyboardInterrupt
-        return whole(pipeline, some)
-
-    monkeypatch.setattr(TextPipeline, "documents", documents)
-    with pytest.raises(KeyboardInterrupt):
-        rag.index(texts)
-    rag.index(texts)
-    assert encoded == [1024, 76, 76]
-    rag.index(texts[:3])
-    assert encoded[3:] == [3]
-
-
-def test_long_documents_that_are_not_split_are_cut_with_a_warning(rag, caplog):
-    with caplog.at_level(logging.WARNING, "colbert_research"):
-        rag.index([*TEXTS, "Tea."], max_document_length=12, split_documents=False)
-    assert len(rag.retriever.index) == 4
-    assert "3 of 4 texts are longer than the 12 word pieces that the encoder takes of a document" in caplog.text
-    caplog.clear()
-    rag.index(TEXTS, max_document_length=12)
-    rag.search("tea")
-    assert not caplog.text
-    with caplog.at_level(logging.WARNING, "colbert_research"):
-        rag.search("tea " * 50)
-    assert "1 of 1 texts are longer than the 48 word pieces that the encoder takes of a query" in caplog.text
-
-
-def of_ragatouille(documents, document_ids, chunk_size=256):
-    """A splitter in its manner."""
-    pairs = zip(document_ids, documents, strict=True)
-    return [{"document_id": i, "content": part.strip()} for i, text in pairs for part in text[: chunk_size * 100].split(". ")]
-
-
-class OfLangChain:
-    def split_text(self, text):
-        return text.split(". ")
-
-
-@pytest.mark.parametrize("splitter", [of_ragatouille, OfLangChain(), lambda text: text.split(". ")])
-def test_splitters_of_ones_own(rag, splitter):
-    rag.index(TEXTS, IDS, document_splitter_fn=splitter)
-    found = rag.search("queen in a hive", k=1)[0]
-    assert found["content"] == "Bees live in a hive with a queen, and they dance to show where flowers are."
-    (hit,) = rag.retriever.search("queen in a hive", 1)
-    assert TEXTS[2][hit.metadata["_start"] : hit.metadata["_end"]] == hit.text
-
-
-def test_splitters_of_langchain(rag):
-    splitters = pytest.importorskip("langchain_text_splitters")
-    rag.index(TEXTS, IDS, document_splitter_fn=splitters.RecursiveCharacterTextSplitter(chunk_size=40, chunk_overlap=10))
-    documents = rag.retriever.index.documents(rag.retriever.index.document_ids)
-    assert len(documents) > 6
-    for document in documents:
-        text = TEXTS[IDS.index(document.id.partition("#")[0])]
-        assert text[document.metadata["_start"] : document.metadata["_end"]] == document.text
-
-
-def test_passages_are_preprocessed(rag):
-    def lower(passages, document_ids):
-        assert document_ids == IDS
-        return [{**each, "content": each["content"].lower()} for each in passages]
-
-    def without_krill(passages, document_ids):
-        return [each for each in passages if "krill" not in each["content"]]
-
-    rag.index(TEXTS, IDS, max_document_length=12, preprocessing_fn=[lower, without_krill])
-    texts = [hit.text for hit in rag.retriever.search("whales eat krill", 100)]
-    assert texts and all(text == text.lower() and "krill" not in text for text in texts)
-    by_place = {hit.metadata["_start"] is None for hit in rag.retriever.search("whales", 100)}
-    assert by_place == {True, False}  # what was changed is not in the document any more
-
-
 def test_a_small_collection_is_searched_exactly_and_a_large_one_is_compressed(rag, monkeypatch):
     rag.index(TEXTS)
     assert rag.retriever.index.codec.config == ExactConfig()
@@ -357,20 +217,6 @@ def test_any_index_with_a_pipeline_is_opened(tmp_path):
     assert ids_of(rag.search("tea", doc_ids=["issue#3", "b"])) == ["issue#3", "b"]
     with pytest.raises(KeyError):
         rag.search("tea", doc_ids=["issue"])
-
-
-def test_another_index_beside_one_of_somebody_else(tmp_path):
-    """Whose rule for a document's text is not the default."""
-    collection = Collection(
-        name="own", document_ids=("a",), titles=("Tea",), texts=("green tea",), metadata=({},), text_fields="text"
-    )
-    pipeline = TextPipeline.of(ENCODER, text_fields="text")
-    build_index(tmp_path / "i", collection, pipeline.documents(collection.texts), ExactConfig(), pipeline=pipeline)
-    rag = RAGPretrainedModel.from_index(tmp_path / "i")
-    rag.add_to_index(["whales sing"], ["b"])
-    assert ids_of(rag.search("whales", k=2)) == ["b", "a"]
-    rag.index(TEXTS, IDS, index_name="j")
-    assert ids_of(rag.search("tea", k=1)) == ["tea"]
 
 
 @pytest.mark.slow

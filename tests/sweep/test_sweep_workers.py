@@ -13,8 +13,8 @@ from colbert_research.config import Config
 from colbert_research.executors import EXECUTORS
 from colbert_research.settings import ConfigError
 from colbert_research.sweep import Sweep
+from tests.executors.test_slurm import sbatch as sbatch
 from tests.experiment.small import ROOT
-from tests.test_slurm import sbatch as sbatch
 
 NOTEBOOK = str(ROOT / "notebooks" / "evaluate.ipynb")
 GRID = {"grid": {"codec.nbits": [1, 4]}, "notebook": NOTEBOOK}
