@@ -32,7 +32,7 @@ def compare_rankings(folder: str | Path) -> None:
     score, which tells what the search loses beside what the codec does. What is there already of the same two is kept.
     """
     found = {path: record for path, record in found_records(folder) if _deep_enough(record)}
-    references = sorted((each for each in found.items() if _is_exhaustive(each[1])), key=lambda each: _depth(each[1]))
+    references = sorted((each for each in found.items() if _is_exhaustive(each[1])), key=lambda each: _goodness(*each))
     exact = {_space(record): path for path, record in references if _is_reference(record)}
     same = {_index(record): path for path, record in references}
     for path, record in found.items():
@@ -99,7 +99,7 @@ def agreement_of(path: Path, record: Record) -> dict[str, float]:
 
 def overlap_of(path: Path, record: Record) -> float | None:
     """The overlap@10 that was computed for a record's ranking; None where there is none, or one of another ranking."""
-    if not (known := read_beside(path / OVERLAP)):
+    if NAME not in (known := read_beside(path / OVERLAP)):  # it may tell of the codes alone
         return None
     try:
         return float(known[NAME]) if known["rankings"]["own"] == _hash(record) else None
@@ -148,9 +148,9 @@ def _is_reference(record: Record) -> bool:
     return _is_exhaustive(record) and (record.config["codec"]["kind"], pooling_of(record)) == ("exact", "")
 
 
-def _depth(record: Record) -> tuple[bool, int]:
-    """How good a reference a record is: float32 before less, deep before shallow."""
-    return record.config["codec"].get("dtype") == "float32", int(record.config["k"])
+def _goodness(path: Path, record: Record) -> tuple[bool, bool, int]:
+    """How good a reference a record is: with its ranking before without, float32 before less, deep before shallow."""
+    return (path / RANKING).is_file(), record.config["codec"].get("dtype") == "float32", int(record.config["k"])
 
 
 def _hash(record: Record) -> str:

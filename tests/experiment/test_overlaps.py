@@ -57,6 +57,18 @@ def test_a_shallow_ranking_is_no_reference_and_has_none(cache, folder, tmp_path)
     assert not list((tmp_path / "runs").rglob("overlap.json"))
 
 
+def test_the_reference_is_one_whose_ranking_is_here(runs, caplog):
+    """Another folder may hold the same experiment, copied without its ranking."""
+    shutil.copytree(runs / "a", runs / "z")
+    (runs / "z" / "ranking.parquet").unlink()
+    (runs / "b" / "overlap.json").unlink()
+    compare_rankings(runs)
+    assert overlap_of(runs / "b", Record.open(runs / "b")) is not None
+    write_beside(runs / "b" / "overlap.json", {"codes": {"overlap@10": 1.0}})
+    assert overlap_of(runs / "b", Record.open(runs / "b")) is None
+    assert not caplog.records, "it tells of the codes alone"
+
+
 def test_a_search_is_compared_with_all_documents_of_its_own_codes_too(runs, cache, folder):
     """The codec disagrees with exact vectors; a search that scores every document agrees with its codes in full."""
     every = "search={kind: plaid, ncells: 8, ndocs: 4096, n_exact: 4096}"
