@@ -155,11 +155,16 @@ class Contents:
     @cached_property
     def empty_cells(self) -> NDArray[np.int64]:
         """The centroids that no token of a live document has, ascending; none for a codec without centroids."""
-        lengths = [
+        return np.flatnonzero(self.documents_by_cell == 0)
+
+    @cached_property
+    def documents_by_cell(self) -> NDArray[np.int64]:
+        """`(K,)` int64: how many live documents have a token of each centroid; `(0,)` for a codec without centroids."""
+        counts = [
             lists if dead is None else lists - np.diff(dead.offsets)
             for lists, dead in zip(self._lists, self._dead_lists, strict=True)
         ]
-        return np.flatnonzero(np.all([each == 0 for each in lengths], axis=0)) if lengths else np.empty(0, np.int64)
+        return np.sum(counts, axis=0, dtype=np.int64) if counts else np.empty(0, np.int64)
 
     @cached_property
     def dead_tokens(self) -> NDArray[np.int64]:

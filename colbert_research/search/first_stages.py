@@ -15,7 +15,11 @@ from colbert_research.kernels import topk
 from colbert_research.ranking import Ranking
 from colbert_research.search.base import Queries
 from colbert_research.search.bm25 import Bm25Settings
+from colbert_research.search.candidates import centroids_of
+from colbert_research.search.cells import coded
+from colbert_research.search.finders import neighbours_of
 from colbert_research.search.found import joined
+from colbert_research.search.igp import IgpSettings
 from colbert_research.search.lemur import Estimates, LemurSettings, LemurVectors
 from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
 from colbert_research.search.trace import Trace
@@ -36,8 +40,15 @@ class FirstStage(Config, ABC):
         """Whether it looks at the queries' texts."""
         return False
 
+    def needs_centroids(self) -> bool:
+        """Whether it searches the centroids of the codec."""
+        return False
+
     def check_here(self) -> None:
         """Raise ImportError where this machine lacks what it needs."""
+
+    def check(self, index: Index) -> None:
+        """Raise ValueError for an index that it cannot search."""
 
     def needs_ids(self) -> bool:
         """Whether it looks queries up by their ids."""
@@ -113,6 +124,26 @@ class LemurStage(LemurSettings, FirstStage):
         return ((positions, estimates.of(np.asarray(query.vectors.values, np.float32))) for query in queries)
 
 
+class IgpStage(IgpSettings, FirstStage):
+    """Documents in the clusters nearest to each query token, scored by these clusters' centroids alone: IGP (SIGIR 2025)."""
+
+    kind: Literal["igp"] = "igp"
+
+    def structures(self) -> tuple[DerivedStructure, ...]:
+        return () if self.finder.kind == "exact" else (neighbours_of(self.finder),)
+
+    def needs_centroids(self) -> bool:
+        return True
+
+    def check(self, index: Index) -> None:
+        centroids_of(index, f"first_stage={self.kind}")
+        if self.finder.kind != "exact":
+            coded(index, f"first_stage={self.kind} with finder={self.finder.kind}")
+
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        return (self.scores_of(index, np.asarray(query.vectors.values, np.float32)) for query in queries)
+
+
 class TrecStage(FirstStage):
     """A TREC run file, looked up by query id. `missing`: whether a query that the file lacks is an error or finds nothing."""
 
@@ -155,5 +186,6 @@ FIRST_STAGES: dict[str, type[Config]] = {
     "bm25": Bm25Stage,
     "mean_vector": MeanVectorStage,
     "lemur": LemurStage,
+    "igp": IgpStage,
     "trec": TrecStage,
 }

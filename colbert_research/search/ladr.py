@@ -12,16 +12,16 @@ from pydantic import Field
 
 from colbert_research.config import component
 from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries
 from colbert_research.search.candidates import largest_segment, score_all
-from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.found import best
 from colbert_research.search.graphs import GRAPHS, DocumentGraph
 from colbert_research.search.on_host import HostEngine
+from colbert_research.search.staged import Staged
 from colbert_research.search.trace import Trace
 
 
-class Ladr(SearchStrategy):
+class Ladr(Staged):
     """The best `n_seeds` (n) of the `first_stage` are scored exactly; then, again and again, the neighbours in the `graph` of
     the best `depth` (c) documents so far, until those bring no new document.
 
@@ -32,27 +32,18 @@ class Ladr(SearchStrategy):
 
     opens: ClassVar[Opens] = {UNSEEN: ("n_seeds",), "first stage": ("n_seeds", "depth")}
     kind: Literal["ladr"] = "ladr"
-    first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     graph: component("graph", GRAPHS, default="mean_vector_graph") = "mean_vector_graph"  # type: ignore[valid-type]
     n_seeds: int = Field(500, ge=1, description="n")
     depth: int = Field(20, ge=1, description="c")
 
     def _structures(self) -> tuple[DerivedStructure, ...]:
-        return (*self.first_stage.structures(), self.graph)
-
-    def needs_texts(self) -> bool:
-        return bool(self.first_stage.needs_texts())
-
-    def check_here(self) -> None:
-        self.first_stage.check_here()
-
-    def needs_ids(self) -> bool:
-        return bool(self.first_stage.needs_ids())
+        return (*super()._structures(), self.graph)
 
     def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"n_seeds": index.n_documents, "depth": index.n_documents})
 
     def check(self, index: Index, k: int) -> None:
+        super().check(index, k)
         most, given = largest_segment(index)[0] - 1, self.graph.neighbours
         if given > most and given != type(self.graph).model_fields["neighbours"].default:  # of the default, all that there are
             raise ValueError(

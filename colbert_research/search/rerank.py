@@ -7,15 +7,14 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
-from colbert_research.config import component
-from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import UNSEEN, Found, Opens, Queries, SearchStrategy
+from colbert_research.index import Index, Scope
+from colbert_research.search.base import UNSEEN, Found, Opens, Queries
 from colbert_research.search.candidates import check_reach, score_all, score_candidates
-from colbert_research.search.first_stages import FIRST_STAGES
+from colbert_research.search.staged import Staged
 from colbert_research.search.trace import Trace
 
 
-class Rerank(SearchStrategy):
+class Rerank(Staged):
     """The best `depth` documents of the `first_stage`, scored exactly.
 
     A subset is ranked by the first stage among itself. Documents, or a subset, of at most `depth` are scored exactly, without
@@ -24,21 +23,7 @@ class Rerank(SearchStrategy):
 
     opens: ClassVar[Opens] = {UNSEEN: ("depth",), "first stage": ("depth",)}
     kind: Literal["rerank"] = "rerank"
-    first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     depth: int = Field(1000, ge=1)
-
-    def _structures(self) -> tuple[DerivedStructure, ...]:
-        structures: tuple[DerivedStructure, ...] = self.first_stage.structures()
-        return structures
-
-    def needs_texts(self) -> bool:
-        return bool(self.first_stage.needs_texts())
-
-    def check_here(self) -> None:
-        self.first_stage.check_here()
-
-    def needs_ids(self) -> bool:
-        return bool(self.first_stage.needs_ids())
 
     def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"depth": index.n_documents})

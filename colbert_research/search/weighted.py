@@ -10,19 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from colbert_research.config import component
-from colbert_research.index import DerivedStructure, Index, Scope
-from colbert_research.search.base import Found, Opens, Queries, SearchStrategy
+from colbert_research.index import Index, Scope
+from colbert_research.search.base import Found, Opens, Queries
 from colbert_research.search.candidates import score_all
-from colbert_research.search.first_stages import FIRST_STAGES
 from colbert_research.search.found import best
 from colbert_research.search.on_host import HostEngine
+from colbert_research.search.staged import Staged
 from colbert_research.search.trace import Trace
 
 Floats = NDArray[np.float32]
 
 
-class Weighted(SearchStrategy):
+class Weighted(Staged):
     """Every document scored by (1 - `weight`) MaxSim + `weight` times the `first_stage`, each from 0 to 1 over the documents
     that may be found.
 
@@ -32,21 +31,7 @@ class Weighted(SearchStrategy):
 
     opens: ClassVar[Opens] = {"first stage": ("weight",), "sum": ("weight",)}
     kind: Literal["weighted"] = "weighted"
-    first_stage: component("first_stage", FIRST_STAGES, default="bm25") = "bm25"  # type: ignore[valid-type]
     weight: float = Field(0.5, ge=0, le=1)
-
-    def _structures(self) -> tuple[DerivedStructure, ...]:
-        structures: tuple[DerivedStructure, ...] = self.first_stage.structures()
-        return structures
-
-    def needs_texts(self) -> bool:
-        return bool(self.first_stage.needs_texts())
-
-    def needs_ids(self) -> bool:
-        return bool(self.first_stage.needs_ids())
-
-    def check_here(self) -> None:
-        self.first_stage.check_here()
 
     def exhaustive_equivalent(self, index: Index) -> Self:
         return self.model_copy(update={"weight": 0.0})

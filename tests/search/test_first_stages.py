@@ -9,23 +9,37 @@ import bm25s
 import numpy as np
 import pytest
 
-from colbert_research.codecs import ExactConfig
+from colbert_research.codecs import ExactConfig, ResidualConfig
 from colbert_research.config import config_id
 from colbert_research.data import Collection
 from colbert_research.index import Scope, build_index
 from colbert_research.index.build import BuildConfig
 from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.ranking import Ranking
-from colbert_research.search import FIRST_STAGES, Queries, Rerank, Trace
+from colbert_research.search import FIRST_STAGES, Exhaustive, Queries, Rerank, Trace
 from colbert_research.search.bm25 import Bm25Settings
-from colbert_research.search.first_stages import Bm25Stage, LemurStage, MeanVectorStage, TrecStage
+from colbert_research.search.first_stages import Bm25Stage, IgpStage, LemurStage, MeanVectorStage, TrecStage
 from colbert_research.search.word_counts import WordCounts, split
 from colbert_research.settings import ConfigError
 from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
 
+K = 12
+
 IDS = ("q0", "q1", "q2")
 ALL = Scope.all(N)
 TEXTS = ("apple, Banana and apple", "the unheard of zebra", "note 7 of the grape")
+
+
+@pytest.fixture(scope="module")
+def clustered(collection, vectors, tmp_path_factory):
+    """Residual codes in several segments."""
+    build, path = BuildConfig(segment_tokens=120, chunk_tokens=50), tmp_path_factory.mktemp("clustered") / "index"
+    return build_index(path, collection, vectors, ResidualConfig(nbits=4, centroids=K), build=build)
+
+
+def by_id(ranking, query: int) -> np.ndarray:
+    """The scores of documents d0, d1, ... in this order."""
+    return np.array([dict(ranking.top(query))[f"d{i}"] for i in range(N)])
 
 
 @pytest.fixture
@@ -48,12 +62,18 @@ def stages(run_file):
         "bm25": Bm25Stage(),
         "mean_vector": MeanVectorStage(),
         "lemur": LemurStage(width=32, epochs=1),
+        "igp": IgpStage(nprobe=1),
         "trec": TrecStage(path=str(run_file), missing="nothing"),
     }
 
 
 @pytest.mark.parametrize("kind", list(FIRST_STAGES))
 class TestEveryFirstStage:
+    @pytest.fixture
+    def index(self, index, clustered, kind):
+        """With centroids, where the stage needs them."""
+        return clustered if kind == "igp" else index
+
     def test_depth_and_subset(self, index, asked, stages, kind):
         stage = stages[kind]
         everything = stage.candidates(index, asked, N, ALL, Trace())
@@ -75,7 +95,8 @@ class TestEveryFirstStage:
         for q, one in enumerate(asked):
             assert np.array_equal(stages[kind].candidates(index, one, 5, ALL, Trace())[0], together[q])
 
-    def test_through_rerank(self, index, queries, truth, stages, kind):
+    def test_through_rerank(self, index, queries, stages, kind):
+        truth = np.stack([by_id(Exhaustive().search(index, queries, N), q) for q in range(len(queries))])
         strategy = Rerank(first_stage=stages[kind], depth=6)
         asked = {"query_ids": IDS, "query_texts": TEXTS}
         candidates = stages[kind].candidates(index, Queries(queries, IDS, TEXTS), 6, ALL, Trace())

@@ -1,0 +1,96 @@
+"""IGP's candidates: clusters are opened the nearest first, and documents scored by the centroids of those that have them.
+
+Source: IGP (Bian, Yiu and Tang, SIGIR 2025) and its authors' code. Each query token opens clusters until their inverted lists
+hold as many documents as `nprobe` lists of mean length, so that a token among small clusters opens more of them. There, a walk
+through a graph over the centroids is resumed for the next cluster; here, one that found too few begins again for twice as many.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from colbert_research import kernels
+from colbert_research.config import Config, component
+from colbert_research.index import Index
+from colbert_research.ragged import rows_of
+from colbert_research.search.candidates import centroids_of
+from colbert_research.search.cells import coded, sums_in_order
+from colbert_research.search.finders import FINDERS, found_cells
+from colbert_research.search.probe import nearest_cells
+
+Int64s = NDArray[np.int64]
+Float32s = NDArray[np.float32]
+
+
+class IgpSettings(Config):
+    """`nprobe`: how many inverted lists of mean length each query token reads. `finder`: how the nearest centroids are found.
+
+    With `hnsw`, `ef_search` is the least number of candidates of a walk: one for more clusters has as many as it looks for.
+    """
+
+    nprobe: int = Field(8, ge=1)
+    finder: component("finder", FINDERS, default="exact") = "exact"  # type: ignore[valid-type]
+
+    def scores_of(self, index: Index, query: Float32s) -> tuple[Int64s, Float32s]:
+        """Ascending positions of the documents in the clusters that a query `(n_tokens, dim)` opens, and their scores.
+
+        A score is the sum over query tokens of 1 + the product with the nearest centroid that the token opened and the document
+        has, 0 where there is none: between L2-normalised vectors, at most the centroid interaction plus the number of tokens.
+        """
+        tokens, cells, products = self._opened(index, query)
+        gains, contents = products + np.float32(1), index.contents
+        found, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for start, block in zip(contents.block_starts, contents.blocks, strict=False):
+            lists = block.inverted
+            assert lists is not None
+            documents, sizes = lists.documents[rows_of(lists.offsets, cells)], np.diff(lists.offsets)[cells]
+            present = np.zeros(len(block), np.bool_)
+            present[documents] = True
+            places = np.cumsum(present) - 1
+            best = np.zeros((np.count_nonzero(present), len(query)), np.float32)
+            entries = places[documents] * len(query) + np.repeat(tokens, sizes)
+            np.maximum.at(best.reshape(-1), entries, np.repeat(gains, sizes))
+            found.append(start + np.flatnonzero(present))
+            scores.append(sums_in_order(best))
+        return np.concatenate(found), np.concatenate(scores)
+
+    def _opened(self, index: Index, query: Float32s) -> tuple[Int64s, Int64s, Float32s]:
+        """Each pair of a query token and a cluster that it opens, and their product."""
+        held = index.contents.documents_by_cell
+        enough, occupied = max(1, self.nprobe * int(held.sum()) // len(held)), int(np.count_nonzero(held))
+        if not occupied:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+        nearest, n = self._nearest(index, query), min(2 * self.nprobe, occupied)
+        while True:
+            cells, products = nearest(n)
+            read = np.where(cells >= 0, held[cells], 0)
+            before = np.cumsum(read, axis=1) - read
+            if n == occupied or (before + read)[:, -1].min(initial=enough) >= enough:
+                break
+            n = min(2 * n, occupied)
+        tokens, ranks = np.nonzero((cells >= 0) & (before < enough))
+        return tokens, cells[tokens, ranks], products[tokens, ranks]
+
+    def _nearest(self, index: Index, query: Float32s) -> Callable[[int], tuple[Int64s, Float32s]]:
+        """What finds the `n` nearest clusters of each token, `(n_tokens, n)`, -1 where there are fewer; and their products."""
+        centroids = centroids_of(index, "igp")
+        if self.finder.kind == "exact":
+            every = kernels.dot_products(query, centroids)
+
+            def nearest(n: int) -> tuple[Int64s, Float32s]:
+                cells = nearest_cells(every, n, index.empty_cells)
+                return cells, np.take_along_axis(every, cells, axis=1)
+
+            return nearest
+        rotated = coded(index, "igp").rotated(query)
+
+        def walked(n: int) -> tuple[Int64s, Float32s]:
+            finder = self.finder.model_copy(update={"ef_search": max(n, self.finder.ef_search)})
+            cells = found_cells(index, finder, rotated, n)
+            near = np.unique(cells[cells >= 0])
+            products = kernels.dot_products(query, centroids[near])
+            return cells, np.take_along_axis(products, np.searchsorted(near, cells), axis=1)
+
+        return walked
