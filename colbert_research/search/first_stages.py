@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from colbert_research.artifacts import sha256_file
 from colbert_research.config import Config
@@ -22,6 +23,7 @@ from colbert_research.search.found import joined
 from colbert_research.search.igp import IgpSettings
 from colbert_research.search.lemur import Estimates, LemurSettings, LemurVectors
 from colbert_research.search.mean_vectors import MeanVectors, mean_vectors
+from colbert_research.search.sparse import SparseLists, SparseSettings, SparseVectors
 from colbert_research.search.trace import Trace
 from colbert_research.search.word_counts import bm25s_package
 from colbert_research.settings import ConfigError
@@ -144,6 +146,27 @@ class IgpStage(IgpSettings, FirstStage):
         return (self.scores_of(index, np.asarray(query.vectors.values, np.float32)) for query in queries)
 
 
+class SparseStage(SparseSettings, FirstStage):
+    """The inner product of sparse vectors; `query_atoms`: how many atoms code a token of a query. See `search/sparse.py`."""
+
+    kind: Literal["sparse"] = "sparse"
+    query_atoms: int = Field(8, ge=1)
+
+    def structures(self) -> tuple[DerivedStructure, ...]:
+        return (SparseVectors(**{name: getattr(self, name) for name in SparseSettings.model_fields}),)
+
+    def needs_centroids(self) -> bool:
+        return self.atoms is None
+
+    def check(self, index: Index) -> None:
+        self.dictionary(index.codec)
+
+    def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        lists: SparseLists = index.structure(self.structures()[0])
+        positions = np.arange(index.n_positions, dtype=np.int64)
+        return ((positions, lists.scores(np.asarray(query.vectors.values, np.float32), self.query_atoms)) for query in queries)
+
+
 class TrecStage(FirstStage):
     """A TREC run file, looked up by query id. `missing`: whether a query that the file lacks is an error or finds nothing."""
 
@@ -187,5 +210,6 @@ FIRST_STAGES: dict[str, type[Config]] = {
     "mean_vector": MeanVectorStage,
     "lemur": LemurStage,
     "igp": IgpStage,
+    "sparse": SparseStage,
     "trec": TrecStage,
 }

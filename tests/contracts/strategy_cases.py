@@ -57,6 +57,8 @@ CASES = [
     (Rerank(first_stage={"kind": "igp", "nprobe": 2}, depth=20), "residual-4"),
     (Rerank(first_stage={"kind": "igp", "nprobe": 1}, depth=10), "opq"),
     (Rerank(first_stage={"kind": "igp", "finder": {"kind": "hnsw", "m": 4, "ef_search": 6}}, depth=20), "residual-1"),
+    (Rerank(first_stage="sparse", depth=20), "residual-4"),
+    (Rerank(first_stage={"kind": "sparse", "atoms": 40, "document_atoms": 2, "query_atoms": 3}, depth=20), "exact"),
     (Ladr(first_stage="mean_vector", n_seeds=8, depth=5, graph={"neighbours": 4}), "residual-4"),
     (Warp(nprobe=4, exact_subset=20), "residual-4"),
     (Warp(nprobe=2, imputation={"kind": "top_k", "k_tokens": 30}, exact_subset=20), "residual-1"),

@@ -18,7 +18,7 @@ from colbert_research.ragged import Ragged, offsets_of
 from colbert_research.ranking import Ranking
 from colbert_research.search import FIRST_STAGES, Exhaustive, Queries, Rerank, Trace
 from colbert_research.search.bm25 import Bm25Settings
-from colbert_research.search.first_stages import Bm25Stage, IgpStage, LemurStage, MeanVectorStage, TrecStage
+from colbert_research.search.first_stages import Bm25Stage, IgpStage, LemurStage, MeanVectorStage, SparseStage, TrecStage
 from colbert_research.search.word_counts import WordCounts, split
 from colbert_research.settings import ConfigError
 from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
@@ -63,6 +63,7 @@ def stages(run_file):
         "mean_vector": MeanVectorStage(),
         "lemur": LemurStage(width=32, epochs=1),
         "igp": IgpStage(nprobe=1),
+        "sparse": SparseStage(atoms=24, document_atoms=2, query_atoms=3),
         "trec": TrecStage(path=str(run_file), missing="nothing"),
     }
 

@@ -23,6 +23,7 @@ STRATEGIES = [
     Muvera(repetitions=3, k_sim=2, d_proj=4, storage="float16", n_candidates=10),
     Rerank(first_stage="bm25", depth=10),
     Rerank(first_stage={"kind": "lemur", "width": 6, "epochs": 1, "sample": 40}, depth=10),
+    Rerank(first_stage={"kind": "sparse", "document_atoms": 2, "query_atoms": 3}, depth=10),
     Ladr(first_stage="mean_vector", n_seeds=4, depth=3, graph={"neighbours": 3}),
     Ladr(first_stage="bm25", n_seeds=4, depth=3, graph={"kind": "bm25_graph", "neighbours": 3}),
 ]
