@@ -1,8 +1,8 @@
 """One sparse vector per query and per document, whose inner product is read from inverted lists.
 
 Each token is coded by its products with the few atoms of a dictionary that are nearest to it, the others zero; a document has
-the greatest code of its tokens for each atom, a query the sum over its own. So two tokens count that have an atom in common, the
-more the nearer they are to it. Nothing is trained.
+the greatest code of its tokens for each atom, a query the sum over its own. So two tokens count that share an atom, the more
+the nearer they are to it. Nothing is trained.
 
 In the manner of SMVE (TopK, March 2026), whose formulas we have not seen, and of sparse coding with a dictionary that is
 learned (SSR, arXiv 2605.30120): what is computed is what is written here.
