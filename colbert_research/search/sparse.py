@@ -58,30 +58,41 @@ class SparseSettings(Config):
 class SparseVectors(SparseSettings, SegmentStructure):
     """For each segment an inverted list per atom: documents, ascending, and their codes in float16.
 
-    Memory while building: the lists, and about 40 bytes for each code of a token.
+    Memory while building: about five times the lists, and a block of decoded vectors.
     """
 
     kind: Literal["sparse_vectors"] = "sparse_vectors"
 
     def build(self, codec: Codec, segment: Segment, needed: Mapping[DerivedStructure, Arrays]) -> Arrays:
         atoms, first = self.dictionary(codec), 0
-        keys, codes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        parts = [(np.empty(0, np.int64), np.empty(0, np.float32))]
         for block in decoded_blocks(codec, segment):
-            document_of = first + item_of_row(block.offsets)
-            for low in range(0, block.n_rows, TOKENS_AT_ONCE):
-                tokens = np.ascontiguousarray(block.values[low : low + TOKENS_AT_ONCE], np.float32)
-                active, values = coded(tokens, atoms, self.document_atoms)
-                key = active * len(segment) + document_of[low : low + len(tokens), None]
-                keys.append(key[values > 0])
-                codes.append(values[values > 0])
+            documents = first + item_of_row(block.offsets)
+            parts.append(self._greatest(np.asarray(block.values, np.float32), documents, atoms, len(segment)))
             first += len(block)
-        key, code = np.concatenate(keys), np.concatenate(codes)
-        unique, places = np.unique(key, return_inverse=True)
-        greatest = np.zeros(len(unique), np.float32)
-        np.maximum.at(greatest, places, code)
-        atom, document = np.divmod(unique, max(1, len(segment)))
+        keys, codes = map(np.concatenate, zip(*parts, strict=True))
+        order = np.argsort(keys)
+        atom, document = np.divmod(keys[order], max(1, len(segment)))
         offsets = offsets_of(np.bincount(atom, minlength=len(atoms)))
-        return {"offsets": offsets, "documents": document.astype(np.int32), "codes": greatest.astype(np.float16)}
+        return {"offsets": offsets, "documents": document.astype(np.int32), "codes": codes[order].astype(np.float16)}
+
+    def _greatest(
+        self, tokens: Float32s, documents: NDArray[np.int64], atoms: Float32s, n_documents: int
+    ) -> tuple[NDArray[np.int64], Float32s]:
+        """Pairs of an atom and a document with a code above zero, as `atom * n_documents + document`, and the greatest code.
+
+        `documents`: that of each token.
+        """
+        keys, codes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for low in range(0, len(tokens), TOKENS_AT_ONCE):
+            active, values = coded(tokens[low : low + TOKENS_AT_ONCE], atoms, self.document_atoms)
+            key = active * n_documents + documents[low : low + TOKENS_AT_ONCE, None]
+            keys.append(key[values > 0])
+            codes.append(values[values > 0])
+        unique, places = np.unique(np.concatenate(keys), return_inverse=True)
+        greatest = np.zeros(len(unique), np.float32)
+        np.maximum.at(greatest, places, np.concatenate(codes))
+        return unique, greatest
 
     def read(self, folder: Path, codec: Codec, segment: Segment) -> Arrays:
         offsets = open_offsets(folder / "offsets.npy", self.size(codec))
