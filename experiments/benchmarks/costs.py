@@ -1,8 +1,11 @@
 """The measurements that ship with `colbert-research cost`: those of the records and of the lines of benchmarks below a folder.
 
-python experiments/benchmarks/costs.py [--records experiments]
+    python experiments/benchmarks/costs.py [--records experiments]
+
+Refused where records or lines lie there that are not committed, for then nobody could tell where a measurement comes from.
 """
 
+import subprocess
 from pathlib import Path
 
 import click
@@ -18,11 +21,23 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.option("--records", default=ROOT / "experiments", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(records: Path) -> None:
     """Write measured.json into the package."""
+    if strange := uncommitted(records):
+        raise click.ClickException(
+            f"{len(strange)} records or lines below {records} are not committed as they are, such as {strange[0]}; commit or "
+            "remove them, or give a clone"
+        )
     found = read_measurements(records)
     write_text(ROOT / "colbert_research" / "costs" / SHIPPED, found.to_json())
     click.echo(
         f"{len(found.timings)} times, {len(found.latencies)} latencies, {len(found.sizes)} sizes, {len(found.tails)} tails"
     )
+
+
+def uncommitted(records: Path) -> list[str]:
+    """Records and lines of benchmarks below a folder of a git checkout that are untracked, ignored or changed."""
+    command = ["git", "-C", str(records), "status", "--porcelain", "--ignored", "--untracked-files=all", "--", "."]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line[3:] for line in said.splitlines() if line.endswith(("record.json", ".jsonl"))]
 
 
 if __name__ == "__main__":
