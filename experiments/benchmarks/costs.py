@@ -1,11 +1,16 @@
 """The measurements that ship with `colbert-research cost`: those of the records and of the lines of benchmarks below a folder.
 
+What the book prints of that command (`docs/explanation/scale.md`) is printed anew.
+
     python experiments/benchmarks/costs.py [--records experiments]
 
 Refused where records or lines lie there that are not committed, for then nobody could tell where a measurement comes from.
 """
 
+import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -15,6 +20,8 @@ from colbert_research.costs import read_measurements
 from colbert_research.costs.measurements import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "explanation" / "scale.md"
+PRINTED = re.compile(r"```sh\ncolbert-research (cost[^\n]*)\n```\n\n```text\n.*?\n```", re.DOTALL)
 
 
 @click.command()
@@ -28,9 +35,17 @@ def main(records: Path) -> None:
         )
     found = read_measurements(records)
     write_text(ROOT / "colbert_research" / "costs" / SHIPPED, found.to_json())
+    write_text(PAGE, PRINTED.sub(printed, PAGE.read_text(encoding="utf-8")))
     click.echo(
         f"{len(found.timings)} times, {len(found.latencies)} latencies, {len(found.sizes)} sizes, {len(found.tails)} tails"
     )
+
+
+def printed(block: re.Match[str]) -> str:
+    """A command of the page, and what it prints now."""
+    command = [sys.executable, "-m", "colbert_research", *shlex.split(block[1])]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return f"```sh\ncolbert-research {block[1]}\n```\n\n```text\n{out.rstrip()}\n```"
 
 
 def uncommitted(records: Path) -> list[str]:
