@@ -63,34 +63,37 @@ class IgpSettings(Config):
         if not occupied:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
         nearest, n = self._nearest(index, query), min(2 * self.nprobe, occupied)
-        while True:
-            cells, products = nearest(n)
+        left, opened = np.arange(len(query)), []
+        while len(left):
+            cells, products = nearest(left, n)
             read = np.where(cells >= 0, held[cells], 0)
             before = np.cumsum(read, axis=1) - read
-            if n == occupied or (before + read)[:, -1].min(initial=enough) >= enough:
-                break
-            n = min(2 * n, occupied)
-        tokens, ranks = np.nonzero((cells >= 0) & (before < enough))
-        return tokens, cells[tokens, ranks], products[tokens, ranks]
+            done = (before + read)[:, -1] >= enough if n < occupied else np.ones(len(left), np.bool_)
+            rows, ranks = np.nonzero((cells >= 0) & (before < enough) & done[:, None])
+            opened.append((left[rows], cells[rows, ranks], products[rows, ranks]))
+            left, n = left[~done], min(2 * n, occupied)
+        tokens, clusters, found = zip(*opened, strict=True)
+        return np.concatenate(tokens), np.concatenate(clusters), np.concatenate(found)
 
-    def _nearest(self, index: Index, query: Float32s) -> Callable[[int], tuple[Int64s, Float32s]]:
-        """What finds the `n` nearest clusters of each token, `(n_tokens, n)`, -1 where there are fewer; and their products."""
+    def _nearest(self, index: Index, query: Float32s) -> Callable[[Int64s, int], tuple[Int64s, Float32s]]:
+        """What finds the `n` nearest clusters of some tokens, `(n_tokens, n)`, -1 where there are fewer; and their products."""
         centroids = centroids_of(index, "igp")
         if self.finder.kind == "exact":
             every = kernels.dot_products(query, centroids)
 
-            def nearest(n: int) -> tuple[Int64s, Float32s]:
-                cells = nearest_cells(every, n, index.empty_cells)
-                return cells, np.take_along_axis(every, cells, axis=1)
+            def nearest(tokens: Int64s, n: int) -> tuple[Int64s, Float32s]:
+                products = every if len(tokens) == len(query) else every[tokens]
+                cells = nearest_cells(products, n, index.empty_cells)
+                return cells, np.take_along_axis(products, cells, axis=1)
 
             return nearest
         rotated = coded(index, "igp").rotated(query)
 
-        def walked(n: int) -> tuple[Int64s, Float32s]:
+        def walked(tokens: Int64s, n: int) -> tuple[Int64s, Float32s]:
             finder = self.finder.model_copy(update={"ef_search": max(n, self.finder.ef_search)})
-            cells = found_cells(index, finder, rotated, n)
+            cells = found_cells(index, finder, rotated[tokens], n)
             near = np.unique(cells[cells >= 0])
-            products = kernels.dot_products(query, centroids[near])
+            products = kernels.dot_products(query[tokens], centroids[near])
             return cells, np.take_along_axis(products, np.searchsorted(near, cells), axis=1)
 
         return walked

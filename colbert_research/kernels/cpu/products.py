@@ -163,7 +163,7 @@ def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
     """See `kernels.greatest`."""
     n_tokens, n_rows = scores.shape
     if n > MOST_INSERTED:
-        return np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        return np.stack([_partitioned(-row, n) for row in scores]) if n_tokens else np.empty((0, n), np.int64)
     table = lanes_of(scores)
     found = np.empty((len(table[0]), n), np.int64)
     for first in range(0, n_tokens, LANES):
@@ -176,6 +176,15 @@ def greatest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
         for short in first + np.flatnonzero(least == -np.inf):  # fewer than n lie above minus infinity
             found[short] = np.argsort(-scores[short], kind="stable")[:n]
     return found[:n_tokens]
+
+
+def _partitioned(negated: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """Positions of the `n` smallest, the smallest first; ties by position, what is no number last."""
+    last = np.partition(negated, n - 1)[n - 1]
+    if np.isnan(last):
+        return np.argsort(negated, kind="stable")[:n]
+    among = np.flatnonzero(negated <= last)
+    return among[np.argsort(negated[among], kind="stable")[:n]]
 
 
 def lanes_of(scores: NDArray[np.float32]) -> NDArray[np.float32]:
