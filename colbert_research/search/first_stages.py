@@ -159,7 +159,7 @@ class SparseStage(SparseSettings, FirstStage):
         return self.atoms is None
 
     def check(self, index: Index) -> None:
-        self.dictionary(index.codec)
+        self.size(index.codec)
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         lists: SparseLists = index.structure(self.structures()[0])

@@ -51,7 +51,7 @@ class SparseSettings(Config):
         return codec.centroids
 
     def size(self, codec: Codec) -> int:
-        """How many atoms there are."""
+        """How many atoms there are; ValueError where `dictionary` has it."""
         return self.atoms if self.atoms is not None else len(self.dictionary(codec))
 
 
