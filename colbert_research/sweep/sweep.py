@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from colbert_research import threads
 from colbert_research.artifacts import write_text
 from colbert_research.config import Config
@@ -178,9 +180,9 @@ class Sweep:
         names = {name for run in self.runs for name in _flat(run)}
         if unknown := next((name for name in asked if name not in names), None):
             raise ConfigError(f"only: no run has a setting {unknown!r}; {nearest(unknown, names)}")
-        found = [run for run in self.runs if all(str(_flat(run).get(name)) == str(value) for name, value in asked.items())]
+        found = [run for run in self.runs if all(_is(_flat(run).get(name), value) for name, value in asked.items())]
         if not found:
-            values = {name: ", ".join(dict.fromkeys(str(_flat(run).get(name)) for run in self.runs)) for name in asked}
+            values = {name: ", ".join(dict.fromkeys(_spelt(_flat(run).get(name)) for run in self.runs)) for name in asked}
             raise ConfigError(f"only: no run has all of {written(asked)}; there are {values}")
         return found
 
@@ -287,6 +289,20 @@ def work(share: Share) -> None:
 
 def _flat(run: Run) -> dict[str, Any]:
     return dict(flat(run.experiment.config.model_dump(mode="json")))
+
+
+def _is(value: Any, asked: Any) -> bool:
+    """Whether a setting has the value that an override asks for, as YAML has it: `true`, `null`, `.5`."""
+    if _spelt(value) == _spelt(asked):
+        return True
+    try:
+        return isinstance(asked, str) and bool(value == yaml.safe_load(asked))
+    except yaml.YAMLError:
+        return False
+
+
+def _spelt(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _settings(run: Run, varied: Sequence[str]) -> dict[str, Any]:
