@@ -9,7 +9,9 @@ import click
 @click.argument("folder", default="experiments/ablations", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--write", type=click.Path(file_okay=False, path_type=Path), help="Write ledger.md, .csv and .html there, too.")
 @click.option(
-    "--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A page whose marked table is replaced."
+    "--into",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A page whose table, below a line <!-- ledger of FOLDER -->, is replaced.",
 )
 def ledger(folder: Path, write: Path | None, into: Path | None) -> None:
     """Judge every claim of the claims.yaml files below FOLDER by the records beside them, and print the verdicts.

@@ -52,8 +52,8 @@ class Experiment:
         ours = type(config.codec).__module__.startswith("colbert_research.")  # what others have, an index tells
         if config.search.needs_centroids() and ours and not isinstance(config.codec, Clustering):
             raise ConfigError(
-                f"search.kind={config.search.kind} needs centroids, which codec.kind={config.codec.kind} does not have; choose "
-                "a codec such as residual, or search.kind=exhaustive"
+                f"{config.search.what_needs_centroids()} needs centroids, which codec.kind={config.codec.kind} does not have; "
+                "choose a codec such as residual, or search.kind=exhaustive"
             )
         config.search.check_size(self.facts.n_documents, config.k + self.facts.exclude_self)
         if self.facts.n_judgements:

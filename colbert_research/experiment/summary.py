@@ -111,7 +111,11 @@ def put_between(page: Path, start: str, end: str, made: Callable[[str], str]) ->
     pattern = rf"<!-- {re.escape(start)}(?:: ([^\n]+))? -->\r?\n(.*?)<!-- {re.escape(end)} -->(?:\r?\n|\Z)"
     marks = list(re.finditer(pattern, text, re.DOTALL))
     if not marks:
-        raise ConfigError(f"{page} lacks the lines '<!-- {start} -->' and '<!-- {end} -->', between which the table is put")
+        others = ", ".join(dict.fromkeys(re.findall(rf"<!-- {start.split()[0]} of [^\n]*? -->", text)))
+        raise ConfigError(
+            f"{page} lacks the lines '<!-- {start} -->' and '<!-- {end} -->', between which the table is put"
+            + f"; it has {others}" * bool(others)
+        )
     for mark in reversed(marks):
         text = f"{text[: mark.start(2)]}\n{made(mark[1] or '')}\n{text[mark.end(2) :]}"
     write_text(page, text)

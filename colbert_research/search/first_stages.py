@@ -106,10 +106,10 @@ class MeanVectorStage(FirstStage):
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         parts: tuple[NDArray[np.float32], ...] = index.structure(MeanVectors())
-        positions = np.arange(index.n_positions, dtype=np.int64)
+        positions = np.flatnonzero(index.contents.lengths_at(np.arange(index.n_positions)))  # others have no direction
         means = (mean_vectors(query.vectors)[0] for query in queries)
         # row by row: BLAS rounds a row by where it lies among the others, so a document's cosine would depend on its segment
-        return ((positions, joined([np.einsum("ij,j->i", part, mean) for part in parts])) for mean in means)
+        return ((positions, joined([np.einsum("ij,j->i", part, mean) for part in parts])[positions]) for mean in means)
 
 
 class LemurStage(LemurSettings, FirstStage):
@@ -127,7 +127,10 @@ class LemurStage(LemurSettings, FirstStage):
 
 
 class IgpStage(IgpSettings, FirstStage):
-    """Documents in the clusters nearest to each query token, scored by these clusters' centroids alone: IGP (SIGIR 2025)."""
+    """Documents in the clusters nearest to each query token, scored by these clusters' centroids alone: IGP (SIGIR 2025).
+
+    Of a subset there may be fewer than asked for: clusters are opened until they hold enough documents of the whole index.
+    """
 
     kind: Literal["igp"] = "igp"
 
@@ -147,7 +150,10 @@ class IgpStage(IgpSettings, FirstStage):
 
 
 class SparseStage(SparseSettings, FirstStage):
-    """The inner product of sparse vectors; `query_atoms`: how many atoms code a token of a query. See `search/sparse.py`."""
+    """The inner product of sparse vectors; finds only documents that share an atom with the query. See `search/sparse.py`.
+
+    `query_atoms`: how many atoms code a token of a query.
+    """
 
     kind: Literal["sparse"] = "sparse"
     query_atoms: int = Field(8, ge=1)
@@ -159,12 +165,14 @@ class SparseStage(SparseSettings, FirstStage):
         return self.atoms is None
 
     def check(self, index: Index) -> None:
-        self.size(index.codec)
+        self.check_atoms(self.size(index.codec))
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         lists: SparseLists = index.structure(self.structures()[0])
-        positions = np.arange(index.n_positions, dtype=np.int64)
-        return ((positions, lists.scores(np.asarray(query.vectors.values, np.float32), self.query_atoms)) for query in queries)
+        for query in queries:
+            scores = lists.scores(np.asarray(query.vectors.values, np.float32), self.query_atoms)
+            positions = np.flatnonzero(scores)
+            yield positions, scores[positions]
 
 
 class TrecStage(FirstStage):

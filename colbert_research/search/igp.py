@@ -27,7 +27,8 @@ Float32s = NDArray[np.float32]
 class IgpSettings(Config):
     """`nprobe`: how many inverted lists of mean length each query token reads. `finder`: how the nearest centroids are found.
 
-    With `hnsw`, `ef_search` is the least number of candidates of a walk: one for more clusters has as many as it looks for.
+    With `hnsw`, `ef_search` is the least number of candidates of a walk: one for more clusters has as many as it looks for, and
+    one for all clusters that have documents passes through all.
     """
 
     nprobe: int = Field(8, ge=1)
@@ -38,6 +39,7 @@ class IgpSettings(Config):
 
         A score is the sum over query tokens of 1 + the product with the nearest centroid that the token opened and the document
         has, 0 where there is none: between L2-normalised vectors, at most the centroid interaction plus the number of tokens.
+        Of vectors that are not, products below -1 count as -1. What clusters hold are all live documents, in a subset too.
         """
         tokens, cells, products = self._opened(index, query)
         gains, contents = products + np.float32(1), index.contents
@@ -59,10 +61,10 @@ class IgpSettings(Config):
     def _opened(self, index: Index, query: Float32s) -> tuple[Int64s, Int64s, Float32s]:
         """Each pair of a query token and a cluster that it opens, and their product."""
         held = index.contents.documents_by_cell
-        enough, occupied = max(1, self.nprobe * int(held.sum()) // len(held)), int(np.count_nonzero(held))
-        if not occupied:
+        if not (occupied := int(np.count_nonzero(held))):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-        nearest, n = self._nearest(index, query), min(2 * self.nprobe, occupied)
+        enough = max(1, self.nprobe * int(held.sum()) // len(held))
+        nearest, n = self._nearest(index, query, occupied), min(2 * self.nprobe, occupied)
         left, opened = np.arange(len(query)), []
         while len(left):
             cells, products = nearest(left, n)
@@ -75,7 +77,7 @@ class IgpSettings(Config):
         tokens, clusters, found = zip(*opened, strict=True)
         return np.concatenate(tokens), np.concatenate(clusters), np.concatenate(found)
 
-    def _nearest(self, index: Index, query: Float32s) -> Callable[[Int64s, int], tuple[Int64s, Float32s]]:
+    def _nearest(self, index: Index, query: Float32s, occupied: int) -> Callable[[Int64s, int], tuple[Int64s, Float32s]]:
         """What finds the `n` nearest clusters of some tokens, `(n_tokens, n)`, -1 where there are fewer; and their products."""
         centroids = centroids_of(index, "igp")
         if self.finder.kind == "exact":
@@ -90,9 +92,12 @@ class IgpSettings(Config):
         rotated = coded(index, "igp").rotated(query)
 
         def walked(tokens: Int64s, n: int) -> tuple[Int64s, Float32s]:
-            finder = self.finder.model_copy(update={"ef_search": max(n, self.finder.ef_search)})
+            passed = len(centroids) if n == occupied else n  # empty clusters, too, lie on the way to the last
+            finder = self.finder.model_copy(update={"ef_search": max(passed, self.finder.ef_search)})
             cells = found_cells(index, finder, rotated[tokens], n)
             near = np.unique(cells[cells >= 0])
+            if not len(near):
+                return cells, np.zeros(cells.shape, np.float32)
             products = kernels.dot_products(query[tokens], centroids[near])
             return cells, np.take_along_axis(products, np.searchsorted(near, cells), axis=1)
 

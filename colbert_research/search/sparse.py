@@ -10,11 +10,11 @@ learned (SSR, arXiv 2605.30120): what is computed is what is written here.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from colbert_research import kernels
 from colbert_research.codecs import Codec
@@ -24,7 +24,7 @@ from colbert_research.index.damage import check_range, open_array, open_offsets
 from colbert_research.ragged import item_of_row, offsets_of, rows_of
 from colbert_research.search.decoded import decoded_blocks
 
-TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE, PRODUCTS_AT_ONCE = 1024, 2**24
 Float32s = NDArray[np.float32]
 
 
@@ -38,11 +38,27 @@ class SparseSettings(Config):
     document_atoms: int = Field(4, ge=1)
     seed: Seed = 42
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if self.atoms is None and self.seed != type(self).model_fields["seed"].default:
+            raise ValueError(f"seed={self.seed} is that of random atoms; say how many of them, as in atoms=16384")
+        self.check_atoms(self.atoms)
+        return self
+
+    def check_atoms(self, n: int | None) -> None:
+        """Raise ValueError where a token is to be coded by more than the `n` atoms that there are; by default by all."""
+        for name in ("document_atoms", "query_atoms"):
+            given, field = getattr(self, name, 0), type(self).model_fields.get(name)
+            if n is not None and field is not None and given > n and given != field.default:
+                raise ValueError(f"{name}={given} of {n} atoms cannot code a token; give at most {n}")
+
     def dictionary(self, codec: Codec) -> Float32s:
         """The atoms `(n_atoms, dim)`; ValueError for a codec without centroids, where these are asked for."""
         if self.atoms is not None:
             random = np.random.default_rng(self.seed).standard_normal((self.atoms, codec.dim))
-            return (random / np.linalg.norm(random, axis=1, keepdims=True)).astype(np.float32)
+            atoms: Float32s = (random / np.linalg.norm(random, axis=1, keepdims=True)).astype(np.float32)
+            atoms.flags.writeable = False  # so that products with them are prepared once
+            return atoms
         if codec.centroids is None:
             raise ValueError(
                 f"first_stage=sparse codes tokens by centroids, and this index has none: its codec is {codec.config!r}. Give "
@@ -58,7 +74,7 @@ class SparseSettings(Config):
 class SparseVectors(SparseSettings, SegmentStructure):
     """For each segment an inverted list per atom: documents, ascending, and their codes in float16.
 
-    Memory while building: about five times the lists, and a block of decoded vectors.
+    Memory while building: about five times the lists, a block of decoded vectors, and 64 MiB of products.
     """
 
     kind: Literal["sparse_vectors"] = "sparse_vectors"
@@ -84,9 +100,10 @@ class SparseVectors(SparseSettings, SegmentStructure):
         `documents`: that of each token.
         """
         keys, codes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for low in range(0, len(tokens), TOKENS_AT_ONCE):
-            active, values = coded(tokens[low : low + TOKENS_AT_ONCE], atoms, self.document_atoms)
-            key = active * n_documents + documents[low : low + TOKENS_AT_ONCE, None]
+        size = max(1, min(TOKENS_AT_ONCE, PRODUCTS_AT_ONCE // len(atoms)))
+        for low in range(0, len(tokens), size):
+            active, values = coded(tokens[low : low + size], atoms, self.document_atoms)
+            key = active * n_documents + documents[low : low + size, None]
             keys.append(key[values > 0])
             codes.append(values[values > 0])
         unique, places = np.unique(np.concatenate(keys), return_inverse=True)

@@ -25,6 +25,10 @@ class Staged(SearchStrategy):
     def needs_centroids(self) -> bool:
         return bool(self.first_stage.needs_centroids())
 
+    def what_needs_centroids(self) -> str:
+        stage = f"search.first_stage.kind={self.first_stage.kind}"
+        return stage + " without search.first_stage.atoms" * ("atoms" in type(self.first_stage).model_fields)
+
     def check_here(self) -> None:
         self.first_stage.check_here()
 

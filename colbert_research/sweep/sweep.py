@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from colbert_research import threads
 from colbert_research.artifacts import write_text
 from colbert_research.config import Config
@@ -292,12 +290,12 @@ def _flat(run: Run) -> dict[str, Any]:
 
 
 def _is(value: Any, asked: Any) -> bool:
-    """Whether a setting has the value that an override asks for, as YAML has it: `true`, `null`, `.5`."""
-    if _spelt(value) == _spelt(asked):
-        return True
+    """Whether a setting has the value that an override asks for, as YAML has it: `true`, `null`, `.5`, `1e-3`."""
+    if value is None or isinstance(value, bool):
+        return _spelt(value) == _spelt(asked).lower()
     try:
-        return isinstance(asked, str) and bool(value == yaml.safe_load(asked))
-    except yaml.YAMLError:
+        return str(value) == str(asked) or (isinstance(value, int | float) and value == float(asked))
+    except (TypeError, ValueError):
         return False
 
 

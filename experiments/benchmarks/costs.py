@@ -50,9 +50,9 @@ def printed(block: re.Match[str]) -> str:
 
 def uncommitted(records: Path) -> list[str]:
     """Records and lines of benchmarks below a folder of a git checkout that are untracked, ignored or changed."""
-    command = ["git", "-C", str(records), "status", "--porcelain", "--ignored", "--untracked-files=all", "--", "."]
+    command = ["git", "-C", str(records), "status", "--porcelain", "-z", "--ignored", "--untracked-files=all", "--", "."]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [line[3:] for line in said.splitlines() if line.endswith(("record.json", ".jsonl"))]
+    return [line[3:] for line in said.split("\0") if line.endswith(("record.json", ".jsonl"))]
 
 
 if __name__ == "__main__":

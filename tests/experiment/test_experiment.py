@@ -211,6 +211,11 @@ def test_a_component_whose_config_would_run_another(cache, folder):
         ("search={kind: fast_plaid, n_full_scores: 8}", "k=10 results cannot come from a quarter of n_full_scores=8"),
         ("latency.threads=4000", "latency.threads=4000 is more than the"),
         ("codec={kind: exact} search={kind: plaid}", "search.kind=plaid needs centroids, which codec.kind=exact does not have"),
+        ("codec={kind: exact} search={kind: rerank, first_stage: igp}", "search.first_stage.kind=igp needs centroids"),
+        (
+            "codec={kind: exact} search={kind: weighted, first_stage: sparse}",
+            "search.first_stage.kind=sparse without search.first_stage.atoms needs centroids",
+        ),
     ],
 )
 def test_what_can_be_known_at_the_start_is_refused_there(cache, folder, overrides, message):
@@ -242,6 +247,7 @@ def test_all_configs_are_valid():
     for path in sorted((ROOT / "configs").glob("*.yaml")):
         config = load_config(ExperimentConfig, path)
         assert load_config(ExperimentConfig, None, config.model_dump(mode="json")) == config
+        config.search.check_size(10**6, config.k)
 
 
 def test_the_table_of_a_config_shows_what_is_not_at_its_default():

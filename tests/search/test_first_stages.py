@@ -21,6 +21,7 @@ from colbert_research.search.bm25 import Bm25Settings
 from colbert_research.search.first_stages import Bm25Stage, IgpStage, LemurStage, MeanVectorStage, SparseStage, TrecStage
 from colbert_research.search.word_counts import WordCounts, split
 from colbert_research.settings import ConfigError
+from tests.conftest import random_ragged
 from tests.search.conftest import DIM, EPS, WORDS, N, built, positions_of
 
 K = 12
@@ -211,6 +212,17 @@ def test_mean_vectors_by_hand(index, vectors, asked):
         mean = query.vectors.values.mean(axis=0)
         assert np.array_equal(positions, np.arange(N))
         assert scores == pytest.approx(directions @ mean / np.linalg.norm(mean), abs=4 * DIM * EPS)
+
+
+@pytest.mark.parametrize("kind", ["mean_vector", "sparse", "igp"])
+def test_a_document_without_tokens_is_not_found(kind, tmp_path, rng):
+    lengths = np.array([0, 3, 2, 0, 4])
+    vectors = random_ragged(rng, lengths, DIM)
+    collection = Collection.from_texts(["text"] * 5, ids=[f"d{i}" for i in range(5)])
+    built = build_index(tmp_path / "i", collection, vectors, ResidualConfig(nbits=4, centroids=2))
+    stage = {"mean_vector": MeanVectorStage(), "sparse": SparseStage(), "igp": IgpStage(nprobe=9)}[kind]
+    ((positions, _),) = stage.scores(built, Queries.of(vectors.slice(1, 2), None, None, dim=DIM))
+    assert set(positions.tolist()) <= {1, 2, 4} and len(positions)
 
 
 class TestTrec:

@@ -5,8 +5,10 @@ import pytest
 
 from colbert_research import kernels
 from colbert_research.codecs import CentroidConfig, ExactConfig, ResidualConfig, ResidualProductConfig
+from colbert_research.data import Collection
 from colbert_research.index import Index, build_index
 from colbert_research.index.build import BuildConfig
+from colbert_research.ragged import Ragged
 from colbert_research.search import Queries, Rerank
 from colbert_research.search.first_stages import IgpStage
 from tests.search.conftest import EPS, N
@@ -97,6 +99,23 @@ def test_a_narrow_walk_begins_again_until_enough_was_read(index, queries):
     asked = Queries.of(queries, None, None, dim=index.dim)
     for positions, _ in IgpStage(nprobe=K, finder=NARROW).scores(index, asked):
         assert set(index.scope().positions) <= set(positions.tolist())
+
+
+def test_few_documents_among_many_empty_clusters(tmp_path):
+    """A narrow walk meets none of those that have documents, unless it passes through all."""
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((600, 16)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    collection = Collection.from_texts(["text"] * 200, ids=[f"d{i}" for i in range(200)])
+    build = build_index(
+        tmp_path / "index", collection, Ragged(values, np.arange(0, 601, 3)), ResidualConfig(nbits=2, centroids=64)
+    )
+    left = build.delete([f"d{i}" for i in range(2, 200)])
+    asked = Queries.of(Ragged(values[100:140], np.arange(41)), None, None, dim=16)
+    for positions, scores in IgpStage(nprobe=64, finder=NARROW).scores(left, asked):
+        assert set(positions.tolist()) >= {0, 1} and (scores > 0).all()
+    none = left.delete(["d0", "d1"])
+    assert all(not len(positions) for positions, _ in IgpStage().scores(none, asked))
 
 
 def test_more_is_read_for_more(index, queries):

@@ -141,11 +141,13 @@ def test_a_run_that_fails_is_a_row_with_its_last_line(sweep, tmp_path, write):
 def test_values_are_asked_for_as_yaml_has_them(sweep):
     made = sweep()
     assert made.selected("dataset.exclude_self=false dataset.only_documents=null") == [*made.runs]
-    assert [run.settings["codec.nbits"] for run in made.selected("codec.nbits=2.0")] == [2]
+    for two in ("2", "2.0", "2e0"):
+        assert [run.settings["codec.nbits"] for run in made.selected(f"codec.nbits={two}")] == [2]
     with pytest.raises(ConfigError, match=r"only: no run has all of dataset\.exclude_self=true; there are .*false"):
         made.selected("dataset.exclude_self=true")
-    with pytest.raises(ConfigError, match="only: no run has all of"):
-        made.selected("codec.nbits='['")
+    for other in ("codec.nbits='['", "codec.nbits=true", "dataset.exclude_self=0", "dataset.split=2024-13-45"):
+        with pytest.raises(ConfigError, match="only: no run has all of"):
+            made.selected(other)
 
 
 def test_some_of_them(sweep, monkeypatch):
