@@ -20,6 +20,7 @@ from colbert_research.experiment.compare import compare_records
 from colbert_research.experiment.inspecting import inspect_command
 from colbert_research.progress import reporting
 from colbert_research.settings import ConfigError, flat, nearest, parse_overrides, written
+from colbert_research.sweep.chosen import chosen, settings_of
 from colbert_research.sweep.config import SweepConfig
 from colbert_research.sweep.full import is_full
 from colbert_research.sweep.memory import check_memory
@@ -174,15 +175,7 @@ class Sweep:
 
     def selected(self, only: str | Mapping[str, Any] = "") -> list[Run]:
         """The runs that have some settings. Raises ConfigError where there is none."""
-        asked = dict(flat(parse_overrides(only)))
-        names = {name for run in self.runs for name in _flat(run)}
-        if unknown := next((name for name in asked if name not in names), None):
-            raise ConfigError(f"only: no run has a setting {unknown!r}; {nearest(unknown, names)}")
-        found = [run for run in self.runs if all(_is(_flat(run).get(name), value) for name, value in asked.items())]
-        if not found:
-            values = {name: ", ".join(dict.fromkeys(_spelt(_flat(run).get(name)) for run in self.runs)) for name in asked}
-            raise ConfigError(f"only: no run has all of {written(asked)}; there are {values}")
-        return found
+        return chosen(self.runs, only)
 
     def frame(self) -> "pd.DataFrame":
         """One row per run: state, the settings that vary, and what its record says, or why it failed."""
@@ -285,27 +278,9 @@ def work(share: Share) -> None:
     Sweep.load(share.file, folder=share.folder).run(jobs=share.jobs, only=share.only)
 
 
-def _flat(run: Run) -> dict[str, Any]:
-    return dict(flat(run.experiment.config.model_dump(mode="json")))
-
-
-def _is(value: Any, asked: Any) -> bool:
-    """Whether a setting has the value that an override asks for, as YAML has it: `true`, `null`, `.5`, `1e-3`."""
-    if value is None or isinstance(value, bool):
-        return _spelt(value) == _spelt(asked).lower()
-    try:
-        return str(value) == str(asked) or (isinstance(value, int | float) and value == float(asked))
-    except (TypeError, ValueError):
-        return False
-
-
-def _spelt(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _settings(run: Run, varied: Sequence[str]) -> dict[str, Any]:
     """The settings that vary, as they are in force; paths as they are written."""
-    own = _flat(run) | {name: run.settings[name] for name in PATHS if name in run.settings}
+    own = settings_of(run) | {name: run.settings[name] for name in PATHS if name in run.settings}
     return {name: own.get(name, run.settings.get(name, "")) for name in varied}
 
 

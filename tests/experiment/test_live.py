@@ -76,7 +76,8 @@ def own(tmp_path, monkeypatch):
         for name in list(sys.modules):
             if name.split(".")[0] in names:
                 del sys.modules[name]
-        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        for compiled in [*tmp_path.rglob("__pycache__")]:  # which Python tells apart by whole seconds
+            shutil.rmtree(compiled)
         for cached in (imports.own_file, imports.definer, imports._locations, imports._imported_now, sources.closure):
             cached.cache_clear()
         importlib.invalidate_caches()

@@ -1,0 +1,39 @@
+"""Which runs of a sweep are meant by some settings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from colbert_research.settings import ConfigError, flat, nearest, parse_overrides, written
+from colbert_research.sweep.runs import Run
+
+
+def chosen(runs: Sequence[Run], only: str | Mapping[str, Any]) -> list[Run]:
+    """The runs that have all of some settings, as overrides are written. Raises ConfigError where there is none."""
+    asked = dict(flat(parse_overrides(only)))
+    names = {name for run in runs for name in settings_of(run)}
+    if unknown := next((name for name in asked if name not in names), None):
+        raise ConfigError(f"only: no run has a setting {unknown!r}; {nearest(unknown, names)}")
+    found = [run for run in runs if all(_is(settings_of(run).get(name), value) for name, value in asked.items())]
+    if not found:
+        values = {name: ", ".join(dict.fromkeys(_spelt(settings_of(run).get(name)) for run in runs)) for name in asked}
+        raise ConfigError(f"only: no run has all of {written(asked)}; there are {values}")
+    return found
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Every setting of a run by its dotted name."""
+    return dict(flat(run.experiment.config.model_dump(mode="json")))
+
+
+def _is(value: Any, asked: Any) -> bool:
+    """Whether a setting has the value that an override asks for, as YAML has it: `true`, `null`, `.5`, `1e-3`."""
+    if value is None or isinstance(value, bool):
+        return _spelt(value) == _spelt(asked).lower()
+    try:
+        return str(value) == str(asked) or (isinstance(value, int | float) and value == float(asked))
+    except (TypeError, ValueError):
+        return False
+
+
+def _spelt(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
