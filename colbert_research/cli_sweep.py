@@ -69,7 +69,7 @@ def plan(sweep: "Sweep", jobs: int) -> None:
     "--executor",
     default="inline",
     show_default=True,
-    help='Whose workers execute the runs, each with its own --jobs: "ray address=auto cpus=8", "slurm workers=8 memory=16G".',
+    help='Whose workers execute the runs, each with its own --jobs: "processes", "ray address=auto cpus=8", "slurm workers=8".',
 )
 def run(sweep: "Sweep", jobs: int, only: str, limit: int | None, retry: bool, executor: str) -> None:
     """Execute the runs of the SWEEP that are not done, and write summary.csv beside their records.

@@ -27,6 +27,7 @@ Float32s = NDArray[np.float32]
 class IgpSettings(Config):
     """`nprobe`: how many inverted lists of mean length each query token reads. `finder`: how the nearest centroids are found.
 
+    More lists need more candidates behind them, or find less: the paper pairs 4 with 100, 8 with 600, 32 with 1000.
     With `hnsw`, `ef_search` is the least number of candidates of a walk: one for more clusters has as many as it looks for, and
     one for all clusters that have documents passes through all.
     """

@@ -76,7 +76,7 @@ class SearchRequest(Config):
             start = body[:40].decode(errors="replace")
             raise RefusedError(422, f'expected an object, such as {{"query": "green tea", "k": 10}}; given {start}')
         if unknown := next((name for name in given if name not in cls.model_fields), None):
-            raise RefusedError(422, f"unknown key {unknown[:40]!r}, {nearest(unknown[:40], cls.model_fields)}")
+            raise RefusedError(422, f"unknown key {unknown[:40]!r}: {nearest(unknown[:40], cls.model_fields)}")
         try:
             return cls.model_validate(given)
         except ValidationError as error:

@@ -16,7 +16,8 @@ def chosen(runs: Sequence[Run], only: str | Mapping[str, Any]) -> list[Run]:
     found = [run for run in runs if all(_is(settings_of(run).get(name), value) for name, value in asked.items())]
     if not found:
         values = {name: ", ".join(dict.fromkeys(_spelt(settings_of(run).get(name)) for run in runs)) for name in asked}
-        raise ConfigError(f"only: no run has all of {written(asked)}; there are {values}")
+        there = "; ".join(f"{name}: {of}" for name, of in values.items())
+        raise ConfigError(f"only: no run has all of {written(asked)}; there are {there}")
     return found
 
 

@@ -75,7 +75,7 @@ def test_only_the_fields_that_are_asked_for(client):
     [
         ({}, 422, "give query, one text, or queries, a list of texts; given neither"),
         ({"query": "a", "queries": ["b"]}, 422, "given both"),
-        ({"qurey": "a"}, 422, "unknown key 'qurey', did you mean 'query'?"),
+        ({"qurey": "a"}, 422, "unknown key 'qurey': did you mean 'query'?"),
         ({"query": 5}, 422, "query: Input should be a valid string (given 5)"),
         ({"queries": ["a", 5]}, 422, "queries.1: Input should be a valid string (given 5)"),
         ({"queries": "a"}, 422, "queries: expected a list, as [a, b] (given 'a')"),
@@ -97,7 +97,7 @@ def test_only_the_fields_that_are_asked_for(client):
         ({"query": "a", "filter": {"numbr": 3}}, 422, "no document has a field 'numbr'; did you mean 'number'?"),
         ({"query": "a", "filter": {"number": {"$gt": "x"}}}, 422, "number"),
         (["a"], 422, 'expected an object, such as {"query": "green tea", "k": 10}; given ["a"]'),
-        ({"query": "a", "K": 3}, 422, "unknown key 'K', did you mean 'k'?"),
+        ({"query": "a", "K": 3}, 422, "unknown key 'K': did you mean 'k'?"),
         (b"", 400, "the body is not JSON in UTF-8: Expecting value"),
         (b"{", 400, "the body is not JSON"),
         (b'{"query": "a", "query": "b"}', 400, "'query' stands twice in one object"),
