@@ -134,6 +134,11 @@ class Contents:
         parts = [np.diff(segment.offsets) for segment in self.segments]
         return np.concatenate([np.empty(0, np.int64), *parts])[positions]
 
+    @cached_property
+    def with_tokens(self) -> NDArray[np.bool_]:
+        """`(n_positions,)`: which documents have tokens; no search finds one without."""
+        return self.lengths_at(np.arange(self.n_positions)) > 0
+
     def codes_of(
         self, codec: Codec, positions: NDArray[np.int64], names: Sequence[str] | None = None
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:

@@ -133,13 +133,13 @@ class SearchStrategy(Config, ABC):
         """The structures beside the codes that a search opens, and all that these are built from, in an order to build them."""
         return in_order(self._structures())
 
-    def what_needs_centroids(self) -> str:
-        """The setting because of which it does, for errors."""
-        return f"search.kind={self.kind}"  # type: ignore[attr-defined]
-
     def needs_centroids(self) -> bool:
         """Whether it serves only indexes whose codec has centroids."""
         return False
+
+    def what_needs_centroids(self) -> str:
+        """The setting because of which it needs centroids, for errors."""
+        return f"search.kind={self.kind}"  # type: ignore[attr-defined]
 
     def needs_texts(self) -> bool:
         """Whether `_search` looks at the queries' texts."""

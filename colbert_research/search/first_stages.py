@@ -106,7 +106,7 @@ class MeanVectorStage(FirstStage):
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         parts: tuple[NDArray[np.float32], ...] = index.structure(MeanVectors())
-        positions = np.flatnonzero(index.contents.lengths_at(np.arange(index.n_positions)))  # others have no direction
+        positions = np.flatnonzero(index.contents.with_tokens)
         means = (mean_vectors(query.vectors)[0] for query in queries)
         # row by row: BLAS rounds a row by where it lies among the others, so a document's cosine would depend on its segment
         return ((positions, joined([np.einsum("ij,j->i", part, mean) for part in parts])[positions]) for mean in means)
@@ -122,8 +122,8 @@ class LemurStage(LemurSettings, FirstStage):
 
     def scores(self, index: Index, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         estimates: Estimates = index.structure(self.structures()[0])
-        positions = np.arange(index.n_positions, dtype=np.int64)
-        return ((positions, estimates.of(np.asarray(query.vectors.values, np.float32))) for query in queries)
+        positions = np.flatnonzero(index.contents.with_tokens)
+        return ((positions, estimates.of(np.asarray(query.vectors.values, np.float32))[positions]) for query in queries)
 
 
 class IgpStage(IgpSettings, FirstStage):

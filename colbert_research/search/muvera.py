@@ -111,13 +111,15 @@ class Muvera(FdeSettings, SearchStrategy):
         if scope.size <= self.n_candidates:
             return score_all(index, queries, k, scope, trace)
         encodings: Neighbours = index.structure(self._structures()[0])
-        candidates = []
+        candidates, with_tokens = [], index.contents.with_tokens
+        without = index.n_positions - int(np.count_nonzero(with_tokens))
         for query in queries:
             with trace.stage("fde") as count:
-                enough = self.n_candidates + index.n_positions - scope.size  # as many admitted ones are among so many
+                enough = self.n_candidates + index.n_positions - scope.size + without  # as many admitted ones are among so many
                 wanted = min(enough, index.n_positions) if trace.kept is None else index.n_positions
                 found = encodings.search(fde_of_queries(query.vectors, self), wanted)[0]
                 found = scope.intersect(found[found >= 0])
+                found = found[with_tokens[found]]
                 candidates.append(np.sort(found[: self.n_candidates]))
                 count.documents += index.n_positions
             trace.keep_order("fde", found)

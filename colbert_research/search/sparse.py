@@ -9,6 +9,7 @@ learned (SSR, arXiv 2605.30120): what is computed is what is written here.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -122,20 +123,22 @@ class SparseVectors(SparseSettings, SegmentStructure):
         return SparseLists(self.dictionary(codec), tuple(map(len, segments)), tuple(arrays))
 
 
+@dataclass(frozen=True, eq=False)
 class SparseLists:
     """The dictionary, and the lists of each segment of so many documents."""
 
-    def __init__(self, atoms: Float32s, sizes: tuple[int, ...], lists: tuple[Arrays, ...]) -> None:
-        self._atoms, self._sizes, self._lists = atoms, sizes, lists
+    atoms: Float32s
+    sizes: tuple[int, ...]
+    lists: tuple[Arrays, ...]
 
     def scores(self, query: Float32s, active: int) -> Float32s:
         """Inner products of a query `(n_tokens, dim)`, `active` atoms to a token, with every document: `(n_positions,)`."""
-        chosen, values = coded(query, self._atoms, active)
-        weights = np.zeros(len(self._atoms))
+        chosen, values = coded(query, self.atoms, active)
+        weights = np.zeros(len(self.atoms))
         np.add.at(weights, chosen, np.maximum(values, 0))
         used = np.flatnonzero(weights)
         found = [np.empty(0, np.float32)]
-        for size, lists in zip(self._sizes, self._lists, strict=True):
+        for size, lists in zip(self.sizes, self.lists, strict=True):
             rows, offsets = rows_of(lists["offsets"], used), lists["offsets"]
             terms = lists["codes"][rows] * np.repeat(weights[used], offsets[used + 1] - offsets[used])
             found.append(np.bincount(lists["documents"][rows], terms, minlength=size).astype(np.float32))

@@ -10,13 +10,20 @@ from colbert_research.sweep.runs import Run
 def chosen(runs: Sequence[Run], only: str | Mapping[str, Any]) -> list[Run]:
     """The runs that have all of some settings, as overrides are written. Raises ConfigError where there is none."""
     asked = dict(flat(parse_overrides(only)))
-    names = {name for run in runs for name in settings_of(run)}
+    if not asked:
+        return [*runs]
+    settings = [settings_of(run) for run in runs]
+    names = {name for each in settings for name in each}
     if unknown := next((name for name in asked if name not in names), None):
         raise ConfigError(f"only: no run has a setting {unknown!r}; {nearest(unknown, names)}")
-    found = [run for run in runs if all(_is(settings_of(run).get(name), value) for name, value in asked.items())]
+    found = [
+        run
+        for run, each in zip(runs, settings, strict=True)
+        if all(_is(each.get(name), value) for name, value in asked.items())
+    ]
     if not found:
-        values = {name: ", ".join(dict.fromkeys(_spelt(settings_of(run).get(name)) for run in runs)) for name in asked}
-        there = "; ".join(f"{name}: {of}" for name, of in values.items())
+        values = {name: dict.fromkeys(_spelt(each.get(name)) for each in settings) for name in asked}
+        there = "; ".join(f"{name}: {', '.join(of)}" for name, of in values.items())
         raise ConfigError(f"only: no run has all of {written(asked)}; there are {there}")
     return found
 
@@ -28,7 +35,7 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 def _is(value: Any, asked: Any) -> bool:
     """Whether a setting has the value that an override asks for, as YAML has it: `true`, `null`, `.5`, `1e-3`."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool) or isinstance(asked, bool):
         return _spelt(value) == _spelt(asked).lower()
     try:
         return str(value) == str(asked) or (isinstance(value, int | float) and value == float(asked))

@@ -214,13 +214,14 @@ def test_mean_vectors_by_hand(index, vectors, asked):
         assert scores == pytest.approx(directions @ mean / np.linalg.norm(mean), abs=4 * DIM * EPS)
 
 
-@pytest.mark.parametrize("kind", ["mean_vector", "sparse", "igp"])
+@pytest.mark.parametrize("kind", ["mean_vector", "lemur", "sparse", "igp"])
 def test_a_document_without_tokens_is_not_found(kind, tmp_path, rng):
     lengths = np.array([0, 3, 2, 0, 4])
     vectors = random_ragged(rng, lengths, DIM)
     collection = Collection.from_texts(["text"] * 5, ids=[f"d{i}" for i in range(5)])
     built = build_index(tmp_path / "i", collection, vectors, ResidualConfig(nbits=4, centroids=2))
-    stage = {"mean_vector": MeanVectorStage(), "sparse": SparseStage(), "igp": IgpStage(nprobe=9)}[kind]
+    lemur = LemurStage(width=8, epochs=0, sample=9)
+    stage = {"mean_vector": MeanVectorStage(), "lemur": lemur, "sparse": SparseStage(), "igp": IgpStage(nprobe=9)}[kind]
     ((positions, _),) = stage.scores(built, Queries.of(vectors.slice(1, 2), None, None, dim=DIM))
     assert set(positions.tolist()) <= {1, 2, 4} and len(positions)
 

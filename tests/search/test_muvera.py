@@ -6,10 +6,11 @@ import pytest
 from colbert_research.codecs import ExactConfig
 from colbert_research.data import Collection
 from colbert_research.index import build_index
+from colbert_research.ragged import Ragged
 from colbert_research.search import Muvera, Trace
 from colbert_research.search.fde import fde_of_documents, fde_of_queries
 from tests.conftest import random_ragged
-from tests.search.conftest import N, built, positions_of
+from tests.search.conftest import DIM, N, built, positions_of
 
 ENCODING = {"repetitions": 5, "k_sim": 3, "d_proj": 8}
 
@@ -81,3 +82,13 @@ def test_the_encodings_are_shared_by_searches_that_agree_in_them():
     assert Muvera(n_candidates=5).structures() == Muvera(n_candidates=50).structures()
     assert Muvera(seed=1).structures() != Muvera(seed=2).structures()
     assert Muvera(storage="pq").structures() != Muvera().structures()
+
+
+def test_a_document_without_tokens_is_no_candidate(tmp_path, rng):
+    """Its encoding is zero, which is above that of a document on the other side."""
+    vectors = random_ragged(rng, np.array([0, 3, 2, 0, 4]), DIM)
+    collection = Collection.from_texts(["text"] * 5, ids=[f"d{i}" for i in range(5)])
+    index = build_index(tmp_path / "i", collection, vectors, ExactConfig())
+    query = Ragged(-vectors[1], np.array([0, 3]))
+    found = Muvera(repetitions=2, k_sim=1, d_proj=None, n_candidates=3).search(index, query, 3)
+    assert positions_of(found, 0) == {1, 2, 4}
